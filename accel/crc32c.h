@@ -1,0 +1,15 @@
+/* crc32c.h - CRC-32C (Castagnoli, reflected 0x82F63B78), Kafka's batch checksum.
+ * The implementation is chosen once by accel_init (ISA-L, else the scalar twin). Pure functions,
+ * any thread, no state. Value convention: crc32c(0, "123456789") == 0xE3069283; feeding the result
+ * of one call as `crc` of the next continues it. */
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+
+uint32_t crc32c(uint32_t crc, const void *p, size_t len);
+/* CRC of A||B from crc(A), crc(B) and len(B). */
+uint32_t crc32c_combine(uint32_t crc_a, uint32_t crc_b, uint64_t len_b);
+
+/* The twins, for tests and benchmarks. */
+uint32_t crc32c_soft(uint32_t crc, const void *p, size_t len);
+uint32_t crc32c_isal(uint32_t crc, const void *p, size_t len);

@@ -1,0 +1,56 @@
+/* file.h - files as the store sees them: a table of operations, so that tests put a disk that
+ * fails, tears and forgets in its place (tests/support/fake_file.c).
+ *
+ * Asynchronous operations (read, write, sync) run on the shard and complete on a later turn through
+ * file_op.done. Blocking ones (open, create, rename, unlink, truncate, dir_sync) are called only
+ * where blocking is allowed: at start, or on a housekeeping thread through MSG_DIR_WORK.
+ * Every data write and flush goes through this table, where it is counted (file_io.stats). */
+#pragma once
+#include "dataplane/io/uring.h"
+#include "lib/base/err.h"
+
+#define FILE_BLOCK 4096u /* alignment of buffers, positions and lengths of direct I/O */
+
+struct file;
+struct file_op;
+typedef void file_done_fn(struct file_op *op, int res);
+struct file_op { /* the caller's memory until done */
+    struct uring_op uop;
+    file_done_fn *done;
+    struct file *file;
+    uint64_t len;
+};
+
+struct file_stats {
+    uint64_t writes, write_bytes, reads, read_bytes, flushes, flush_errors, write_errors;
+};
+
+struct file_io {
+    const struct file_io_ops *ops;
+    struct uring *uring; /* the shard's; NULL for blocking-only users (recovery) */
+    struct file_stats stats;
+    void *arg;
+};
+enum { FILE_RDONLY = 1, FILE_CREATE = 2, FILE_DIRECT = 4, FILE_EXCL = 8 };
+struct file_io_ops {
+    /* blocking */
+    int (*open)(struct file_io *io, const char *path, int flags, struct file **ret);
+    void (*close)(struct file *f);
+    int (*size)(struct file *f, uint64_t *ret);
+    int (*truncate)(struct file *f, uint64_t size);
+    int64_t (*pread)(struct file *f, void *buf, size_t len, uint64_t pos);
+    int64_t (*pwrite)(struct file *f, const void *buf, size_t len, uint64_t pos);
+    int (*fsync)(struct file *f);
+    int (*rename)(struct file_io *io, const char *from, const char *to);
+    int (*unlink)(struct file_io *io, const char *path);
+    int (*mkdir)(struct file_io *io, const char *path);
+    int (*dir_sync)(struct file_io *io, const char *path);
+    /* asynchronous, on the shard */
+    void (*read)(struct file *f, struct file_op *op, void *buf, uint32_t len, uint64_t pos);
+    void (*write)(struct file *f, struct file_op *op, const void *buf, uint32_t len, uint64_t pos);
+    void (*flush)(struct file *f, struct file_op *op); /* fdatasync */
+};
+/* The real table: O_DIRECT where FILE_DIRECT is asked for and the file system takes it
+ * (file_is_direct says), through io_uring for the asynchronous part. */
+extern const struct file_io_ops file_io_real;
+bool file_is_direct(const struct file *f);

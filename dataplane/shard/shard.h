@@ -1,0 +1,76 @@
+/* shard.h - one pinned core and everything it owns. Shared nothing: no other thread touches a
+ * struct shard; it is reached by messages (mbox.h) and watched through counters (stats_shm.h).
+ *
+ * Runs on: its own lcore, in shard_run, which executes the turn table until told to stop. */
+#pragma once
+#include "dataplane/shard/mbox.h"
+#include "lib/base/err.h"
+#include "lib/base/timer.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+struct uring;
+struct net;          /* transport.h: TCP connections of this shard */
+struct sock_dgrams;  /* net/sock_dgram.c: kernel UDP sockets of this shard */
+struct port_set;     /* net/port.h: DPDK queues of this shard */
+struct ingest;       /* ingest/ingest.h */
+struct plog_set;     /* store/plog.h: partitions of this shard */
+struct kafka;        /* kafka/api.h */
+struct codec_ctx;
+struct counters;     /* lib/base/counter.h */
+struct meta_image;   /* lib/meta/image.h */
+struct conf;         /* lib/iface/conf.h: immutable configuration snapshot */
+
+#define SHARD_MAX 64
+#define STAGE_MAX 16
+
+struct shard {
+    uint16_t id, cnt;
+    int numa_node, cpu;
+    bool stopping;
+    /* Time of the current turn, read once at its start. */
+    uint64_t now_tsc, now_ns;
+    int64_t wall_ms;
+
+    const struct conf *conf;
+    struct mbox *mbox;
+    struct uring *uring;
+    struct timer_wheel *timers;
+    struct counters *counters;
+    struct codec_ctx *codecs;
+    const struct meta_image *image; /* replaced only by MSG_IMAGE; valid until that is replied */
+
+    struct net *net;
+    struct sock_dgrams *dgrams;
+    struct port_set *ports;
+    struct ingest *ingest;
+    struct plog_set *plogs;
+    struct kafka *kafka;
+
+    /* Cycle accounting of the turn loop: cycles of turns that moved something, and of the rest,
+     * and per stage (indexed like the turn table). */
+    uint64_t busy_cycles, idle_cycles, turns, turn_max_cycles;
+    uint64_t stage_cycles[STAGE_MAX], stage_items[STAGE_MAX];
+};
+
+/* One stage of a turn: does at most `budget` items, returns how many it did. Never blocks. */
+typedef uint32_t stage_fn(struct shard *s, uint32_t budget);
+struct stage {
+    const char *name;
+    stage_fn *run;
+    uint32_t budget;
+};
+
+enum idle_policy { IDLE_ADAPTIVE, IDLE_POLL };
+
+/* Run the turn table until the stop protocol is finished (s->stopping and every stage idle).
+ * adaptive: after spin_turns empty turns pause, then sleep in io_uring until a completion, a wake-up
+ * or the next timer; sleep_max_ns bounds one sleep (1 ms with ports that cannot interrupt). */
+struct shard_run_opts {
+    const struct stage *turn;
+    uint32_t stage_cnt;
+    enum idle_policy idle;
+    uint32_t spin_turns;
+    uint64_t sleep_max_ns;
+};
+void shard_run(struct shard *s, const struct shard_run_opts *opts);

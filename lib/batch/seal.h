@@ -1,0 +1,21 @@
+/* seal.h - finishes an open batch: compresses, writes the header, computes the CRC.
+ * Any thread; no allocation: dst is the caller's (cap >= BATCH_HEADER_LEN + codec_bound). */
+#pragma once
+#include "accel/codec.h"
+#include "lib/batch/build.h"
+
+struct seal_opts {
+    enum codec_id codec;
+    int level;
+    int64_t producer_id;    /* -1: none */
+    int16_t producer_epoch; /* -1 */
+    int32_t base_sequence;  /* -1 */
+    uint16_t attributes;    /* extra bits: transactional, control, log append time */
+};
+/* Seals b. With CODEC_NONE, or when compression does not make it smaller, the batch is finished in
+ * place and *ret points into b->buf; otherwise into dst. Base offset 0, leader epoch -1. */
+NODISCARD int batch_seal(struct batch_builder *b, struct codec_ctx *codecs,
+                         const struct seal_opts *opts, uint8_t *dst, size_t dst_cap,
+                         struct span *ret);
+/* Recompute and store the CRC after attributes or timestamps were changed (LogAppendTime). */
+void batch_recrc(uint8_t *batch);
