@@ -1,0 +1,126 @@
+/* conf.h - the immutable configuration snapshot that sluiced hands to the dataplane.
+ *
+ * sluiced reads and validates YAML (ctl/conf/conf.def), fills struct conf and writes it with
+ * conf_write to DIR/run/dataplane.conf before it starts the dataplane, which reads it back with
+ * conf_read. The file is internal, one "key=value" line per field, checked field by field: a file
+ * of another build or a damaged one is refused. Fixed arrays: a configuration has named maxima.
+ * Any thread; read-only after start. */
+#pragma once
+#include "dataplane/flow.h"
+#include "lib/base/err.h"
+#include "lib/base/uuid.h"
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define CONF_PATH_MAX 1024
+#define CONF_NAME_MAX 64
+#define CONF_LISTENERS_MAX 32
+#define CONF_PORTS_MAX 8
+#define CONF_DIRS_MAX 16
+#define CONF_KAFKA_MAX 8
+#define CONF_ADDRS_MAX 8
+#define CONF_ROUTES_MAX 16
+
+enum conf_transport { CONF_UDP, CONF_TCP };
+enum conf_proto { CONF_SYSLOG, CONF_RAW }; /* more later: GELF, JSON lines */
+enum conf_compression { CONF_COMP_AUTO, CONF_COMP_PRODUCER, CONF_COMP_NONE, CONF_COMP_GZIP,
+                        CONF_COMP_SNAPPY, CONF_COMP_LZ4, CONF_COMP_ZSTD };
+
+struct conf_listener { /* where events arrive */
+    char name[CONF_NAME_MAX];
+    enum conf_transport transport;
+    enum conf_proto proto;
+    char port_name[CONF_NAME_MAX]; /* DPDK port by name; empty: kernel socket */
+    struct net_addr bind;          /* address and UDP/TCP port; port 0: any free one (kernel only) */
+    char topic[250];
+    int32_t topic_partitions;      /* -1: one per shard */
+    uint32_t event_bytes_max;      /* longer events are cut and marked truncated */
+    uint32_t header_mask;          /* bit i: write enum rec_header i */
+    int32_t zone_offset_s;         /* RFC 3164 timestamps: seconds east of UTC */
+    uint32_t rcvbuf_bytes;         /* kernel sockets */
+    uint32_t connections_max;      /* TCP */
+};
+struct conf_addr {
+    struct net_addr ip; /* .port unused */
+    uint8_t prefix_len;
+};
+struct conf_route {
+    struct conf_addr dst;
+    struct net_addr via;
+};
+struct conf_port { /* one DPDK ethdev */
+    char name[CONF_NAME_MAX];
+    char device[512]; /* PCI address "0000:3b:00.0" or a vdev string "net_af_packet0,iface=v0" */
+    uint16_t queues;  /* 0: one per shard */
+    uint32_t rx_desc, tx_desc;
+    uint16_t mtu, vlan; /* vlan 0: untagged */
+    bool promiscuous;
+    uint32_t addr_cnt;
+    struct conf_addr addrs[CONF_ADDRS_MAX];
+    uint32_t route_cnt;
+    struct conf_route routes[CONF_ROUTES_MAX];
+};
+struct conf_kafka_listener {
+    char name[CONF_NAME_MAX];
+    struct net_addr bind;
+    char advertised_host[256]; /* empty: the bind address */
+    uint16_t advertised_port;  /* 0: the bound port */
+};
+struct conf {
+    /* identity and places */
+    char dir[CONF_PATH_MAX];                     /* DIR: log/ journal/ run/ state/ */
+    uint32_t data_dir_cnt;                       /* log.dirs; [0] is DIR/log */
+    char data_dirs[CONF_DIRS_MAX][CONF_PATH_MAX];
+    struct uuid cluster_id;
+    int32_t node_id;
+    bool dev;                                    /* --dev: exit 30 s after losing sluiced */
+
+    /* shards and memory */
+    uint32_t shard_cnt;                          /* 0: plan decides */
+    char cpus[256];                              /* list such as "2-5"; empty: plan decides */
+    bool idle_poll;                              /* false: adaptive */
+    bool hugepages;
+    char eal_extra[512];                         /* more EAL arguments, space separated */
+    uint64_t staging_bytes;                      /* per shard: staging and tail cache */
+    uint64_t request_bytes;                      /* per shard: Kafka request and response budget */
+    uint32_t connections_max;                    /* per shard */
+    uint32_t mbufs;                              /* per shard */
+
+    /* log */
+    uint32_t flush_max_ms;                       /* sluice.flush.max.ms */
+    uint32_t linger_ms;                          /* ingest batches */
+    uint32_t batch_bytes;                        /* ingest batches close at this size */
+    uint64_t journal_file_bytes;
+    uint32_t journal_file_cnt;                   /* per shard and data directory */
+    uint32_t journal_threshold_bytes;            /* partitions with less queued go to the journal */
+    uint64_t storage_min_free_bytes;
+
+    /* topic defaults (Kafka's broker keys) */
+    int32_t num_partitions;
+    bool auto_create_topics;
+    uint64_t log_segment_bytes;
+    int64_t log_segment_ms, log_retention_ms, log_retention_bytes;
+    uint32_t log_index_interval_bytes, log_index_size_max_bytes;
+    uint32_t message_max_bytes;
+    uint32_t partitions_max;
+    enum conf_compression listener_compression;  /* sluice.compression of listener topics */
+
+    /* Kafka protocol limits */
+    uint32_t socket_request_max_bytes, fetch_max_bytes;
+    uint32_t connections_max_idle_ms;
+
+    uint32_t kafka_cnt;
+    struct conf_kafka_listener kafka[CONF_KAFKA_MAX];
+    uint32_t port_cnt;
+    struct conf_port ports[CONF_PORTS_MAX];
+    uint32_t listener_cnt;
+    struct conf_listener listeners[CONF_LISTENERS_MAX];
+};
+
+/* Values of `sluiced --dev` with no configuration file. */
+void conf_defaults(struct conf *c);
+/* Atomically replaces `path`. 0 or -errno. */
+NODISCARD int conf_write(const struct conf *c, const char *path);
+/* 0, -errno, or -E_CONFIG with a sentence naming line and field in err[]. */
+NODISCARD int conf_read(struct conf *c, const char *path, char *err, size_t err_cap);
