@@ -1,0 +1,200 @@
+#!/usr/bin/env python3
+"""Builds what the tests need, runs the suites one after another, prints a table of times against
+their budgets and closes with "N passed, N failed, N skipped". Called by scripts/test.
+
+Suites: static (include direction, clang), unit (cmocka, suite fast), asan (unit and crash under
+ASan+UBSan), net (real packets through namespaces), crash (crash and simulation), fuzz, clients
+(real Kafka clients), bench (smoke). A test that cannot run says so by name and counts as skipped."""
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+import xml.etree.ElementTree as ET
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+# Seconds on two cores. Together with setup they are CI's 42 minutes; an overrun is a defect.
+BUDGET = {"setup": 360, "build": 480, "static": 0, "unit": 120, "net": 240, "crash": 360,
+          "fuzz": 180, "clients": 720, "bench": 60}
+SUITES = ["static", "unit", "asan", "net", "crash", "fuzz", "clients", "bench"]
+CHARGED_TO = {"static": "build", "asan": "crash"}  # whose budget a suite's time counts against
+
+
+class Run:
+    def __init__(self, args):
+        self.args = args
+        self.passed = self.failed = self.skipped = 0
+        self.failures, self.skips = [], []
+        self.times = {"setup": float(args.setup_seconds)}
+
+    def count(self, name, result, why=""):
+        if result == "pass":
+            self.passed += 1
+        elif result == "skip":
+            self.skipped += 1
+            self.skips.append(f"{name}: {why}")
+        else:
+            self.failed += 1
+            self.failures.append(name)
+
+    def command(self, name, argv, **kw):
+        """One command that is one test: its exit code decides, its output is shown on failure."""
+        p = subprocess.run(argv, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                           stderr=subprocess.STDOUT, text=True, errors="replace", **kw)
+        if p.returncode != 0:
+            print(p.stdout[-8000:])
+            print(f"FAILED {name}: exit {p.returncode}: {' '.join(argv)}")
+        self.count(name, "pass" if p.returncode == 0 else "fail")
+        return p.returncode == 0
+
+    def build(self, folder, options):
+        """Configure and build; a failed build fails the run at once."""
+        started = time.time()
+        ok = subprocess.run(["scripts/build", folder] + options, cwd=ROOT,
+                            stdin=subprocess.DEVNULL).returncode == 0
+        self.times["build"] = self.times.get("build", 0) + time.time() - started
+        if not ok:
+            self.count(f"build of {folder}", "fail")
+        return ok
+
+    def meson(self, folder, suite, label, env=None):
+        log = os.path.join(ROOT, folder, "meson-logs", f"testlog-{label}.json")
+        if os.path.exists(log):
+            os.unlink(log)
+        full = dict(os.environ)
+        full.update(env or {})
+        if self.args.long:
+            full["SLUICE_TEST_LONG"] = "1"
+        p = subprocess.run(["meson", "test", "-C", folder, "--no-rebuild", "--suite", suite,
+                            "--print-errorlogs", "--logbase", f"testlog-{label}",
+                            "-t", "20" if self.args.long else "1"],
+                           cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                           stderr=subprocess.STDOUT, text=True, errors="replace", env=full)
+        if not os.path.exists(log):
+            if "No tests defined" in p.stdout or "No suitable tests" in p.stdout:
+                return
+            print(p.stdout[-4000:])
+            self.count(f"{label}: meson test", "fail")
+            return
+        bad = False
+        for line in open(log):
+            t = json.loads(line)
+            if t["result"] in ("OK", "EXPECTEDFAIL"):
+                self.count(t["name"], "pass")
+            elif t["result"] == "SKIP":
+                self.count(t["name"], "skip", (t.get("stdout") or "").strip()[-200:])
+            else:
+                bad = True
+                self.count(f"{label}: {t['name']} ({t['result']})", "fail")
+        if bad or p.returncode != 0:
+            print(p.stdout[-12000:])
+
+    def pytest(self, label, paths, extra=()):
+        xml = os.path.join(ROOT, "build", f"pytest-{label}.xml")
+        env = dict(os.environ, PYTHONDONTWRITEBYTECODE="1")
+        if self.args.all:
+            env["SLUICE_TEST_ALL"] = "1"
+        if self.args.long:
+            env["SLUICE_TEST_LONG"] = "1"
+        argv = ["/usr/bin/python3", "-m", "pytest", "-q", "-x" if self.args.fail_fast else "-q",
+                "-p", "no:cacheprovider", f"--junitxml={xml}", *paths, *extra]
+        p = subprocess.run(argv, cwd=ROOT, stdin=subprocess.DEVNULL, env=env)
+        if not os.path.exists(xml):
+            self.count(f"{label}: pytest", "fail")
+            return
+        for case in ET.parse(xml).getroot().iter("testcase"):
+            name = f"{label}: {case.get('classname')}.{case.get('name')}"
+            if case.find("failure") is not None or case.find("error") is not None:
+                self.count(name, "fail")
+            elif case.find("skipped") is not None:
+                self.count(name, "skip", case.find("skipped").get("message", ""))
+            else:
+                self.count(name, "pass")
+        if p.returncode not in (0, 1, 5):
+            self.count(f"{label}: pytest exit {p.returncode}", "fail")
+        os.unlink(xml)
+
+    # --- suites ---
+
+    def static(self):
+        self.command("include direction (scripts/check_deps.py)", ["python3", "scripts/check_deps.py"])
+        self.command("generated documents are current", ["python3", "scripts/gen_docs.py", "--check"])
+        started = time.time()
+        ok = self.command("clang compiles everything without warnings", ["sh", "-c",
+                          "[ -f build-fuzz/build.ninja ] || CC=clang meson setup build-fuzz -Dwerror=true "
+                          "-Dfuzz=true -Dbuildtype=debugoptimized >/dev/null; ninja -C build-fuzz"])
+        return ok and time.time() - started
+
+    def unit(self):
+        self.meson("build", "fast", "unit")
+
+    def asan(self):
+        if self.build("build-asan", ["-Db_sanitize=address,undefined", "-Db_lundef=false",
+                                     "-Ddebug_asserts=true", "-Dbuildtype=debugoptimized"]):
+            env = {"ASAN_OPTIONS": "abort_on_error=1:detect_leaks=1", "UBSAN_OPTIONS":
+                   "halt_on_error=1:print_stacktrace=1", "SLUICE_TEST_SEEDS": "20"}
+            self.meson("build-asan", "fast", "unit-asan", env)
+            self.meson("build-asan", "crash", "crash-asan", env)
+            os.environ["SLUICE_PREFIX"] = os.path.join(ROOT, "build-asan", "install")
+            self.pytest("system-asan", ["tests/system/test_first_steps.py"])
+            del os.environ["SLUICE_PREFIX"]
+
+    def net(self):
+        self.pytest("net", ["tests/net"])
+
+    def crash(self):
+        self.meson("build", "crash", "crash")
+        self.meson("build", "sim", "sim")
+        self.pytest("system", ["tests/system", "tests/crash"])
+
+    def fuzz(self):
+        self.meson("build", "fuzz", "fuzz")
+        seconds = 3600 if self.args.long else 8
+        self.command("coverage-guided fuzzing of every parser",
+                     ["python3", "tests/fuzz/run.py", "build-fuzz", str(seconds)])
+
+    def clients(self):
+        self.pytest("clients", ["tests/compat"])
+
+    def bench(self):
+        self.pytest("bench", ["tests/bench"])
+
+
+def main():
+    ap = argparse.ArgumentParser(prog="scripts/test")
+    ap.add_argument("--setup-seconds", default="0", help=argparse.SUPPRESS)
+    ap.add_argument("--all", action="store_true")
+    ap.add_argument("--long", action="store_true")
+    ap.add_argument("--fail-fast", action="store_true")
+    ap.add_argument("suite", nargs="*", choices=SUITES + [[]])
+    run = Run(ap.parse_args())
+    wanted = [s for s in SUITES if not run.args.suite or s in run.args.suite]
+    if run.build("build", ["-Dwerror=true"]):
+        for suite in wanted:
+            print(f"--- {suite}", flush=True)
+            before = run.times.get("build", 0)
+            started = time.time()
+            getattr(run, suite)()
+            spent = time.time() - started - (run.times.get("build", 0) - before)
+            to = CHARGED_TO.get(suite, suite)
+            run.times[to] = run.times.get(to, 0) + spent
+
+    print("\nphase        seconds   budget")
+    total = 0.0
+    for name in ["setup", "build", "unit", "net", "crash", "fuzz", "clients", "bench"]:
+        if name in run.times:
+            over = "   OVER BUDGET" if run.times[name] > BUDGET[name] and not run.args.long else ""
+            print(f"{name:<10} {run.times[name]:9.0f} {BUDGET[name]:8d}{over}")
+            total += run.times[name]
+    print(f"{'total':<10} {total:9.0f} {sum(BUDGET.values()):8d}\n")
+    for s in run.skips:
+        print(f"SKIPPED {s}")
+    for f in run.failures:
+        print(f"FAILED  {f}")
+    print(f"{run.passed} passed, {run.failed} failed, {run.skipped} skipped")
+    return 1 if run.failed or not run.passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
