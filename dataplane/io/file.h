@@ -2,7 +2,7 @@
  * fails, tears and forgets in its place (tests/support/fake_file.c).
  *
  * Asynchronous operations (read, write, sync) run on the shard and complete on a later turn through
- * file_op.done. Blocking ones (open, create, rename, unlink, truncate, dir_sync) are called only
+ * file_op.done. Blocking ones (open, create, rename, unlink, truncate, dir_sync, list, ...) are called only
  * where blocking is allowed: at start, or on a housekeeping thread through MSG_DIR_WORK.
  * Every data write and flush goes through this table, where it is counted (file_io.stats). */
 #pragma once
@@ -31,6 +31,12 @@ struct file_io {
     struct file_stats stats;
     void *arg;
 };
+struct file_stat {
+    uint64_t size;
+    int64_t mtime_ms;
+    bool is_dir;
+};
+typedef int file_list_fn(void *arg, const char *name); /* non-zero stops and is returned */
 enum { FILE_RDONLY = 1, FILE_CREATE = 2, FILE_DIRECT = 4, FILE_EXCL = 8 };
 struct file_io_ops {
     /* blocking */
@@ -45,6 +51,15 @@ struct file_io_ops {
     int (*unlink)(struct file_io *io, const char *path);
     int (*mkdir)(struct file_io *io, const char *path);
     int (*dir_sync)(struct file_io *io, const char *path);
+    /* Names in a directory except "." and "..", in no particular order. */
+    int (*list)(struct file_io *io, const char *path, file_list_fn *fn, void *arg);
+    int (*rmdir)(struct file_io *io, const char *path);
+    int (*stat)(struct file_io *io, const char *path, struct file_stat *ret);
+    /* Open (create) `path` and take the exclusive lock that Java's FileChannel.tryLock takes (POSIX
+     * record lock over the whole file). -E_LOCKED when another process has it; released by close. */
+    int (*lock)(struct file_io *io, const char *path, struct file **ret);
+    /* Bytes an unprivileged writer can still allocate on the file system of `path`. */
+    int (*space)(struct file_io *io, const char *path, uint64_t *ret_free);
     /* asynchronous, on the shard */
     void (*read)(struct file *f, struct file_op *op, void *buf, uint32_t len, uint64_t pos);
     void (*write)(struct file *f, struct file_op *op, const void *buf, uint32_t len, uint64_t pos);
