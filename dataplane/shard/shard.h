@@ -19,6 +19,7 @@ struct kafka;        /* kafka/api.h */
 struct codec_ctx;
 struct counters;     /* lib/base/counter.h */
 struct meta_image;   /* lib/meta/image.h */
+struct owner_map;    /* shard/owner_map.h: which shard owns a partition */
 struct conf;         /* lib/iface/conf.h: immutable configuration snapshot */
 
 #define SHARD_MAX 64
@@ -39,6 +40,7 @@ struct shard {
     struct counters *counters;
     struct codec_ctx *codecs;
     const struct meta_image *image; /* replaced only by MSG_IMAGE; valid until that is replied */
+    const struct owner_map *owners; /* replaced together with image */
 
     struct net *net;
     struct sock_dgrams *dgrams;
