@@ -4,6 +4,7 @@
  * (per packet or record). A failed assertion prints file, line and expression and aborts: the
  * supervisor restarts the process and recovery re-reads what was durable. */
 #pragma once
+#include <assert.h> /* static_assert */
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -10,6 +10,7 @@ uint64_t clock_mono_ns(void);
 int64_t clock_wall_ms(void);
 /* CPU time stamp counter and its rate, for cycle accounting only. */
 uint64_t clock_tsc(void);
+/* Measured on the first call, which sleeps 20 ms: call it once at start. */
 uint64_t clock_tsc_hz(void);
 
 /* Replaceable in tests; NULL members mean the system's clock. Not thread-safe: set before use. */
@@ -18,4 +19,5 @@ struct clock_source {
     int64_t (*wall_ms)(void *arg);
     void *arg;
 };
+/* NULL restores the system clock. */
 void clock_set_source(const struct clock_source *src);

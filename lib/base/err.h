@@ -21,3 +21,5 @@ const char *err_text(int rc);
 const char *err_name(int rc);
 /* Kafka protocol code for a negative rc; 0 for 0; UNKNOWN_SERVER_ERROR (-1) for what has none. */
 int err_kafka_code(int rc);
+/* Whether err.def says that trying again may help; false for what is not ours. */
+bool err_is_retriable(int rc);

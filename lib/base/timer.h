@@ -1,5 +1,6 @@
 /* timer.h - timer wheel driven by the caller's clock; deterministic, no allocation after creation.
- * Runs on: the owning thread. A timer is the caller's memory and must be cancelled before it goes. */
+ * Runs on: the owning thread. A timer is the caller's memory and must be cancelled before it goes.
+ */
 #pragma once
 #include "lib/base/err.h"
 #include "lib/base/list.h"
@@ -16,7 +17,10 @@ struct timer {
 };
 NODISCARD int timer_wheel_create(uint64_t now_ns, struct timer_wheel **ret);
 void timer_wheel_destroy(struct timer_wheel *w);
-static inline bool timer_is_armed(const struct timer *t) { return t->link.next != NULL; }
+static inline bool timer_is_armed(const struct timer *t)
+{
+    return t->link.next != NULL;
+}
 /* (Re)arm: fires once, at the first poll with now >= deadline (resolution about 1 ms). */
 void timer_arm(struct timer_wheel *w, struct timer *t, uint64_t deadline_ns, timer_fn *fn);
 void timer_cancel(struct timer_wheel *w, struct timer *t);
