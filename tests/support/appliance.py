@@ -230,6 +230,10 @@ class Appliance:
                 found[key] = float(value)
         return found
 
+    def metrics_sum(self, name):
+        """Sum of a metric over its labels."""
+        return sum(v for k, v in self.metrics().items() if k.split("{")[0] == name)
+
     def admin(self, method, path, body=None):
         c = UnixHTTP(os.path.join(self.dir, "run", "admin.sock"))
         c.request(method, path, body=json.dumps(body) if body is not None else None)

@@ -1,0 +1,102 @@
+"""kill -9 of either process under load: nothing acknowledged is lost, altered or doubled."""
+import os
+import random
+import signal
+import time
+
+import kafka_tools
+from appliance import Appliance, program, wait_for
+from load import Load, assert_kept, read_all
+import subprocess
+
+ROUNDS = 200 if os.environ.get("SLUICE_TEST_LONG") else 10
+
+
+def test_kill_of_the_dataplane_under_idempotent_load_loses_and_doubles_nothing(tmp_path):
+    seed = int(os.environ.get("SLUICE_TEST_SEED", random.randrange(1 << 30)))
+    print(f"seed {seed}")
+    rng = random.Random(seed)
+    with Appliance(tmp_path) as a:
+        # the port must stay the same across restarts, as it would with a configured listener
+        a.stop()
+        a.sets.append(f"kafka.listeners[0].bind={free_port()}")
+        a.start()
+        a.ctl("topic", "create", "t", "--partitions", "1")
+        load = Load(a.kafka, "t")
+        load.start()
+        for _ in range(ROUNDS):
+            before = len(load.acked)
+            wait_for("acknowledgements go on", lambda: len(load.acked) > before + 200)
+            time.sleep(rng.random() * 0.3)  # the moment of the kill is the variable of this test
+            a.kill_dataplane()
+        before = len(load.acked)
+        wait_for("acknowledgements after the last kill", lambda: len(load.acked) > before + 200)
+        load.finish()
+        records = read_all(a.kafka, "t")
+        assert_kept(load, records)
+        assert len(load.acked) == load.sent
+        print(f"{len(load.acked)} records acknowledged over {ROUNDS} kills")
+
+
+def test_produce_and_fetch_go_on_while_sluiced_is_dead_and_metadata_survives(tmp_path):
+    with Appliance(tmp_path) as a:
+        a.ctl("topic", "create", "t", "--partitions", "1")
+        load = Load(a.kafka, "t", rate=2000)
+        load.start()
+        wait_for("acknowledgements", lambda: len(load.acked) > 100)
+        dataplane = a.dataplane_pid()
+        kafka = a.kafka
+        a.process.send_signal(signal.SIGKILL)
+        a.process.wait(30)
+        killed = time.monotonic()
+        before = len(load.acked)
+        wait_for("acknowledgements without sluiced", lambda: len(load.acked) > before + 1000)
+        assert len(read_all(kafka, "t")) > before, "fetch goes on"
+        assert a.dataplane_pid() == dataplane
+        a.start()
+        assert a.dataplane_pid() == dataplane, "a returning sluiced reattaches"
+        wait_for("acknowledgements with the new sluiced",
+                 lambda: len(load.acked) > before + 2000)
+        load.finish()
+        gaps = [b - a for a, b in zip(load.ack_times, load.ack_times[1:])]
+        print(f"longest pause between acknowledgements {max(gaps):.3f} s, killed {killed:.0f}")
+        assert max(gaps) < 10
+        assert "t" in a.ctl("topic", "list").stdout.split()
+        a.ctl("topic", "create", "u", "--partitions", "3")
+        assert_kept(load, read_all(a.kafka, "t"))
+
+
+def test_dump_log_is_clean_after_a_stop_and_after_kill_and_recover(tmp_path):
+    kafka_tools.jars()
+    sets = ["topic_defaults.segment_bytes=1MiB"]
+    with Appliance(tmp_path, sets=sets) as a:
+        for codec in ("none", "gzip", "snappy", "lz4", "zstd"):
+            load = Load(a.kafka, f"t-{codec}", size=300, tag=codec,
+                        extra={"compression.codec": codec})
+            load.start()
+            wait_for("enough for several segments", lambda: len(load.acked) > 20000)
+            load.finish()
+        assert a.stop() == 0
+        kafka_tools.assert_dump_is_clean(os.path.join(a.dir, "log"))
+        a.start()
+        load = Load(a.kafka, "t-none", tag="more")
+        load.start()
+        wait_for("acknowledgements", lambda: len(load.acked) > 5000)
+        a.kill_all()
+        load.stopping.set()
+        p = subprocess.run([program("sluicectl"), "log", "recover", a.dir], text=True,
+                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120)
+        assert p.returncode == 0, p.stdout
+        out = kafka_tools.assert_dump_is_clean(os.path.join(a.dir, "log"))
+        assert "more" not in out  # no data printed, only headers
+        a.start()
+        by_offset = dict(read_all(a.kafka, "t-none"))
+        for i, offset in list(load.acked.items()):
+            assert by_offset[offset] == load.value(i)
+
+
+def free_port():
+    import socket
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{s.getsockname()[1]}"

@@ -1,0 +1,144 @@
+"""Power cuts: the same binaries on a file system that forgets what was not fsynced, directory
+entries included (tests/fs/forgetfs.c). Every acknowledged record must be there afterwards."""
+import os
+import signal
+import subprocess
+import time
+
+import confluent_kafka
+import pytest
+from appliance import ROOT, Appliance, wait_for
+from load import Load, assert_kept, read_all
+
+CUTS = 200 if os.environ.get("SLUICE_TEST_LONG") else 10
+
+
+class ForgetFS:
+    def __init__(self, base, delay_ms=0):
+        if not os.path.exists("/dev/fuse"):
+            pytest.skip("power cuts are not proven: there is no /dev/fuse")
+        if os.getuid() != 0:
+            pytest.skip("power cuts are not proven: mounting needs root")
+        self.backing, self.mount = str(base / "backing"), str(base / "mnt")
+        os.makedirs(self.backing)
+        os.makedirs(self.mount)
+        self.trace = os.path.join(self.backing, "trace")
+        self.delay_ms = delay_ms
+        self.process = None
+        self.start()
+
+    def start(self):
+        self.process = subprocess.Popen(
+            [os.path.join(ROOT, "build", "tests", "fs", "forgetfs"), self.backing, self.mount],
+            stdin=subprocess.DEVNULL, env=dict(os.environ, FORGETFS_TRACE=self.trace,
+                                               FORGETFS_FSYNC_DELAY_MS=str(self.delay_ms)))
+        wait_for("forgetfs is mounted", lambda: os.path.ismount(self.mount))
+
+    def cut(self):
+        """The power fails: memory is gone, what was flushed stays."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait(30)
+        self.unmount()
+
+    def unmount(self):
+        subprocess.run(["umount", "-l", self.mount], stderr=subprocess.DEVNULL)
+        wait_for("unmounted", lambda: not os.path.ismount(self.mount))
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.terminate()
+            self.process.wait(30)
+        self.unmount()
+
+
+@pytest.fixture
+def forgetful(tmp_path):
+    fs = ForgetFS(tmp_path)
+    yield fs
+    fs.stop()
+
+
+def test_ten_power_cuts_lose_nothing_acknowledged(tmp_path, forgetful):
+    a = Appliance(tmp_path, name="mnt/data", start=False,
+                  sets=["journal.file_bytes=4MiB", "topic_defaults.segment_bytes=1MiB"])
+    a.log_path = str(tmp_path / "sluice.log")
+    loads = []
+    try:
+        for cut in range(CUTS):
+            a.start()
+            for load in loads:
+                assert_kept(load, read_all(a.kafka, load.topic))
+            topics = [f"small-{cut}", "big"] if cut % 2 else ["small", f"big-{cut}"]
+            now = []
+            for topic in topics:
+                size = 20000 if topic.startswith("big") else 100
+                load = Load(a.kafka, topic, size=size, tag=f"cut{cut:04d}",
+                            extra={"linger.ms": 0 if size == 100 else 5})
+                load.start()
+                now.append(load)
+            wait_for("acknowledgements in both topics",
+                     lambda: all(len(load.acked) > 300 for load in now))
+            forgetful.cut()
+            a.kill_all()
+            for load in now:
+                load.stopping.set()
+                load.join(30)
+                load.producer.purge()
+                load.producer.flush(5)
+            loads += now
+            forgetful.start()
+        a.start()
+        total = 0
+        for load in loads:
+            assert_kept(load, read_all(a.kafka, load.topic))
+            total += len(load.acked)
+        print(f"{total} acknowledged records survived {CUTS} power cuts")
+        assert a.stop() == 0
+    finally:
+        if a.process is not None or a.dataplane_pid():
+            print(a.output()[-6000:])
+            a.kill_all()
+
+
+def test_no_acknowledgement_comes_before_its_flush_has_completed(tmp_path):
+    fs = ForgetFS(tmp_path, delay_ms=30)
+    try:
+        a = Appliance(tmp_path, name="mnt/data", start=False, sets=["journal.file_bytes=4MiB"])
+        a.log_path = str(tmp_path / "sluice.log")
+        a.start()
+        p = confluent_kafka.Producer({"bootstrap.servers": a.kafka, "acks": "all", "linger.ms": 0})
+        p.produce("t", b"warm up")
+        assert p.flush(60) == 0
+        spans = []
+        for i in range(30):
+            sent = time.monotonic_ns()
+            acked = []
+            p.produce("t", b"%d" % i, on_delivery=lambda e, m: acked.append(time.monotonic_ns()))
+            assert p.flush(60) == 0
+            spans.append((sent, acked[0]))
+        flushes = [(int(s), int(e)) for s, e, *_ in
+                   (line.split() for line in open(fs.trace))]
+        for sent, acked in spans:
+            assert any(sent < start and end < acked for start, end in flushes), \
+                "acknowledged with no flush begun and ended since it was sent"
+        a.stop()
+    finally:
+        fs.stop()
+
+
+def test_flushes_reach_the_block_device(tmp_path):
+    st = os.stat(tmp_path)
+    stat = f"/sys/dev/block/{os.major(st.st_dev)}:{os.minor(st.st_dev)}/stat"
+    if not os.path.exists(stat) or len(open(stat).read().split()) < 16:
+        pytest.skip(f"device flushes are not proven: {stat} has no flush counter")
+    with Appliance(tmp_path) as a:
+        a.kcat("-P", "-t", "t", input=b"warm up\n")
+        flushes = int(open(stat).read().split()[15])
+        commits = a.metrics_sum("sluice_commit_groups_total")
+        p = confluent_kafka.Producer({"bootstrap.servers": a.kafka, "acks": "all", "linger.ms": 0})
+        for i in range(50):
+            p.produce("t", b"%d" % i)
+            assert p.flush(30) == 0
+        wait_for("commit groups are counted",
+                 lambda: a.metrics_sum("sluice_commit_groups_total") >= commits + 50)
+        assert int(open(stat).read().split()[15]) >= flushes + 50

@@ -1,0 +1,68 @@
+"""Apache Kafka's own tools and clients for the tests: fetched by Maven into .cache, run by Java.
+Where either is out of reach, the calling test is skipped by name, saying why."""
+import os
+import shutil
+import subprocess
+
+import pytest
+from appliance import ROOT
+
+VERSION = "4.3.1"
+FOLDER = os.path.join(ROOT, ".cache", f"kafka-{VERSION}")
+
+
+def jars():
+    """The folder of Kafka's jars; skips the test loudly when they cannot be had."""
+    marker = os.path.join(FOLDER, "complete")
+    if os.path.exists(marker):
+        return FOLDER
+    for tool in ("java", "mvn"):
+        if shutil.which(tool) is None:
+            pytest.skip(f"Kafka's own tools are not proven: {tool} is not installed")
+    p = subprocess.run(["mvn", "-q", "-B", "-f", os.path.join(ROOT, "tests/compat/java/pom.xml"),
+                        "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies",
+                        f"-DoutputDirectory={FOLDER}"], text=True, stdin=subprocess.DEVNULL,
+                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600)
+    if p.returncode != 0:
+        pytest.skip(f"Kafka's own tools are not proven: Maven could not fetch them: {p.stdout[-300:]}")
+    open(marker, "w").close()
+    return FOLDER
+
+
+def run(main_class, *args, timeout=180):
+    p = subprocess.run(["java", "-Xmx512m", "-cp", os.path.join(jars(), "*"), main_class, *args],
+                       text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                       stderr=subprocess.STDOUT, timeout=timeout)
+    return p
+
+
+def log_files(log_dir):
+    found = []
+    for base, _, files in os.walk(log_dir):
+        found += [os.path.join(base, f) for f in files
+                  if f.endswith((".log", ".index", ".timeindex", ".snapshot"))]
+    return sorted(found)
+
+
+def assert_dump_is_clean(log_dir):
+    """DumpLogSegments finds no damage, no index mismatch and no trailing bytes in any file."""
+    files = log_files(log_dir)
+    assert any(f.endswith(".log") for f in files), f"no segments in {log_dir}"
+    out = ""
+    for base in range(0, len(files), 200):
+        some = files[base:base + 200]
+        for flags in (["--deep-iteration"], ["--index-sanity-check"]):
+            wanted = [f for f in some if f.endswith((".index", ".timeindex"))] \
+                if "--index-sanity-check" in flags else some
+            if not wanted:
+                continue
+            p = run("org.apache.kafka.tools.DumpLogSegments", *flags, "--files", ",".join(wanted))
+            out += p.stdout
+            assert p.returncode == 0, p.stdout[-4000:]
+    bad = [line for line in out.splitlines()
+           if "isvalid: false" in line or "Mismatch" in line or "mismatch" in line
+           or "Found invalid" in line or "out of order" in line.lower()
+           or "trailing bytes" in line or "Exception" in line or "corrupt" in line.lower()
+           or "Non-consecutive" in line or "Index position" in line]
+    assert not bad, "\n".join(bad[:20])
+    return out

@@ -1,0 +1,89 @@
+"""A producer that remembers what was acknowledged, and the check that nothing of it is missing."""
+import threading
+import time
+
+import confluent_kafka
+
+
+class Load(threading.Thread):
+    """Produces numbered records from one idempotent acks=all producer until told to stop.
+    acked: {number: offset} of what the appliance acknowledged."""
+
+    def __init__(self, bootstrap, topic, partition=0, size=200, tag="r", rate=None, extra=None):
+        super().__init__(daemon=True)
+        self.topic, self.partition, self.size, self.tag, self.rate = topic, partition, size, tag, rate
+        self.acked, self.failed, self.ack_times = {}, [], []
+        self.sent = 0
+        self.stopping = threading.Event()
+        conf = {"bootstrap.servers": bootstrap, "enable.idempotence": True, "acks": "all",
+                "linger.ms": 2, "message.timeout.ms": 120000, "reconnect.backoff.max.ms": 200,
+                "retry.backoff.ms": 50, "socket.timeout.ms": 30000}
+        conf.update(extra or {})
+        self.producer = confluent_kafka.Producer(conf)
+
+    def value(self, i):
+        text = f"{self.tag}-{i:010d}-"
+        return (text + "x" * (self.size - len(text))).encode()
+
+    def run(self):
+        started = time.monotonic()
+        while not self.stopping.is_set():
+            i = self.sent
+
+            def done(err, msg, i=i):
+                if err is None:
+                    self.acked[i] = msg.offset()
+                    self.ack_times.append(time.monotonic())
+                else:
+                    self.failed.append((i, str(err)))
+            try:
+                self.producer.produce(self.topic, self.value(i), partition=self.partition,
+                                      on_delivery=done)
+                self.sent += 1
+            except BufferError:
+                self.producer.poll(0.05)
+                continue
+            self.producer.poll(0)
+            if self.rate and self.sent / self.rate > time.monotonic() - started:
+                self.producer.poll(self.sent / self.rate - (time.monotonic() - started))
+
+    def finish(self, timeout=120):
+        self.stopping.set()
+        self.join(timeout)
+        assert self.producer.flush(timeout) == 0, "records are still unanswered"
+        assert not self.failed, self.failed[:3]
+
+
+def read_all(bootstrap, topic, partition=0):
+    """[(offset, value)] of one partition, from the beginning to its present end."""
+    c = confluent_kafka.Consumer({"bootstrap.servers": bootstrap, "group.id": "check",
+                                  "enable.auto.commit": False, "check.crcs": True,
+                                  "fetch.message.max.bytes": 4000000})
+    try:
+        tp = confluent_kafka.TopicPartition(topic, partition)
+        low, high = c.get_watermark_offsets(tp, timeout=30)
+        c.assign([confluent_kafka.TopicPartition(topic, partition, low)])
+        found, deadline = [], time.monotonic() + 120
+        while len(found) < high - low and (not found or found[-1][0] < high - 1):
+            for m in c.consume(10000, timeout=1.0):
+                assert m.error() is None, m.error()
+                found.append((m.offset(), m.value()))
+            assert time.monotonic() < deadline, f"read {len(found)} of {high - low}"
+        return found
+    finally:
+        c.close()
+
+
+def assert_kept(load, records):
+    """Every acknowledged record is there once, whole, at the offset it was acknowledged with;
+    offsets are dense and the records of the one producer are in order."""
+    offsets = [o for o, _ in records]
+    assert offsets == list(range(offsets[0], offsets[0] + len(offsets))) if offsets else True, \
+        "offsets are not dense"
+    by_offset = dict(records)
+    for i, offset in load.acked.items():
+        assert by_offset.get(offset) == load.value(i), \
+            f"record {i}, acknowledged at offset {offset}, is {by_offset.get(offset)!r:.60}"
+    mine = [v for _, v in records if v.startswith(load.tag.encode() + b"-")]
+    assert len(mine) == len(set(mine)), "a record is there twice"
+    assert mine == sorted(mine), "records of one producer are out of order"
