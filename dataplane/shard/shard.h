@@ -17,7 +17,7 @@ struct ingest;       /* ingest/ingest.h */
 struct plog_set;     /* store/plog.h: partitions of this shard */
 struct kafka;        /* kafka/api.h */
 struct codec_ctx;
-struct counters;     /* lib/base/counter.h */
+struct counters;     /* dataplane/counters.h */
 struct meta_image;   /* lib/meta/image.h */
 struct owner_map;    /* shard/owner_map.h: which shard owns a partition */
 struct conf;         /* lib/iface/conf.h: immutable configuration snapshot */
