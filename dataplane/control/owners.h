@@ -1,0 +1,26 @@
+/* owners.h - DIR/state/owners: which shard owns each partition, remembered across restarts.
+ *
+ * A partition's owner is chosen when it is created (shard_map: balanced, neighbours on neighbouring
+ * shards) and stored. When the number of shards has changed since the file was written, every
+ * partition is mapped anew by rendezvous hash: an order boundary that the caller reports.
+ * The file is text, replaced atomically: "sluice-owners 1 <shards>", then one
+ * "<topic id> <partition> <shard>" line each. It can be deleted: owners are then chosen anew.
+ * Runs on: the control thread. Blocks: load and save. */
+#pragma once
+#include "lib/base/err.h"
+#include "lib/base/uuid.h"
+#include <stdbool.h>
+#include <stdint.h>
+
+struct owners;
+/* Reads the file of `dir` (DIR/state). A missing or damaged file gives an empty table (damage is
+ * logged). *ret_changed says that the file was written with another number of shards. */
+NODISCARD int owners_load(const char *dir, uint16_t shard_cnt, struct owners **ret,
+                          bool *ret_changed);
+void owners_destroy(struct owners *o);
+/* Owners of partitions [0, cnt) of a topic into out[]; those without one get one. */
+NODISCARD int owners_of_topic(struct owners *o, const struct uuid *topic_id, uint32_t cnt,
+                              uint8_t *out);
+void owners_forget_topic(struct owners *o, const struct uuid *topic_id);
+/* Writes the file when something changed since the last save. 0 or -errno. */
+NODISCARD int owners_save(struct owners *o);
