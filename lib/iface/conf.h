@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #define CONF_PATH_MAX 1024
 #define CONF_NAME_MAX 64
@@ -21,6 +22,7 @@
 #define CONF_KAFKA_MAX 8
 #define CONF_ADDRS_MAX 8
 #define CONF_ROUTES_MAX 16
+#define CONF_HTTP_HOSTS_MAX 8
 
 enum conf_transport { CONF_UDP, CONF_TCP };
 enum conf_proto { CONF_SYSLOG, CONF_RAW }; /* more later: GELF, JSON lines */
@@ -66,6 +68,7 @@ struct conf_kafka_listener {
     struct net_addr bind;
     char advertised_host[256]; /* empty: the bind address */
     uint16_t advertised_port;  /* 0: the bound port */
+    bool allow_plaintext;      /* for an address other than loopback */
 };
 struct conf {
     /* identity and places */
@@ -110,6 +113,10 @@ struct conf {
     uint32_t socket_request_max_bytes, fetch_max_bytes;
     uint32_t connections_max_idle_ms;
 
+    struct net_addr http_bind; /* sluiced's GET-only HTTP server */
+    uint32_t http_host_cnt;
+    char http_hosts[CONF_HTTP_HOSTS_MAX][CONF_NAME_MAX];
+
     uint32_t kafka_cnt;
     struct conf_kafka_listener kafka[CONF_KAFKA_MAX];
     uint32_t port_cnt;
@@ -118,8 +125,45 @@ struct conf {
     struct conf_listener listeners[CONF_LISTENERS_MAX];
 };
 
-/* Values of `sluiced --dev` with no configuration file. */
+/* Values of `sluiced --dev` with no configuration file: conf_init, the rows of --dev, conf_finish. */
 void conf_defaults(struct conf *c);
+/* Every key at the default of conf.def (one Kafka and two syslog listeners on loopback), not yet
+ * finished. What a configuration file starts from. */
+void conf_init(struct conf *c);
+/* The values that --dev changes: data.dir, shards.count, node.dev. */
+void conf_dev(struct conf *c);
+/* Derived values: data_dirs[0] becomes DIR/log. Call once, after the last conf_set. */
+void conf_finish(struct conf *c);
+
+/* Sets one key by its path as written in YAML ("listeners[0].bind"). The index after the last
+ * element appends one with the element's defaults. 0, or -E_CONFIG with a sentence in err[] that
+ * names neither file nor line. `internal` allows keys only sluiced may set. */
+NODISCARD int conf_set(struct conf *c, const char *path, const char *value, bool internal,
+                       char *err, size_t err_cap);
+/* Empties a list ("listeners") so that a file's own list replaces the default one. */
+NODISCARD int conf_list_clear(struct conf *c, const char *path);
+/* One more element, with the element's defaults. 0, or -E_CONFIG as conf_set. */
+NODISCARD int conf_list_append(struct conf *c, const char *path, char *err, size_t err_cap);
+
+/* What a dotted path may be, for readers of configuration files. Indices are part of the path. */
+enum conf_node { CONF_NODE_UNKNOWN, CONF_NODE_GROUP, CONF_NODE_KEY, CONF_NODE_LIST,
+                 CONF_NODE_VALUES, CONF_NODE_ELEMENT };
+enum conf_node conf_node_kind(const char *path);
+/* A key whose value is a set of words (headers): YAML may write it as a list. */
+bool conf_node_is_set(const char *path);
+/* A key that only sluiced sets. */
+bool conf_node_is_internal(const char *path);
+/* The name under `parent` ("" is the root) closest to `name`, or NULL when none is close.
+ * Static lifetime until the next call in the same thread. */
+const char *conf_suggest(const char *parent, const char *name);
+/* The reference of all keys as text for a terminal. */
+void conf_print_reference(FILE *out);
+
+/* 1..249 of [a-zA-Z0-9._-], not "." or "..". */
+bool conf_topic_name_ok(const char *name);
+/* "auto", "producer", "none", ... */
+const char *conf_compression_name(enum conf_compression c);
+
 /* Atomically replaces `path`. 0 or -errno. */
 NODISCARD int conf_write(const struct conf *c, const char *path);
 /* 0, -errno, or -E_CONFIG with a sentence naming line and field in err[]. */
