@@ -40,9 +40,8 @@ struct plog_conf {
  * coordinators are trusted with the batch but get offsets the same way. */
 enum plog_origin { PLOG_CLIENT, PLOG_INGEST, PLOG_COORDINATOR };
 
-/* One append. The caller's memory, and `batch`'s bytes, until done() (or the reply) - except that
- * the bytes are copied before plog_append returns when rc is already set or wait is APPENDED.
- * Starts with struct msg: it travels to the owning shard as MSG_PRODUCE / MSG_SEALED. */
+/* One append. The struct and `batch`'s bytes are the caller's and stay unchanged until done() (or
+ * the reply): with memory short the append waits in a bounded queue before it is copied. Starts with struct msg: it travels to the owning shard as MSG_PRODUCE / MSG_SEALED. */
 struct plog_append {
     struct msg msg;
     struct uuid topic_id;
@@ -57,6 +56,7 @@ struct plog_append {
     int64_t log_append_time_ms;    /* -1 unless LogAppendTime */
     int64_t log_start_offset;
     int32_t leader_epoch;
+    int64_t last_offset;           /* of the batch, or of the original */
     struct list link;              /* the plog's, while it waits */
     void (*done)(struct plog_append *a); /* on the owner; never inside plog_append */
 };
@@ -85,6 +85,7 @@ struct plog_read {
     int32_t diverging_epoch;       /* -1: none */
     int64_t diverging_end_offset;
     struct list link;
+    struct plog_read_io *io;       /* the plog's */
     void (*done)(struct plog_read *r);
 };
 void plog_read(struct plog *p, struct plog_read *r);
@@ -93,11 +94,13 @@ void plog_read(struct plog *p, struct plog_read *r);
  * min_bytes, or the partition goes away, or it is cancelled. */
 struct plog_wait {
     struct msg msg;
+    uint64_t start_bytes;          /* the plog's */
     struct uuid topic_id;
     int32_t partition;
     int64_t offset;
     uint32_t min_bytes;
     enum plog_isolation isolation;
+    int rc;                        /* 0: look again; -E_NOT_OWNER: the partition went away */
     struct list link;
     void (*done)(struct plog_wait *w);
 };
@@ -117,6 +120,7 @@ struct plog_list_offsets {
     int64_t offset, ret_timestamp;
     int32_t leader_epoch;
     struct list link;
+    struct plog_read_io *io;       /* the plog's */
     void (*done)(struct plog_list_offsets *q);
 };
 void plog_list_offsets(struct plog *p, struct plog_list_offsets *q);
@@ -130,7 +134,97 @@ struct plog_offsets {
 };
 void plog_offsets_get(const struct plog *p, struct plog_offsets *ret);
 
-/* The partitions of one shard. plog_set_find is O(1); NULL when the shard does not own it. */
+/* OffsetForLeaderEpoch (gotchas 9): (-1, -1) when unknown. */
+void plog_epoch_end_offset(const struct plog *p, int32_t epoch, int32_t *ret_epoch,
+                           int64_t *ret_end_offset);
+/* The leader epoch that the metadata image says; ours only ever grows. Cheap when unchanged. */
+void plog_set_leader_epoch(struct plog *p, int32_t epoch);
+void plog_set_conf(struct plog *p, const struct plog_conf *conf);
+const struct plog_conf *plog_get_conf(const struct plog *p);
+/* False while the partition is fenced, or its disk is full. */
+bool plog_is_writable(const struct plog *p);
+
+/* One segment, oldest first, for upkeep/. The last one is the active segment. */
+struct plog_segment {
+    int64_t base_offset, next_offset;
+    uint64_t len;
+    int64_t max_timestamp_ms; /* -1: none */
+    int64_t mtime_ms;
+    bool sealed;              /* closed and flushed: may be dropped */
+};
+bool plog_segment_get(const struct plog *p, uint32_t idx, struct plog_segment *ret);
+/* Drop the `cnt` oldest segments, all sealed: log start moves at once, files are removed by
+ * housekeeping. Count dropped (fewer when one is being read by housekeeping). */
+uint32_t plog_drop_segments(struct plog *p, uint32_t cnt);
+/* Move the log start (DeleteRecords). 0 or -E_OFFSET_OUT_OF_RANGE (above durable). */
+NODISCARD int plog_set_log_start(struct plog *p, int64_t offset);
+/* Close the active segment now if it holds anything (retention of an idle partition). */
+void plog_roll_now(struct plog *p);
+
+/* The partitions of one shard. */
+struct catalog;
+struct part;
+struct conf;
+struct plog_set_conf {
+    uint64_t staging_bytes;         /* staging and cache of recent chunks */
+    uint32_t submit_max_ms;         /* bytes that nobody waits for: submitted within, 5 */
+    uint32_t flush_max_ms;          /* ... and flushed within, 20 */
+    uint64_t journal_file_bytes;
+    uint32_t journal_file_cnt;
+    uint32_t journal_threshold_bytes; /* partitions with less queued go to the journal, 128 KiB */
+    uint64_t storage_min_free_bytes;
+    uint32_t drain_age_ms;          /* journalled bytes reach their segments within, 1000 */
+    uint32_t idle_close_ms;         /* files of idle partitions are closed after, 10000 */
+    uint32_t checkpoint_ms;         /* checkpoint files at most this old, 5000 */
+    bool threaded;                  /* directory work on its own thread; false: inside the poll */
+};
+void plog_set_conf_from(struct plog_set_conf *sc, const struct conf *c);
+/* Creates the set and its journals in every directory of the catalog. Blocking: at start, before the
+ * shard runs (uses s->id, s->mbox, s->timers; reads s->now_ns and s->wall_ms in every call after).
+ * `io` is the shard's table with its uring; it stays the caller's. 0, -ENOMEM, -E_CONFIG, -errno. */
+NODISCARD int plog_set_create(struct shard *s, struct file_io *io, struct catalog *c,
+                              const struct plog_set_conf *conf, struct plog_set **ret);
+/* All partitions closed or never attached, and plog_set_is_idle. */
+void plog_set_destroy(struct plog_set *set);
+
+/* Take over a partition that recovery found or catalog_part_create made. Takes `part` (freed by the
+ * set; not on error). Before the shard runs, or on the shard. 0, -ENOMEM, -EEXIST. */
+NODISCARD int plog_attach(struct plog_set *set, struct part *part, const struct plog_conf *conf,
+                          struct plog **ret);
+/* Give a partition up for deletion: whatever waits is answered with -E_UNKNOWN_TOPIC, unwritten bytes are
+ * dropped, files closed. done runs on a later turn; then p is gone and its directory may go
+ * (catalog_part_delete on a thread that may block). */
+typedef void plog_detached_fn(void *arg);
+void plog_detach(struct plog *p, plog_detached_fn *done, void *arg);
+/* Clean stop: appends are refused, everything queued is flushed and drained, files are cut and closed, indexes
+ * and snapshots written. done(arg, 0) when all is on disk; negative when some partition could not be
+ * closed cleanly (then catalog_close must not write the clean mark). */
+typedef void plog_set_closed_fn(void *arg, int rc);
+void plog_set_close(struct plog_set *set, plog_set_closed_fn *done, void *arg);
+/* Nothing in flight, nothing queued. */
+bool plog_set_is_idle(const struct plog_set *set);
+
+struct plog_set_stats {
+    uint64_t appends, append_bytes, append_errors, append_blocked, append_busy;
+    uint64_t group_commits, journal_commits, journal_bytes, direct_commits, drains;
+    uint64_t flush_ns_sum, flush_cnt, flush_ns_max; /* commit formed -> durable */
+    uint64_t reads_memory, reads_disk, read_bytes;
+    uint64_t rolls, segments_dropped, fenced, recovered, duplicates, damaged_reads;
+    uint64_t unflushed_bytes, staging_free_bytes, oldest_unflushed_ns;
+    uint32_t partitions, journal_free_files;
+    bool read_only;
+};
+void plog_set_stats_get(const struct plog_set *set, struct plog_set_stats *ret);
+/* Every partition of the set: call fn until it returns false. */
+void plog_set_each(struct plog_set *set, bool (*fn)(void *arg, struct plog *p), void *arg);
+const struct uuid *plog_topic_id(const struct plog *p);
+const char *plog_topic(const struct plog *p);
+int32_t plog_partition(const struct plog *p);
+/* Internal consistency of a partition, of all: tests call it after every step. */
+void plog_check(const struct plog *p);
+void plog_set_check(const struct plog_set *set);
+
+/* plog_set_find is O(1); NULL when the shard does not own it. */
 struct plog *plog_set_find(struct plog_set *set, const struct uuid *topic_id, int32_t partition);
 /* Stage bodies: form commit groups, submit, drain, timers. */
 uint32_t plog_set_poll(struct plog_set *set, uint32_t budget);

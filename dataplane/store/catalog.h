@@ -1,0 +1,130 @@
+/* catalog.h - the data directories of this node: identity, lock, checkpoints, partition directories.
+ *
+ * Runs on: threads that may block: start and stop, the control thread (create, delete), and
+ * housekeeping (checkpoints). Shards only store into struct part_mark. The list of marks is guarded
+ * by a mutex that no shard ever takes. */
+#pragma once
+#include "dataplane/io/file.h"
+#include "dataplane/store/epochs.h"
+#include "dataplane/store/producer.h"
+#include "lib/base/err.h"
+#include "lib/base/list.h"
+#include "lib/base/uuid.h"
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define CATALOG_DIRS_MAX 16
+#define CATALOG_PATH_MAX 1024
+#define CATALOG_ERR_MAX 1400
+
+/* What the checkpoint files say of one partition; the owner stores, housekeeping reads. */
+struct part_mark {
+    struct list link;
+    char topic[250];
+    int32_t partition;
+    _Atomic int64_t recovery_point, log_start, high_watermark, first_base;
+};
+
+struct data_dir {
+    char path[CATALOG_PATH_MAX];
+    char journal_path[CATALOG_PATH_MAX + 16];
+    struct uuid id;
+    struct file *lock;
+    bool was_clean;        /* found the clean mark at open */
+    atomic_bool read_only; /* free space is below storage.min_free: set by housekeeping */
+    atomic_bool dirty;     /* a mark moved since the last checkpoint */
+    struct file_io *io;
+    pthread_mutex_t mutex; /* marks and the checkpoint files */
+    struct list marks;
+    /* checkpoints as found at open: sorted by topic, partition */
+    struct checkpoint *found_recovery, *found_start;
+};
+
+struct catalog {
+    struct file_io io; /* blocking operations only */
+    struct uuid cluster_id;
+    int32_t node_id;
+    uint32_t dir_cnt;
+    struct data_dir dirs[CATALOG_DIRS_MAX];
+};
+
+struct catalog_opts {
+    const struct file_io_ops *ops; /* &file_io_real */
+    void *ops_arg;
+    uint32_t dir_cnt;
+    const char *dirs[CATALOG_DIRS_MAX];
+    const struct uuid *cluster_id; /* NULL: take what the first directory says (offline tools) */
+    int32_t node_id;
+    bool format; /* an empty directory becomes ours; false: it is an error */
+};
+/* Open, check and lock all directories (a missing one is created when format is set; its parent
+ * must exist). The clean mark is read, and removed so that a crash from here on is seen as one.
+ * On error `err` says what and where in one sentence, and nothing stays locked:
+ *   -E_LOCKED, -E_FOREIGN_DIR, -E_MALFORMED (meta.properties), -errno */
+NODISCARD int catalog_open(const struct catalog_opts *opts, struct catalog **ret,
+                           char err[CATALOG_ERR_MAX]);
+/* Write the last checkpoints, and with `clean` the clean mark (the caller has closed every plog set),
+ * unlock and free. 0 or the first error. */
+int catalog_close(struct catalog *c, bool clean);
+
+/* Write the three checkpoint files of a directory if a mark moved. */
+NODISCARD int catalog_checkpoint(struct data_dir *d);
+/* Set d->read_only from the free space. Count of directories that changed: 0 or 1; -errno. */
+int catalog_check_space(struct data_dir *d, uint64_t min_free_bytes);
+
+/* One partition between the blocking world and its shard: found by recovery or created; plog_attach
+ * takes it. */
+struct part_seg {
+    int64_t base;
+    uint64_t len;
+    int64_t max_ts, max_ts_offset; /* -1: none */
+    int64_t mtime_ms;
+};
+struct part {
+    struct list link;
+    struct data_dir *dir;
+    char name[256]; /* directory name */
+    char topic[250];
+    struct uuid topic_id; /* zero: partition.metadata is missing */
+    int32_t partition;
+    bool was_clean;
+    int64_t log_start, recovery_point, next;
+    uint32_t seg_cnt, seg_cap;
+    struct part_seg *segs;
+    struct epochs epochs;
+    struct producers producers;
+    struct part_mark *mark;
+};
+/* Make <topic>-<partition> in dirs[dir_idx] with partition.metadata and an empty first segment.
+ * sync_parent: flush the data directory too; when creating many, pass it for the last one only, or
+ * call catalog_dir_sync. -EEXIST when it is there already. */
+struct part_create_opts {
+    uint32_t dir_idx;
+    const char *topic;
+    struct uuid topic_id;
+    int32_t partition;
+    int32_t leader_epoch;
+    bool sync_parent;
+};
+NODISCARD int catalog_part_create(struct catalog *c, const struct part_create_opts *opts,
+                                  struct part **ret);
+NODISCARD int catalog_dir_sync(struct data_dir *d);
+/* Delete a partition's directory: renamed at once (and flushed), its files removed after. The
+ * partition must be detached from its set. Frees nothing. */
+NODISCARD int catalog_part_delete(struct data_dir *d, const char *name);
+void part_destroy(struct part *p); /* also its mark */
+/* Directory index by id; -1: unknown. */
+int catalog_dir_by_id(const struct catalog *c, const struct uuid *id);
+
+struct part_mark *part_mark_create(struct data_dir *d, const char *topic, int32_t partition);
+void part_mark_destroy(struct data_dir *d, struct part_mark *m);
+/* Split "<topic>-<partition>". 0 or -E_MALFORMED (also for -delete, -future, -stray names). */
+NODISCARD int part_name_parse(const char *name, char topic[250], int32_t *ret_partition);
+/* partition.metadata of a directory. 0, -ENOENT, -E_MALFORMED. */
+NODISCARD int part_meta_read(struct file_io *io, const char *dir, struct uuid *ret_id);
+/* The checkpointed value, or -1 when the file has no line for it. */
+int64_t checkpoint_find(const struct checkpoint *c, const char *topic, int32_t partition);
+/* Remove a directory and the plain files in it; -ENOENT is success. */
+NODISCARD int dir_remove(struct file_io *io, const char *path);
