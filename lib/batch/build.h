@@ -9,12 +9,15 @@
 
 struct batch_builder {
     uint8_t *buf;
-    uint32_t cap, len;    /* len includes the header's place */
+    uint32_t cap, len; /* len includes the header's place */
     int32_t record_cnt;
     int64_t base_timestamp, max_timestamp;
 };
+/* cap >= BATCH_HEADER_LEN. buf stays the caller's and in use until the batch is sealed or dropped.
+ */
 void batch_builder_init(struct batch_builder *b, uint8_t *buf, uint32_t cap);
-/* Encoded size of one record if appended now (an upper bound, at most 10 bytes too many). */
+/* Encoded size of one record if appended now; exact. UINT32_MAX: no batch can hold it. */
 uint32_t batch_record_size(const struct batch_builder *b, const struct rec *r);
-/* @hot. 0, or -E_LIMIT when the record does not fit (nothing written). */
+/* @hot. Offsets number from 0; the first record's timestamp becomes the base. Headers are written
+ * in the order of enum rec_header. 0, or -E_LIMIT when the record does not fit (b is unchanged). */
 NODISCARD int batch_builder_add(struct batch_builder *b, const struct rec *r);

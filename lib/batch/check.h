@@ -28,9 +28,9 @@ NODISCARD int batch_header_read(const uint8_t *p, size_t len, struct batch_info 
 NODISCARD int batch_verify(const uint8_t *p, size_t len, struct batch_info *ret);
 
 struct batch_check_opts {
-    uint32_t max_bytes;     /* max.message.bytes: -E_BATCH_TOO_LARGE above it */
-    bool key_required;      /* compacted topic */
-    bool allow_zstd;        /* Produce v7+ */
+    uint32_t max_bytes;                   /* max.message.bytes: -E_BATCH_TOO_LARGE above it */
+    bool key_required;                    /* compacted topic */
+    bool allow_zstd;                      /* Produce v7+ */
     int64_t timestamp_min, timestamp_max; /* inclusive; INT64_MIN/MAX for none */
 };
 struct batch_check_result {
@@ -51,7 +51,7 @@ struct record_view {
     int64_t offset, timestamp;
     struct span key, value; /* p == NULL is null */
     uint32_t header_cnt;
-    struct span headers;    /* undecoded header bytes; record_header_next walks them */
+    struct span headers; /* undecoded header bytes; record_header_next walks them */
 };
 /* Iterates the records of a batch already verified. Uncompressed: views into the batch. Else views
  * into scratch, valid until it is reused. */

@@ -12,8 +12,11 @@ struct seal_opts {
     int32_t base_sequence;  /* -1 */
     uint16_t attributes;    /* extra bits: transactional, control, log append time */
 };
-/* Seals b. With CODEC_NONE, or when compression does not make it smaller, the batch is finished in
- * place and *ret points into b->buf; otherwise into dst. Base offset 0, leader epoch -1. */
+/* Seals b, which has at least one record. With CODEC_NONE, or when compression does not make it
+ * smaller (or does not fit dst), the batch is finished in place, uncompressed, and *ret points into
+ * b->buf; otherwise into dst. Base offset 0, leader epoch -1. b takes no more records; init starts
+ * the next batch. 0, or -E_UNSUPPORTED_CODEC, -ENOMEM from the codec: b is as before. codecs and
+ * dst may be NULL with CODEC_NONE. */
 NODISCARD int batch_seal(struct batch_builder *b, struct codec_ctx *codecs,
                          const struct seal_opts *opts, uint8_t *dst, size_t dst_cap,
                          struct span *ret);
