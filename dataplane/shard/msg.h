@@ -19,12 +19,14 @@ enum msg_type {
 };
 
 struct msg {
-    struct list link;   /* sender's overflow queue; free for the receiver to use while it holds it */
-    uint16_t type;      /* enum msg_type */
-    uint16_t origin;    /* endpoint that owns the memory */
+    struct list link; /* sender's overflow queue; free for the receiver to use while it holds it */
+    uint16_t type;    /* enum msg_type */
+    uint16_t origin;  /* endpoint that owns the memory */
     uint8_t is_reply;
-    int32_t rc;         /* set by whoever replies */
+    int32_t rc; /* set by whoever replies */
 };
+
+#define ENDPOINT_CTL(shard_cnt) (shard_cnt)
 
 struct shard;
 typedef void msg_fn(struct shard *s, struct msg *m);
