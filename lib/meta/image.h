@@ -35,34 +35,63 @@ struct meta_feature {
     char name[64];
     int16_t level;
 };
+struct meta_broker { /* this node's registration */
+    uint32_t refs;   /* atomic */
+    struct uuid incarnation;
+    bool fenced, in_controlled_shutdown;
+    uint8_t *record; /* RegisterBroker record, frame included, with all later changes in it */
+    uint32_t record_len;
+};
 struct meta_image {
     uint32_t refs;  /* atomic */
     int64_t offset; /* of the last record applied, -1: empty */
-    struct uuid cluster_id;
-    int32_t node_id;
-    int64_t broker_epoch;
+    struct uuid cluster_id; /* not in the records: the owner sets it on the empty image */
+    int32_t node_id;        /* -1 until set by the owner or by RegisterBroker */
+    int64_t broker_epoch;   /* -1: never registered */
     int64_t next_producer_id;
+    struct meta_broker *broker; /* NULL: not registered */
     uint32_t topic_cnt;
     struct meta_topic **by_name; /* sorted by name */
     uint32_t *id_hash;           /* open addressing over by_name */
     uint32_t id_hash_cap;
     uint32_t partition_cnt;
-    uint32_t broker_config_cnt;
+    uint32_t broker_config_cnt; /* of this node */
     struct meta_config *broker_configs;
+    uint32_t default_config_cnt; /* of all brokers: resource "" */
+    struct meta_config *default_configs;
     uint32_t feature_cnt;
     struct meta_feature features[16];
 };
 
 NODISCARD int image_create_empty(struct meta_image **ret);
+/* image_put accepts NULL. */
 struct meta_image *image_get(struct meta_image *img);
 void image_put(struct meta_image *img);
-/* Apply one batch of records (each: uvarint frame 1, api key, version, body) in order, atomically:
- * *ret is the next image, or nothing on error (-E_MALFORMED, -E_UNSUPPORTED_VERSION: fatal to the
- * caller, as the records are our own). last_offset becomes ret->offset. */
+/* Apply one batch of records (each: uvarint frame 1, type, version, body; lib/meta/records.h) in
+ * order, atomically: *ret is the next image with one reference, or nothing on error; img stays as
+ * it is. last_offset becomes ret->offset. 0, or
+ *   -E_UNSUPPORTED_VERSION  a record type, version or config resource that we do not know
+ *   -E_MALFORMED, -E_TRUNCATED  a record that cannot be read, or contradicts the image: a topic
+ *                           twice, an unknown topic, a hole in the partitions, another broker
+ *   -E_LIMIT                META_PARTITIONS_MAX, or more features than fit
+ *   -ENOMEM                 try again later
+ *   -EAGAIN                 the records end inside a transaction (BeginTransaction without
+ *                           EndTransaction): call again with these and those that follow
+ * All but the last two are fatal to the caller, as the records are our own. */
 NODISCARD int image_apply(const struct meta_image *img, const struct span *records, uint32_t cnt,
                           int64_t last_offset, struct meta_image **ret);
 
+/* NULL when there is none. The topic lives as long as the image. */
 const struct meta_topic *image_topic_by_name(const struct meta_image *img, struct span name);
 const struct meta_topic *image_topic_by_id(const struct meta_image *img, const struct uuid *id);
 /* The override of a topic's config key, or NULL. */
 const char *meta_topic_config(const struct meta_topic *t, const char *key);
+/* This node's broker config, else the default of all brokers, else NULL. */
+const char *image_broker_config(const struct meta_image *img, const char *key);
+/* The level of a finalized feature; 0: not finalized. */
+int16_t image_feature(const struct meta_image *img, const char *name);
+
+/* Kafka's rule: 1..249 of [a-zA-Z0-9._-], not "." or "..". Such a name is safe in a path. */
+bool meta_topic_name_ok(struct span name);
+/* Topics of Kafka's own machinery, which clients may not write: __consumer_offsets, ... */
+bool meta_topic_name_internal(struct span name);
