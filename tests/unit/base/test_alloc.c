@@ -1,5 +1,7 @@
 /* Arena and slab. */
+#ifndef SLUICE_DEBUG
 #define SLUICE_DEBUG
+#endif
 #include "lib/base/arena.c"
 #include "lib/base/slab.c"
 #include "tests/support/test.h"

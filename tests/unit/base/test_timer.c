@@ -1,5 +1,7 @@
 /* The timer wheel against a model: a plain array of deadlines. */
+#ifndef SLUICE_DEBUG
 #define SLUICE_DEBUG
+#endif
 #include "lib/base/timer.c"
 #include "tests/support/test.h"
 
