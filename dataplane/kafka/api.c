@@ -1,0 +1,137 @@
+/* api.c - the table of APIs, the binding of messages, and the shard's producer ids. */
+#include "dataplane/kafka/handlers.h"
+#include "dataplane/kafka/owner.h"
+#include "lib/base/log.h"
+
+static const struct api apis[] = {
+#define API(id, key, name, lo, hi, flags, start, resume, cancel)                                   \
+    {key, name, lo, hi, flags, start, resume, cancel},
+#include "dataplane/kafka/api.def"
+#undef API
+};
+#define API_CNT (sizeof(apis) / sizeof(apis[0]))
+
+const struct api *api_at(uint32_t idx)
+{
+    return idx < API_CNT ? &apis[idx] : NULL;
+}
+
+const struct api *api_find(int16_t key)
+{
+    for (uint32_t i = 0; i < API_CNT; i++)
+        if (apis[i].key == key)
+            return &apis[i];
+    return NULL;
+}
+
+void kafka_bind_handlers(struct msg_handlers *handlers)
+{
+    handlers[MSG_PRODUCE] = (struct msg_handlers){owner_on_produce, kafka_on_produce_reply};
+    handlers[MSG_FETCH] = (struct msg_handlers){owner_on_fetch, kafka_on_fetch_reply};
+    handlers[MSG_FETCH_WAIT] =
+        (struct msg_handlers){owner_on_fetch_wait, kafka_on_fetch_wait_reply};
+    handlers[MSG_FETCH_CANCEL] =
+        (struct msg_handlers){owner_on_fetch_cancel, kafka_on_fetch_cancel_reply};
+    handlers[MSG_LIST_OFFSETS] =
+        (struct msg_handlers){owner_on_list_offsets, kafka_on_list_offsets_reply};
+    /* requests of these two run on the control thread, which binds them itself */
+    handlers[MSG_ADMIN].reply = kafka_on_admin_reply;
+    handlers[MSG_PRODUCER_IDS].reply = kafka_on_producer_ids_reply;
+}
+
+void admin_send(struct admin_op *op)
+{
+    kreq_send(op->req, op->req->k->s->cnt, &op->m.msg, MSG_ADMIN);
+}
+
+void kafka_on_admin_reply(struct shard *s, struct msg *m)
+{
+    (void)s;
+    struct admin_op *op = container_of(m, struct admin_op, m.msg);
+    struct kreq *req = op->req;
+    op->done(op);
+    free(op->m.reply);
+    op->m.reply = NULL;
+    kreq_put(req);
+}
+
+/* -------------------------------------------------------------- producer ids */
+
+static void on_ids_retry(struct timer *t, uint64_t now_ns)
+{
+    (void)now_ns;
+    kafka_ids_refill(container_of(t, struct kafka, ids_retry));
+}
+
+void kafka_ids_refill(struct kafka *k)
+{
+    if (k->ids_asked || k->draining)
+        return;
+    if (k->ids[0].next < k->ids[0].end && k->ids[1].next < k->ids[1].end)
+        return;
+    k->ids_asked = true;
+    k->ids_msg = (struct producer_ids_msg){.msg = {.type = MSG_PRODUCER_IDS, .origin = k->s->id}};
+    mbox_send(k->s->mbox, k->s->cnt, &k->ids_msg.msg);
+}
+
+void kafka_on_producer_ids_reply(struct shard *s, struct msg *m)
+{
+    struct kafka *k = s->kafka;
+    k->ids_asked = false;
+    if (m->rc < 0 || k->ids_msg.cnt <= 0) {
+        LOG_INFO("no producer ids from the control plane: %s", err_text(m->rc));
+        timer_arm(s->timers, &k->ids_retry, s->now_ns + PRODUCER_ID_RETRY_MS * UINT64_C(1000000),
+                  on_ids_retry);
+        return;
+    }
+    struct producer_block *b = k->ids[0].next < k->ids[0].end ? &k->ids[1] : &k->ids[0];
+    b->next = k->ids_msg.first;
+    b->end = k->ids_msg.first + k->ids_msg.cnt;
+    kafka_ids_refill(k);
+}
+
+/* ------------------------------------------------------------------- topics */
+
+bool topic_name_is_valid(struct span name)
+{
+    if (name.p == NULL || name.len == 0 || name.len > TOPIC_NAME_MAX)
+        return false;
+    if (span_eq_str(name, ".") || span_eq_str(name, ".."))
+        return false;
+    for (uint32_t i = 0; i < name.len; i++) {
+        uint8_t c = name.p[i];
+        bool ok = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+                  c == '.' || c == '_' || c == '-';
+        if (!ok)
+            return false;
+    }
+    return true;
+}
+
+bool topic_name_is_internal(struct span name)
+{
+    return (name.len >= 2 && memcmp(name.p, "__", 2) == 0) ||
+           (name.len >= 8 && memcmp(name.p, "_sluice.", 8) == 0);
+}
+
+bool topic_is_internal(const struct meta_topic *t)
+{
+    return t->internal || topic_name_is_internal(span_str(t->name));
+}
+
+int64_t topic_config_int(const struct meta_topic *t, const char *key, int64_t def)
+{
+    const char *text = meta_topic_config(t, key);
+    if (text == NULL)
+        return def;
+    char *end;
+    errno = 0;
+    long long v = strtoll(text, &end, 10);
+    return errno == 0 && end != text && *end == '\0' ? v : def; /* sluiced has validated it */
+}
+
+bool topic_config_is(const struct meta_topic *t, const char *key, const char *value, bool def)
+{
+    const char *text = meta_topic_config(t, key);
+    return text == NULL ? def : strcmp(text, value) == 0;
+}

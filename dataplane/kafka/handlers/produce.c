@@ -1,0 +1,301 @@
+/* produce.c - Produce: check every batch here, append it at its owner, answer when all are home.
+ *
+ *     decode -> check (this shard) -> MSG_PRODUCE per partition -> replies -> answer
+ *                                                `-- timeout_ms --> answer, REQUEST_TIMED_OUT for
+ *                                                                   what is still under way
+ *
+ * After a timeout the data stays appended and the request's memory stays until the last reply, as
+ * the owner may still read the batch. Appends of one connection to one partition keep their order:
+ * requests start in order and messages to an owner stay in order.
+ * Checks, in Kafka's order (gotchas 4.1): topic id or name, internal topic, the batch itself, acks. */
+#include "dataplane/kafka/handlers.h"
+#include "dataplane/kafka/owner.h"
+#include "lib/base/log.h"
+#include "lib/batch/layout.h"
+
+enum {
+    ERR_UNKNOWN_TOPIC = 3,
+    ERR_NOT_LEADER = 6,
+    ERR_REQUEST_TIMED_OUT = 7,
+    ERR_INVALID_TOPIC = 17,
+    ERR_INVALID_REQUIRED_ACKS = 21,
+    ERR_INVALID_RECORD = 87,
+    ERR_UNKNOWN_TOPIC_ID = 100,
+};
+#define TIMESTAMP_AFTER_MAX_MS 3600000 /* Kafka's default of message.timestamp.after.max.ms */
+
+struct produce_part {
+    struct produce_msg m;
+    struct produce_op *op;
+    struct produce_response_partition *out;
+    bool pending;
+};
+struct produce_op {
+    struct kreq *req;
+    struct produce_request in;
+    struct produce_response resp;
+    struct produce_part *parts;
+    uint32_t part_cnt, pending;
+    bool answered;
+    struct timer timer;
+};
+
+/* What a topic asks of a batch; read once per topic of a request. */
+struct topic_rules {
+    const struct meta_topic *topic; /* NULL: code says why not */
+    int16_t code;
+    struct batch_check_opts check;
+};
+
+static void fail_partition(struct produce_response_partition *out, int16_t code, const char *why)
+{
+    out->error_code = code;
+    out->base_offset = -1;
+    out->log_append_time_ms = -1;
+    if (why != NULL)
+        out->error_message = span_str(why);
+}
+
+static void produce_answer(struct produce_op *op)
+{
+    struct kreq *req = op->req;
+    struct kafka *k = req->k;
+    timer_cancel(k->s->timers, &op->timer);
+    op->answered = true;
+    bool failed = false;
+    for (uint32_t i = 0; i < op->resp.responses.cnt; i++) {
+        const struct produce_response_topic *t = &op->resp.responses.v[i];
+        for (uint32_t j = 0; j < t->partition_responses.cnt; j++)
+            failed |= t->partition_responses.v[j].error_code != 0;
+    }
+    if (op->in.acks == 0) /* no answer; closing is the only way to tell of an error */
+        kreq_done_silent(req, failed);
+    else
+        KREQ_RESPOND(req, produce_response, &op->resp);
+}
+
+static void on_timeout(struct timer *t, uint64_t now_ns)
+{
+    (void)now_ns;
+    struct produce_op *op = container_of(t, struct produce_op, timer);
+    for (uint32_t i = 0; i < op->part_cnt; i++)
+        if (op->parts[i].pending)
+            fail_partition(op->parts[i].out, ERR_REQUEST_TIMED_OUT,
+                           "not durable within the request's timeout; it may still become so");
+    produce_answer(op);
+}
+
+void produce_cancel(struct kreq *req)
+{
+    struct produce_op *op = req->op;
+    if (op == NULL)
+        return;
+    timer_cancel(req->k->s->timers, &op->timer);
+    op->answered = true;
+}
+
+void kafka_on_produce_reply(struct shard *s, struct msg *msg)
+{
+    struct produce_part *p = container_of(msg, struct produce_part, m.a.msg);
+    struct produce_op *op = p->op;
+    struct kreq *req = op->req;
+    p->pending = false;
+    if (msg->rc < 0)
+        s->kafka->st.produce_errors++;
+    if (!op->answered) {
+        if (msg->rc < 0) {
+            fail_partition(p->out, (int16_t)err_kafka_code(msg->rc), err_text(msg->rc));
+        } else {
+            p->out->base_offset = p->m.a.base_offset;
+            p->out->log_append_time_ms = p->m.a.log_append_time_ms;
+            p->out->log_start_offset = p->m.a.log_start_offset;
+        }
+        if (--op->pending == 0)
+            produce_answer(op);
+    }
+    kreq_put(req);
+}
+
+static void rules_read(struct kreq *req, const struct produce_request_topic *in,
+                       struct topic_rules *rules)
+{
+    const struct shard *s = req->k->s;
+    bool by_id = kreq_version(req) >= 13;
+    *rules = (struct topic_rules){.code = by_id ? ERR_UNKNOWN_TOPIC_ID : ERR_UNKNOWN_TOPIC};
+    if (s->image == NULL)
+        return;
+    const struct meta_topic *t = by_id ? image_topic_by_id(s->image, &in->topic_id)
+                                       : image_topic_by_name(s->image, in->name);
+    if (t == NULL)
+        return;
+    if (topic_is_internal(t)) {
+        /* Kafka lets its own admin client write its internal topics; ours are nobody's. */
+        bool admin = span_eq_str(req->hdr.client_id, "__admin_client");
+        if (!admin || strncmp(t->name, "__", 2) != 0) {
+            rules->code = ERR_INVALID_TOPIC;
+            return;
+        }
+    }
+    const char *cleanup = meta_topic_config(t, "cleanup.policy");
+    int64_t max_bytes = topic_config_int(t, "max.message.bytes", s->conf->message_max_bytes);
+    int64_t before = topic_config_int(t, "message.timestamp.before.max.ms", INT64_MAX);
+    int64_t after = topic_config_int(t, "message.timestamp.after.max.ms", TIMESTAMP_AFTER_MAX_MS);
+    bool append_time = topic_config_is(t, "message.timestamp.type", "LogAppendTime", false);
+    struct batch_check_opts *c = &rules->check;
+    c->max_bytes = (uint32_t)max_bytes;
+    c->key_required = cleanup != NULL && strstr(cleanup, "compact") != NULL;
+    c->allow_zstd = kreq_version(req) >= 7;
+    c->timestamp_min = append_time || before >= s->wall_ms ? INT64_MIN : s->wall_ms - before;
+    c->timestamp_max =
+        append_time || after > INT64_MAX - s->wall_ms ? INT64_MAX : s->wall_ms + after;
+    rules->topic = t;
+    rules->code = 0;
+}
+
+static void fail_batch(struct kreq *req, struct produce_response_partition *out, int rc,
+                       const struct batch_check_result *check)
+{
+    fail_partition(out, (int16_t)err_kafka_code(rc), check->why != NULL ? check->why : err_text(rc));
+    if (check->bad_record < 0)
+        return;
+    struct produce_response_record_error *e = arena_alloc(&req->arena, sizeof(*e));
+    if (e == NULL) /* the code and the message still say it */
+        return;
+    produce_response_record_error_init(e);
+    e->batch_index = check->bad_record;
+    e->batch_index_error_message = out->error_message;
+    out->record_errors.v = e;
+    out->record_errors.cnt = 1;
+}
+
+/* Check one partition's records and fill its message. True: to be sent. */
+static bool check_partition(struct produce_op *op, const struct topic_rules *rules,
+                            const struct produce_request_partition *in, struct produce_part *p)
+{
+    struct kreq *req = op->req;
+    struct kafka *k = req->k;
+    struct produce_response_partition *out = p->out;
+    if (rules->topic == NULL) {
+        fail_partition(out, rules->code, NULL);
+        return false;
+    }
+    if (in->index < 0 || (uint32_t)in->index >= rules->topic->partition_cnt) {
+        fail_partition(out, ERR_UNKNOWN_TOPIC, NULL);
+        return false;
+    }
+    if (in->records.p == NULL || in->records.len == 0) {
+        fail_partition(out, ERR_INVALID_RECORD, "a partition must carry exactly one record batch");
+        return false;
+    }
+    struct batch_check_result check = {.bad_record = -1};
+    int rc = batch_check_produce(k->s->codecs, in->records, &rules->check, k->scratch,
+                                 KAFKA_INFLATE_MAX, &check);
+    if (rc == -E_LIMIT) { /* clients split a batch that is too large */
+        rc = -E_BATCH_TOO_LARGE;
+        check.why = "the batch decompresses to more than the broker takes";
+    } else if (rc == 0 && (check.info.attributes & BATCH_ATTR_TRANSACTIONAL) != 0) {
+        rc = -E_INVALID_TXN_STATE;
+        check.why = "transactions are not supported";
+    }
+    if (rc < 0) {
+        k->st.produce_errors++;
+        fail_batch(req, out, rc, &check);
+        return false;
+    }
+    if (op->in.acks < -1 || op->in.acks > 1) {
+        fail_partition(out, ERR_INVALID_REQUIRED_ACKS, NULL);
+        return false;
+    }
+    p->m.a.topic_id = rules->topic->id;
+    p->m.a.partition = in->index;
+    p->m.a.origin = PLOG_CLIENT;
+    p->m.a.wait_durable = op->in.acks == -1;
+    p->m.a.batch = in->records;
+    p->m.a.max_timestamp_ms = check.max_timestamp;
+    k->st.produce_batches++;
+    k->st.produce_bytes += in->records.len;
+    return true;
+}
+
+/* The response's arrays and the parts, one of each per partition asked. */
+static int produce_alloc(struct produce_op *op)
+{
+    struct kreq *req = op->req;
+    uint32_t topics = op->in.topic_data.cnt;
+    uint64_t parts = 0;
+    for (uint32_t i = 0; i < topics; i++)
+        parts += op->in.topic_data.v[i].partition_data.cnt;
+    kreq_arena_allow(req, parts * (sizeof(struct produce_part) +
+                                   sizeof(struct produce_response_partition) + 64) +
+                              topics * (sizeof(struct produce_response_topic) + 64));
+    op->parts = arena_array(&req->arena, parts, sizeof(*op->parts));
+    op->resp.responses.v = arena_array(&req->arena, topics, sizeof(*op->resp.responses.v));
+    if (op->parts == NULL || op->resp.responses.v == NULL)
+        return -E_LIMIT;
+    op->resp.responses.cnt = topics;
+    for (uint32_t i = 0; i < topics; i++) {
+        const struct produce_request_topic *in = &op->in.topic_data.v[i];
+        struct produce_response_topic *out = &op->resp.responses.v[i];
+        produce_response_topic_init(out);
+        out->name = in->name;
+        out->topic_id = in->topic_id;
+        uint32_t cnt = in->partition_data.cnt;
+        out->partition_responses.cnt = cnt;
+        out->partition_responses.v =
+            arena_array(&req->arena, cnt, sizeof(*out->partition_responses.v));
+        if (out->partition_responses.v == NULL)
+            return -E_LIMIT;
+        for (uint32_t j = 0; j < cnt; j++) {
+            struct produce_part *p = &op->parts[op->part_cnt++];
+            p->op = op;
+            p->out = &out->partition_responses.v[j];
+            produce_response_partition_init(p->out);
+            p->out->index = in->partition_data.v[j].index;
+        }
+    }
+    return 0;
+}
+
+int produce_start(struct kreq *req, struct wire_reader *r)
+{
+    struct produce_op *op = arena_alloc(&req->arena, sizeof(*op));
+    if (op == NULL)
+        return -E_LIMIT;
+    op->req = req;
+    produce_response_init(&op->resp);
+    int rc = produce_request_read(r, kreq_version(req), &req->arena, &op->in);
+    if (rc < 0)
+        return rc;
+    rc = produce_alloc(op);
+    if (rc < 0)
+        return rc;
+    req->op = op;
+    op->pending = 1; /* ours, until all are sent */
+    uint32_t idx = 0;
+    for (uint32_t i = 0; i < op->in.topic_data.cnt; i++) {
+        const struct produce_request_topic *t = &op->in.topic_data.v[i];
+        struct topic_rules rules;
+        rules_read(req, t, &rules);
+        for (uint32_t j = 0; j < t->partition_data.cnt; j++) {
+            struct produce_part *p = &op->parts[idx++];
+            if (!check_partition(op, &rules, &t->partition_data.v[j], p))
+                continue;
+            uint16_t owner = partition_owner(req->k->s, rules.topic, p->m.a.partition);
+            if (owner == OWNER_NONE) {
+                fail_partition(p->out, ERR_NOT_LEADER, NULL);
+                continue;
+            }
+            op->pending++;
+            p->pending = true;
+            kreq_send(req, owner, &p->m.a.msg, MSG_PRODUCE);
+        }
+    }
+    if (--op->pending == 0) {
+        produce_answer(op);
+    } else if (op->in.acks != 0) {
+        uint64_t ms = op->in.timeout_ms > 0 ? (uint64_t)op->in.timeout_ms : 0;
+        timer_arm(req->k->s->timers, &op->timer, req->k->s->now_ns + ms * UINT64_C(1000000),
+                  on_timeout);
+    }
+    return 0;
+}

@@ -1,0 +1,841 @@
+/* session.c - frames in, responses out, in order. session.h has the states and the rules.
+ *
+ * conn_run is the only place that moves a connection: read, start, flush, close. Everything else
+ * (events, grants of memory, finished handlers) notes a fact and puts the connection on
+ * kafka.ready. */
+#include "dataplane/kafka/session.h"
+#include "dataplane/kafka/handlers.h"
+#include "lib/base/log.h"
+#include "lib/iface/net_addr.h"
+#include <stdlib.h>
+#include <string.h>
+
+#define TICK_NS UINT64_C(1000000000)
+#define MS_NS UINT64_C(1000000)
+#define ARENA_BASE_BYTES 262144 /* decoding may use this plus ARENA_PER_BYTE per byte of frame */
+#define ARENA_PER_BYTE 24
+
+static struct net *conn_net(const struct kconn *c)
+{
+    return c->k->s->net;
+}
+
+static void conn_ready(struct kconn *c)
+{
+    if (!list_is_linked(&c->ready))
+        list_add_tail(&c->k->ready, &c->ready);
+}
+
+/* ---------------------------------------------------------------- requests */
+
+static struct kreq *kreq_get(struct kafka *k)
+{
+    struct list *n = list_pop_head(&k->free_reqs);
+    if (n == NULL)
+        return NULL;
+    struct kreq *req = container_of(n, struct kreq, link);
+    struct arena arena = req->arena;
+    memset(req, 0, sizeof(*req));
+    req->arena = arena;
+    req->k = k;
+    req->refs = 1;
+    k->req_cnt++;
+    return req;
+}
+
+static void kreq_free(struct kreq *req)
+{
+    struct kafka *k = req->k;
+    for (uint32_t i = req->seg_idx; i < req->seg_cnt; i++)
+        buf_put(req->segs[i].b);
+    if (list_is_linked(&req->kick))
+        list_del(&req->kick);
+    kbuf_put(req->frame);
+    arena_reset(&req->arena);
+    bool was_empty = list_is_empty(&k->free_reqs);
+    list_add_head(&k->free_reqs, &req->link);
+    k->req_cnt--;
+    uint64_t charge = req->arena_charge;
+    req->arena_charge = 0;
+    budget_release(&k->responses, charge);
+    if (was_empty) { /* connections may have stopped reading for want of a kreq */
+        list_for_each(n, &k->conns)
+        {
+            struct kconn *c = container_of(n, struct kconn, link);
+            if (c->rx_pending)
+                conn_ready(c);
+        }
+    }
+}
+
+void kreq_put(struct kreq *req)
+{
+    ASSERT(req->refs > 0);
+    if (--req->refs == 0)
+        kreq_free(req);
+}
+
+void kreq_send(struct kreq *req, uint16_t to, struct msg *m, enum msg_type type)
+{
+    req->refs++;
+    m->type = (uint16_t)type;
+    m->origin = req->k->s->id;
+    m->is_reply = 0;
+    m->rc = 0;
+    mbox_send(req->k->s->mbox, to, m);
+}
+
+void kreq_kick(struct kreq *req)
+{
+    if (req->conn != NULL && !list_is_linked(&req->kick))
+        list_add_tail(&req->k->kicked, &req->kick);
+}
+
+void kreq_arena_allow(struct kreq *req, uint64_t bytes)
+{
+    req->arena.bytes_max += bytes;
+}
+
+/* What the arena holds is charged after the fact: it is bounded by bytes_max already. */
+static void kreq_charge_arena(struct kreq *req)
+{
+    if (req->arena.total > req->arena_charge) {
+        budget_charge(&req->k->responses, req->arena.total - req->arena_charge);
+        req->arena_charge = req->arena.total;
+    }
+}
+
+static void kreq_set_done(struct kreq *req)
+{
+    struct kconn *c = req->conn;
+    ASSERT(req->state == RQ_RUNNING);
+    req->state = RQ_DONE;
+    if (c == NULL)
+        return;
+    c->running_cnt--;
+    if ((req->api->flags & API_PIPELINES) == 0)
+        c->running_serial_cnt--;
+    conn_ready(c);
+}
+
+int kreq_out_begin(struct kreq *req, size_t body_len, size_t ref_bytes, struct wire_writer *w)
+{
+    if (req->conn == NULL)
+        return -ECANCELED;
+    struct wire_writer count;
+    const struct wire_api *wapi = wire_api_find(req->api->key);
+    wire_writer_init_count(&count);
+    wire_response_header_write(&count, wapi, kreq_version(req), req->hdr.correlation_id);
+    size_t frame = count.len + body_len + ref_bytes;
+    size_t cap = 4 + count.len + body_len;
+    struct kafka *k = req->k;
+    struct kbuf *kb = NULL;
+    if (frame <= INT32_MAX) {
+        budget_charge(&k->responses, cap);
+        kb = kbuf_create(k->s->id, &k->responses, (uint32_t)cap, cap);
+        if (kb == NULL)
+            budget_release(&k->responses, cap);
+    }
+    if (kb == NULL) {
+        LOG_WARN("%s of %s: no memory for a response of %zu bytes, closing", req->api->name,
+                 req->conn->peer, frame);
+        kreq_fail(req);
+        return -ENOMEM;
+    }
+    wire_writer_init(w, kb->data, cap);
+    wire_put_i32(w, (int32_t)frame);
+    wire_response_header_write(w, wapi, kreq_version(req), req->hdr.correlation_id);
+    return 0;
+}
+
+void kreq_out_end(struct kreq *req, struct wire_writer *w, struct kbuf **data, uint32_t data_cnt)
+{
+    ASSERT(w->err == 0);
+    ASSERT(w->len == w->cap); /* x_size and x_write agree */
+    struct kbuf *kb = container_of(w->p, struct kbuf, data);
+    req->segs = (struct bytes_ref *)arena_array(&req->arena, 2 * (size_t)data_cnt + 1,
+                                                sizeof(*req->segs));
+    if (req->segs == NULL) {
+        kbuf_put(kb);
+        for (uint32_t i = 0; i < data_cnt; i++)
+            kbuf_put(data[i]);
+        kreq_fail(req);
+        return;
+    }
+    uint32_t cnt = 0;
+    size_t pos = 0;
+    for (uint32_t i = 0; i < data_cnt; i++) {
+        size_t at = w->refs[i].at;
+        if (at > pos) {
+            buf_get(&kb->buf);
+            req->segs[cnt++] = (struct bytes_ref){&kb->buf, (uint32_t)pos, (uint32_t)(at - pos)};
+            pos = at;
+        }
+        if (data[i] != NULL)
+            req->segs[cnt++] = (struct bytes_ref){&data[i]->buf, 0, w->refs[i].bytes.len};
+    }
+    if (w->len > pos) {
+        buf_get(&kb->buf);
+        req->segs[cnt++] =
+            (struct bytes_ref){&kb->buf, (uint32_t)pos, (uint32_t)(w->len - pos)};
+    }
+    kbuf_put(kb);
+    req->seg_cnt = cnt;
+    req->k->st.responses++;
+    kreq_set_done(req);
+}
+
+void kreq_done_silent(struct kreq *req, bool close)
+{
+    req->no_response = true;
+    req->close_after = close;
+    kreq_set_done(req);
+}
+
+void kreq_fail(struct kreq *req)
+{
+    kreq_done_silent(req, true);
+}
+
+/* ------------------------------------------------------------- connections */
+
+static struct budget *frame_budget(const struct kconn *c)
+{
+    return c->frame_len > FRAME_LARGE_MIN ? &c->k->frames_large : &c->k->frames_small;
+}
+
+static void on_frame_granted(struct budget_waiter *w)
+{
+    struct kconn *c = container_of(w, struct kconn, frame_wait);
+    c->frame_granted = true;
+    conn_ready(c);
+}
+
+static void on_gate_granted(struct budget_waiter *w)
+{
+    struct kconn *c = container_of(w, struct kconn, gate_wait);
+    c->gate_granted = true; /* conn_gate gives the byte back: a release must not nest in another */
+    conn_ready(c);
+}
+
+static void conn_drop_frame(struct kconn *c)
+{
+    budget_cancel(frame_budget(c), &c->frame_wait);
+    if (c->frame_granted)
+        budget_release(frame_budget(c), c->frame_len);
+    c->frame_granted = false;
+    kbuf_put(c->frame);
+    c->frame = NULL;
+    c->head_len = 0;
+    c->frame_len = c->frame_got = 0;
+}
+
+/* Let go of the oldest `req`: it is sent, or will never be. */
+static void conn_remove_req(struct kconn *c, struct kreq *req)
+{
+    list_del(&req->link);
+    c->req_cnt--;
+    if (req->state == RQ_RUNNING) {
+        c->running_cnt--;
+        if ((req->api->flags & API_PIPELINES) == 0)
+            c->running_serial_cnt--;
+    }
+    req->conn = NULL;
+    if (list_is_linked(&req->kick))
+        list_del(&req->kick);
+    if (req->state == RQ_RUNNING && req->api->cancel != NULL)
+        req->api->cancel(req);
+    kreq_put(req);
+}
+
+static void conn_drop_reqs(struct kconn *c)
+{
+    while (!list_is_empty(&c->reqs))
+        conn_remove_req(c, container_of(c->reqs.next, struct kreq, link));
+}
+
+/* The handle is dead: forget everything that belongs to it. */
+static void conn_gone(struct kconn *c)
+{
+    struct kafka *k = c->k;
+    conn_drop_reqs(c);
+    conn_drop_frame(c);
+    budget_cancel(&k->responses, &c->gate_wait);
+    if (c->gate_granted)
+        budget_release(&k->responses, 1);
+    if (list_is_linked(&c->ready))
+        list_del(&c->ready);
+    list_del(&c->link);
+    list_add_head(&k->free_conns, &c->link);
+    c->id = CONN_NONE;
+    k->conn_cnt--;
+    k->st.connections_closed++;
+}
+
+/* Tell the transport; NET_EV_CLOSED follows. What was handed over is still delivered. */
+static void conn_close(struct kconn *c, bool abort)
+{
+    if (c->closed_by_us)
+        return;
+    c->closing = c->closed_by_us = true;
+    conn_drop_reqs(c);
+    conn_drop_frame(c);
+    struct net *net = conn_net(c);
+    if (abort)
+        (void)net->ops->abort(net, c->id); /* stale: CLOSED is on its way already */
+    else
+        (void)net->ops->close(net, c->id, CLOSE_LINGER_MS);
+}
+
+/* Room for more of the frame that is being read: 1, 0 when waiting for memory, -ENOMEM. */
+static int frame_room(struct kconn *c)
+{
+    struct kafka *k = c->k;
+    if (c->frame != NULL && c->frame_got < c->frame->buf.cap)
+        return 1;
+    if (budget_is_waiting(&c->frame_wait))
+        return 0;
+    struct budget *b = &k->probes;
+    uint32_t cap, charge;
+    if (c->frame == NULL) {
+        cap = c->frame_len < FRAME_PROBE_SMALL ? c->frame_len : FRAME_PROBE_SMALL;
+        charge = 0;
+    } else if (!c->frame_granted && c->frame->buf.cap == FRAME_PROBE_SMALL &&
+               c->frame_len > FRAME_PROBE_LARGE && budget_try(b, FRAME_PROBE_LARGE)) {
+        cap = charge = FRAME_PROBE_LARGE;
+    } else {
+        b = frame_budget(c);
+        cap = charge = c->frame_len;
+        if (!c->frame_granted && !budget_try(b, charge)) {
+            k->st.budget_waits++;
+            budget_wait(b, &c->frame_wait, charge);
+            return 0;
+        }
+        c->frame_granted = false;
+    }
+    struct kbuf *kb = kbuf_create(k->s->id, b, cap, charge);
+    if (kb == NULL) {
+        budget_release(b, charge);
+        return -ENOMEM;
+    }
+    if (c->frame != NULL)
+        memcpy(kb->data, c->frame->data, c->frame_got);
+    kbuf_put(c->frame);
+    c->frame = kb;
+    c->stall_since_ns = k->s->now_ns;
+    c->stall_got = c->frame_got;
+    return 1;
+}
+
+/* A whole frame is there: make it a request. 0, or negative: close. */
+static int conn_frame_done(struct kconn *c)
+{
+    struct kafka *k = c->k;
+    struct kreq *req = kreq_get(k);
+    ASSERT(req != NULL); /* conn_can_read saw one */
+    req->frame = c->frame;
+    req->frame_len = c->frame_len;
+    c->frame = NULL;
+    c->head_len = 0;
+    c->frame_len = c->frame_got = 0;
+
+    struct wire_reader r;
+    wire_reader_init(&r, span_of(req->frame->data, req->frame_len));
+    int rc = wire_request_header_read(&r, &req->hdr);
+    if (rc < 0 && rc != -E_UNSUPPORTED_VERSION) {
+        k->st.malformed++;
+        LOG_WARN("%s: request header: %s, closing", c->peer, err_text(rc));
+        goto refuse;
+    }
+    const struct api *api = api_find(req->hdr.api_key);
+    bool served = rc == 0 && api != NULL && req->hdr.api_version >= api->min &&
+                  req->hdr.api_version <= api->max;
+    if (!served && (api == NULL || api->key != API_KEY_API_VERSIONS)) {
+        k->st.unsupported++;
+        LOG_WARN("%s: api key %d version %d is not served, closing", c->peer, req->hdr.api_key,
+                 req->hdr.api_version);
+        rc = -E_UNSUPPORTED_VERSION;
+        goto refuse;
+    }
+    req->conn = c;
+    req->api = api;
+    req->unserved_version = !served;
+    req->body_pos = (uint32_t)(r.p - req->frame->data);
+    req->arena.bytes_max =
+        req->arena.total + ARENA_BASE_BYTES + (uint64_t)ARENA_PER_BYTE * req->frame_len;
+    list_add_tail(&c->reqs, &req->link);
+    c->req_cnt++;
+    k->st.requests++;
+    return 0;
+refuse:
+    kreq_put(req);
+    return rc;
+}
+
+static bool conn_can_read(const struct kconn *c)
+{
+    return !c->closing && c->req_cnt < KAFKA_INFLIGHT_MAX && !list_is_empty(&c->k->free_reqs);
+}
+
+/* Take what `p` has for the head or the frame. Bytes used; *ret_rc < 0: close, 0: no room now. */
+static uint32_t conn_feed(struct kconn *c, const uint8_t *p, uint32_t len, int *ret_rc)
+{
+    uint32_t used = 0;
+    *ret_rc = 1;
+    while (used < len && conn_can_read(c)) {
+        if (c->head_len < 4) {
+            c->head[c->head_len++] = p[used++];
+            if (c->head_len < 4)
+                continue;
+            uint32_t size = load_be32(c->head);
+            if (size < FRAME_MIN || size > c->k->frame_max) {
+                c->k->st.oversized++;
+                LOG_WARN("%s: request of %d bytes, allowed are %u to %u, closing", c->peer,
+                         (int32_t)size, FRAME_MIN, c->k->frame_max);
+                *ret_rc = -E_LIMIT;
+                return used;
+            }
+            c->frame_len = size;
+            c->frame_got = 0;
+            continue;
+        }
+        *ret_rc = frame_room(c);
+        if (*ret_rc <= 0)
+            return used;
+        uint32_t n = c->frame->buf.cap - c->frame_got;
+        if (n > len - used)
+            n = len - used;
+        memcpy(c->frame->data + c->frame_got, p + used, n);
+        c->frame_got += n;
+        used += n;
+        if (c->frame_got == c->frame_len) {
+            *ret_rc = conn_frame_done(c);
+            if (*ret_rc < 0)
+                return used;
+            *ret_rc = 1;
+        }
+    }
+    return used;
+}
+
+static void conn_read(struct kconn *c)
+{
+    struct net *net = conn_net(c);
+    uint32_t taken = 0;
+    int rc = 1;
+    while (c->rx_pending && rc > 0 && taken < KAFKA_CONN_READ_MAX && conn_can_read(c)) {
+        struct bytes_ref segs[16];
+        int n = net->ops->rx_peek(net, c->id, segs, 16);
+        if (n <= 0) {
+            c->rx_pending = false;
+            break;
+        }
+        uint32_t used = 0;
+        for (int i = 0; i < n && rc > 0; i++) {
+            uint32_t u = conn_feed(c, seg_ptr(&segs[i]), segs[i].len, &rc);
+            used += u;
+            if (u < segs[i].len)
+                break;
+        }
+        if (used == 0)
+            break;
+        (void)net->ops->rx_take(net, c->id, used, NULL, 0); /* we peeked that much */
+        net->ops->rx_credit(net, c->id, used);
+        taken += used;
+        c->active_ns = c->k->s->now_ns;
+    }
+    if (rc < 0)
+        c->closing = true;
+    else if (c->rx_pending && rc > 0 && taken >= KAFKA_CONN_READ_MAX)
+        conn_ready(c); /* others first */
+    if (!c->rx_pending && c->rx_eof)
+        c->closing = true; /* answer what is there, then close */
+}
+
+static bool conn_gate(struct kconn *c, const struct api *api)
+{
+    struct budget *b = &c->k->responses;
+    if (c->gate_granted) {
+        c->gate_granted = false;
+        budget_release(b, 1);
+        return true;
+    }
+    if ((api->flags & API_NO_MEMORY_GATE) != 0)
+        return true;
+    if (budget_is_waiting(&c->gate_wait))
+        return false;
+    if (b->used < b->cap)
+        return true;
+    c->k->st.budget_waits++;
+    budget_wait(b, &c->gate_wait, 1);
+    return false;
+}
+
+static void conn_start(struct kconn *c)
+{
+    list_for_each_safe(n, tmp, &c->reqs)
+    {
+        struct kreq *req = container_of(n, struct kreq, link);
+        if (req->state != RQ_QUEUED)
+            continue;
+        bool pipelines = (req->api->flags & API_PIPELINES) != 0;
+        bool may = pipelines ? c->running_serial_cnt == 0 : c->reqs.next == n;
+        if (!may || !conn_gate(c, req->api))
+            return;
+        req->state = RQ_RUNNING;
+        c->running_cnt++;
+        if (!pipelines)
+            c->running_serial_cnt++;
+        struct wire_reader r;
+        wire_reader_init(&r, span_of(req->frame->data + req->body_pos,
+                                     req->frame_len - req->body_pos));
+        req->refs++; /* the handler may finish at once */
+        int rc = req->api->start(req, &r);
+        kreq_charge_arena(req);
+        if (rc < 0) {
+            c->k->st.malformed++;
+            LOG_WARN("%s: %s version %d: %s, closing", c->peer, req->api->name,
+                     kreq_version(req), err_text(rc));
+            kreq_done_silent(req, true);
+        }
+        kreq_put(req);
+        if (!pipelines)
+            return;
+    }
+}
+
+/* Hand the response of req to the transport. True when all of it is there. */
+static bool conn_send(struct kconn *c, struct kreq *req)
+{
+    struct net *net = conn_net(c);
+    while (req->seg_idx < req->seg_cnt) {
+        struct bytes_ref out[KAFKA_SEND_SEGS_MAX];
+        uint32_t n = 0, bytes = 0, idx = req->seg_idx, pos = req->seg_pos;
+        while (idx < req->seg_cnt && n < KAFKA_SEND_SEGS_MAX && bytes < KAFKA_SEND_PIECE_MAX) {
+            const struct bytes_ref *s = &req->segs[idx];
+            uint32_t len = s->len - pos;
+            if (len > KAFKA_SEND_PIECE_MAX - bytes)
+                len = KAFKA_SEND_PIECE_MAX - bytes;
+            out[n++] = (struct bytes_ref){s->b, s->off + pos, len};
+            bytes += len;
+            pos += len;
+            if (pos == s->len) {
+                idx++;
+                pos = 0;
+            }
+        }
+        uint32_t flags = idx < req->seg_cnt ? NET_SEND_MORE : 0;
+        int rc = net->ops->send(net, c->id, out, (int)n, 0, flags);
+        if (rc == -NET_EAGAIN) {
+            if (!c->tx_blocked)
+                c->tx_progress_ns = c->k->s->now_ns;
+            c->tx_blocked = true;
+            return false;
+        }
+        if (rc < 0) { /* the connection is gone; CLOSED tells */
+            c->closing = true;
+            c->tx_blocked = true;
+            return false;
+        }
+        for (uint32_t i = req->seg_idx; i < idx; i++)
+            buf_put(req->segs[i].b);
+        req->seg_idx = idx;
+        req->seg_pos = pos;
+        c->active_ns = c->tx_progress_ns = c->k->s->now_ns;
+    }
+    return true;
+}
+
+static void conn_flush(struct kconn *c)
+{
+    while (!c->tx_blocked && !list_is_empty(&c->reqs)) {
+        struct kreq *req = container_of(c->reqs.next, struct kreq, link);
+        if (req->state != RQ_DONE)
+            return;
+        if (req->close_after)
+            c->closing = c->close_now = true;
+        if (!req->no_response && !conn_send(c, req))
+            return;
+        conn_remove_req(c, req);
+        if (c->close_now)
+            return;
+    }
+}
+
+static void conn_run(struct kconn *c)
+{
+    if (c->closed_by_us)
+        return;
+    conn_read(c);
+    conn_start(c);
+    uint32_t before;
+    do { /* an answered request lets the next one start */
+        before = c->req_cnt;
+        conn_flush(c);
+        if (c->close_now || c->req_cnt == before)
+            break;
+        conn_start(c);
+    } while (!list_is_empty(&c->reqs));
+    if (c->close_now || (c->closing && list_is_empty(&c->reqs)))
+        conn_close(c, false);
+    else if (c->rx_pending && conn_can_read(c) && !budget_is_waiting(&c->frame_wait))
+        conn_ready(c); /* answering made room to read on */
+}
+
+int kafka_conn_open(struct kafka *k, uint16_t listener_idx, conn_id id)
+{
+    struct net *net = k->s->net;
+    struct list *n = k->draining ? NULL : list_pop_head(&k->free_conns);
+    if (n == NULL) {
+        k->st.connections_refused++;
+        LOG_WARN("connection refused: %u connections are open", k->conn_cnt);
+        net->ops->set_user(net, id, NULL);
+        (void)net->ops->abort(net, id); /* stale: it closed itself */
+        return -E_BUSY;
+    }
+    struct kconn *c = container_of(n, struct kconn, link);
+    memset(c, 0, sizeof(*c));
+    c->k = k;
+    c->id = id;
+    c->listener_idx = listener_idx;
+    c->frame_wait.granted = on_frame_granted;
+    c->gate_wait.granted = on_gate_granted;
+    list_init(&c->reqs);
+    list_add_tail(&k->conns, &c->link);
+    c->active_ns = k->s->now_ns;
+    struct conn_info info;
+    if (net->ops->info(net, id, &info) == 0) {
+        (void)net_addr_format(&info.peer, c->peer); /* its length */
+        c->local = info.local;
+    } else {
+        snprintf(c->peer, sizeof(c->peer), "?");
+    }
+    net->ops->set_user(net, id, c);
+    k->conn_cnt++;
+    k->st.connections_opened++;
+    c->rx_pending = true; /* bytes may have come with the accept */
+    conn_ready(c);
+    return 0;
+}
+
+void kafka_on_event(struct kafka *k, const struct net_ev *ev)
+{
+    struct kconn *c = (struct kconn *)ev->user;
+    if (c == NULL || c->id != ev->conn)
+        return; /* one we refused */
+    if (ev->what & (NET_EV_RX | NET_EV_RX_EOF))
+        c->rx_pending = true;
+    if (ev->what & NET_EV_RX_EOF)
+        c->rx_eof = true;
+    if (ev->what & NET_EV_TX_ROOM) {
+        c->tx_blocked = false;
+        c->tx_progress_ns = k->s->now_ns;
+    }
+    if (ev->what & NET_EV_CLOSED)
+        conn_gone(c);
+    else
+        conn_ready(c);
+}
+
+uint32_t kafka_poll(struct shard *s, uint32_t budget)
+{
+    struct kafka *k = s->kafka;
+    uint32_t done = 0;
+    while (done < budget && !list_is_empty(&k->kicked)) {
+        struct kreq *req = container_of(list_pop_head(&k->kicked), struct kreq, kick);
+        done++;
+        if (req->state != RQ_RUNNING)
+            continue;
+        req->refs++;
+        req->api->resume(req);
+        kreq_charge_arena(req);
+        kreq_put(req);
+    }
+    /* Only those that are ready now: who gets ready again waits for the next turn. */
+    struct list now;
+    list_init(&now);
+    list_splice_tail(&now, &k->ready);
+    while (done < budget && !list_is_empty(&now)) {
+        struct kconn *c = container_of(list_pop_head(&now), struct kconn, ready);
+        conn_run(c);
+        done++;
+    }
+    list_splice_tail(&now, &k->ready); /* those not reached keep their turn */
+    list_splice_tail(&k->ready, &now);
+    return done;
+}
+
+bool kafka_has_work(const struct kafka *k)
+{
+    return !list_is_empty(&k->kicked) || !list_is_empty(&k->ready);
+}
+
+void kafka_drain(struct kafka *k)
+{
+    k->draining = true;
+    list_for_each(n, &k->conns)
+    {
+        struct kconn *c = container_of(n, struct kconn, link);
+        c->closing = true;
+        list_for_each(r, &c->reqs)
+        {
+            struct kreq *req = container_of(r, struct kreq, link);
+            if (req->state == RQ_RUNNING && (req->api->flags & API_PARKS) != 0)
+                kreq_kick(req);
+        }
+        conn_ready(c);
+    }
+}
+
+bool kafka_is_idle(const struct kafka *k)
+{
+    return k->conn_cnt == 0 && k->req_cnt == 0;
+}
+
+static void conn_tick(struct kconn *c, uint64_t now)
+{
+    struct kafka *k = c->k;
+    if (c->closed_by_us)
+        return;
+    if (c->tx_blocked && now - c->tx_progress_ns > SEND_STALL_MS * MS_NS) {
+        LOG_WARN("%s: takes no bytes of its responses, closing", c->peer);
+        conn_close(c, true);
+        return;
+    }
+    bool waiting = budget_is_waiting(&c->frame_wait);
+    bool reading = conn_can_read(c) && !waiting;
+    if (!reading || c->frame == NULL || c->frame->buf.cap <= FRAME_PROBE_SMALL) {
+        c->stall_since_ns = now;
+        c->stall_got = c->frame_got;
+    } else if (now - c->stall_since_ns >= FRAME_STALL_MS * MS_NS) {
+        if (c->frame_got - c->stall_got < FRAME_STALL_BYTES) {
+            k->st.slow_frames++;
+            LOG_WARN("%s: %u of %u bytes of a request in too long a time, closing", c->peer,
+                     c->frame_got, c->frame_len);
+            conn_close(c, true);
+            return;
+        }
+        c->stall_since_ns = now;
+        c->stall_got = c->frame_got;
+    }
+    uint64_t idle_ns = (uint64_t)k->s->conf->connections_max_idle_ms * MS_NS;
+    if (idle_ns > 0 && c->req_cnt == 0 && !waiting && now - c->active_ns > idle_ns) {
+        k->st.idle_closed++;
+        conn_close(c, false);
+    }
+}
+
+static void on_tick(struct timer *t, uint64_t now_ns)
+{
+    struct kafka *k = container_of(t, struct kafka, tick);
+    list_for_each_safe(n, tmp, &k->conns)
+    {
+        conn_tick(container_of(n, struct kconn, link), now_ns);
+    }
+    timer_arm(k->s->timers, &k->tick, now_ns + TICK_NS, on_tick);
+}
+
+/* ------------------------------------------------------------------ module */
+
+int kafka_create(struct shard *s, struct kafka **ret_kafka)
+{
+    const struct conf *conf = s->conf;
+    if (conf->request_bytes < KAFKA_REQUEST_BYTES_MIN)
+        return -E_CONFIG;
+    struct kafka *k = (struct kafka *)calloc(1, sizeof(*k));
+    if (k == NULL)
+        return -ENOMEM;
+    k->s = s;
+    list_init(&k->conns);
+    list_init(&k->ready);
+    list_init(&k->kicked);
+    list_init(&k->free_reqs);
+    list_init(&k->free_conns);
+    uint64_t total = conf->request_bytes;
+    budget_init(&k->probes, total / 16);
+    budget_init(&k->frames_small, total * 3 / 16);
+    budget_init(&k->frames_large, total / 4);
+    budget_init(&k->responses, total / 2);
+    k->frame_max = conf->socket_request_max_bytes;
+    if (k->frame_max > k->frames_large.cap) {
+        k->frame_max = (uint32_t)k->frames_large.cap;
+        LOG_INFO("requests are limited to %u bytes by the request memory of a shard (%llu)",
+                 k->frame_max, (unsigned long long)total);
+    }
+    k->reqs = (struct kreq *)calloc(KAFKA_REQS_MAX, sizeof(*k->reqs));
+    k->conn_mem = (struct kconn *)calloc(conf->connections_max, sizeof(*k->conn_mem));
+    k->scratch = (uint8_t *)malloc(KAFKA_INFLATE_MAX);
+    if (k->reqs == NULL || k->conn_mem == NULL || k->scratch == NULL)
+        goto undo;
+    for (uint32_t i = 0; i < KAFKA_REQS_MAX; i++) {
+        k->reqs[i].k = k;
+        arena_init(&k->reqs[i].arena, 0);
+        list_add_tail(&k->free_reqs, &k->reqs[i].link);
+    }
+    for (uint32_t i = 0; i < conf->connections_max; i++)
+        list_add_tail(&k->free_conns, &k->conn_mem[i].link);
+    timer_arm(s->timers, &k->tick, s->now_ns + TICK_NS, on_tick);
+    kafka_ids_refill(k);
+    *ret_kafka = k;
+    return 0;
+undo:
+    free(k->scratch);
+    free(k->conn_mem);
+    free(k->reqs);
+    free(k);
+    return -ENOMEM;
+}
+
+void kafka_destroy(struct kafka *k)
+{
+    if (k == NULL)
+        return;
+    while (!list_is_empty(&k->conns))
+        conn_gone(container_of(k->conns.next, struct kconn, link));
+    timer_cancel(k->s->timers, &k->tick);
+    timer_cancel(k->s->timers, &k->ids_retry);
+    for (uint32_t i = 0; i < KAFKA_REQS_MAX; i++)
+        arena_fini(&k->reqs[i].arena);
+    free(k->scratch);
+    free(k->conn_mem);
+    free(k->reqs);
+    free(k);
+}
+
+void kafka_set_bound_port(struct kafka *k, uint16_t listener_idx, uint16_t port)
+{
+    ASSERT(listener_idx < CONF_KAFKA_MAX);
+    k->port[listener_idx] = port;
+}
+
+void kafka_stats_get(const struct kafka *k, struct kafka_stats *ret_stats)
+{
+    *ret_stats = k->st;
+    ret_stats->connections = k->conn_cnt;
+    ret_stats->requests_inflight = k->req_cnt;
+    ret_stats->request_bytes_used =
+        k->probes.used + k->frames_small.used + k->frames_large.used;
+    ret_stats->response_bytes_used = k->responses.used;
+}
+
+void kreq_advertised(struct kreq *req, struct span *ret_host, int32_t *ret_port)
+{
+    struct kafka *k = req->k;
+    uint16_t idx = req->conn->listener_idx;
+    const struct conf_kafka_listener *l = &k->s->conf->kafka[idx];
+    *ret_port = l->advertised_port != 0 ? l->advertised_port
+                : k->port[idx] != 0     ? k->port[idx]
+                                        : l->bind.port;
+    if (l->advertised_host[0] != '\0') {
+        *ret_host = span_str(l->advertised_host);
+        return;
+    }
+    /* A wildcard cannot be connected to: name the address this client already reached us by. */
+    struct net_addr ip = net_addr_is_any(&l->bind) ? req->conn->local : l->bind;
+    char *text = (char *)arena_alloc(&req->arena, NET_ADDR_TEXT_MAX);
+    if (text == NULL) {
+        *ret_host = WIRE_EMPTY;
+        return;
+    }
+    *ret_host = span_of(text, net_addr_format_ip(&ip, text));
+}
