@@ -22,6 +22,7 @@ struct dgram {
     struct span bytes;
     struct net_addr peer;
     int64_t arrival_ms; /* wall clock of the turn */
+    bool truncated;     /* longer than the receive buffer: `bytes` are its beginning */
 };
 
 /* Headers of an ingested record, in the order in which they are written. Absent when p == NULL. */
