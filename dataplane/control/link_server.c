@@ -1,5 +1,6 @@
 /* link_server.c - see link_server.h. */
 #include "dataplane/control/link_server.h"
+#include "lib/base/assert.h"
 #include "lib/base/log.h"
 #include "lib/iface/ctl_proto.h"
 #include <errno.h>
@@ -144,17 +145,17 @@ void link_server_send(struct link_server *l, uint16_t type, uint64_t id, struct 
 {
     if (l->fd < 0)
         return;
-    size_t len = CTL_FRAME_HEADER_LEN + (size_t)body.len;
+    ASSERT(body.len <= CTL_BODY_MAX);
+    size_t len = CTL_FRAME_HEAD + (size_t)body.len;
     if (l->out.len - l->out.head + len > LINK_UNSENT_MAX || bytes_reserve(&l->out, len) < 0) {
         LOG_WARN("sluiced does not read: closing its connection with %zu bytes unsent",
                  l->out.len - l->out.head);
         disconnect(l);
         return;
     }
-    struct ctl_frame f = {.length = body.len, .type = type, .id = id};
-    ctl_frame_write(&f, l->out.p + l->out.len);
+    ctl_frame_head(l->out.p + l->out.len, type, id, body.len);
     if (body.len > 0)
-        memcpy(l->out.p + l->out.len + CTL_FRAME_HEADER_LEN, body.p, body.len);
+        memcpy(l->out.p + l->out.len + CTL_FRAME_HEAD, body.p, body.len);
     l->out.len += len;
     flush_out(l);
 }
@@ -172,25 +173,28 @@ static void accept_peer(struct link_server *l)
         close(fd);
         return;
     }
-    disconnect(l);
+    if (l->fd >= 0) {
+        LOG_WARN("control socket: pid %d was refused, another sluiced is connected", (int)cred.pid);
+        close(fd);
+        return;
+    }
     l->fd = fd;
     l->ops->on_connect(l->arg);
 }
 
-/* All whole frames that are there. */
+/* All whole frames that are there. on_frame may send, but never receives, so the bytes stay put. */
 static int take_frames(struct link_server *l)
 {
-    while (l->fd >= 0 && l->in.len - l->in.head >= CTL_FRAME_HEADER_LEN) {
+    while (l->fd >= 0) {
         struct ctl_frame f;
-        ctl_frame_read(l->in.p + l->in.head, &f);
-        if (f.length > CTL_FRAME_MAX)
-            return -E_LIMIT;
-        if (l->in.len - l->in.head - CTL_FRAME_HEADER_LEN < f.length)
+        size_t left = l->in.len - l->in.head;
+        int len = ctl_frame_parse(span_of(l->in.p + l->in.head, (uint32_t)left), &f);
+        if (len == -EAGAIN)
             return 0;
-        struct span body = span_of(l->in.p + l->in.head + CTL_FRAME_HEADER_LEN, f.length);
-        /* The bytes stay where they are until the next reserve: on_frame may send, not receive. */
-        l->in.head += CTL_FRAME_HEADER_LEN + (size_t)f.length;
-        int rc = l->ops->on_frame(l->arg, f.type, f.id, body);
+        if (len < 0)
+            return len;
+        l->in.head += (size_t)len;
+        int rc = l->ops->on_frame(l->arg, f.type, f.id, f.body);
         if (rc < 0)
             return rc;
     }

@@ -1,10 +1,10 @@
 /* link_server.h - the dataplane's end of the control socket DIR/run/dataplane.sock: one sluiced at
  * a time, frames of lib/iface/ctl_proto.h.
  *
- * A second connection replaces the first (a sluiced that died may leave its connection behind).
+ * One connection at a time; a further one is closed at once while the first lives.
  * Peers of another user than root or ourselves are refused (SO_PEERCRED).
  * Runs on: the control thread. Never blocks: reads what is there, keeps what could not be written.
- * Limits: a frame is at most CTL_FRAME_MAX; unsent bytes at most LINK_UNSENT_MAX, then the
+ * Limits: a frame's body is at most CTL_BODY_MAX; unsent bytes at most LINK_UNSENT_MAX, then the
  * connection is closed. */
 #pragma once
 #include "lib/base/err.h"
