@@ -37,6 +37,11 @@ struct stats_msg {
     uint32_t cnt, cap;
     struct part_stats *stats; /* the control thread's memory, filled by the shard */
 };
+struct gap_msg { /* MSG_GAP: one batch, appended like any other */
+    struct plog_append a;
+    struct shard *owner; /* set by the receiver */
+    uint8_t buf[2048];
+};
 /* Request handlers, on the shard. */
 void apply_on_image(struct shard *s, struct msg *m);
 void apply_on_partition_stats(struct shard *s, struct msg *m);

@@ -6,6 +6,7 @@
 #include "dataplane/control/link_server.h"
 #include "dataplane/control/owners.h"
 #include "dataplane/kafka/admin_msg.h"
+#include "dataplane/store/format.h"
 #include "lib/base/assert.h"
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
@@ -21,7 +22,6 @@
 #include <unistd.h>
 
 #define TICK_MS 200
-#define CHECKPOINT_MS 2000
 #define LEDGER_MS 1000
 #define PID_BLOCKS 2 /* producer id blocks kept in advance */
 #define GAPS_TOPIC "_sluice.gaps"
@@ -36,10 +36,6 @@ struct pending_admin {
 struct pid_block {
     int64_t first;
     int32_t cnt;
-};
-struct gap_append { /* the one append of the control thread */
-    struct plog_append a;
-    uint8_t buf[2048];
 };
 struct control {
     struct control_opts opts;
@@ -69,14 +65,14 @@ struct control {
     uint32_t pid_cnt;
     uint64_t pid_request_id; /* 0: none under way */
 
-    struct gap_append *gap; /* under way or done; NULL: not yet */
+    struct gap_msg *gap; /* under way or done; NULL: not yet */
     bool gap_done;
 
     uint32_t replies_due; /* of the broadcast under way */
     bool stop_asked, stopping, stopped;
     uint64_t stop_deadline_ns;
     uint64_t drain_id; /* of the DRAIN_REQUEST to answer; 0: none */
-    uint64_t checkpoint_ns, ledger_ns;
+    uint64_t ledger_ns;
     struct stats_reader *reader;
     struct counters ledger_last;
 };
@@ -110,7 +106,7 @@ static void send_hello(struct control *c)
     const struct control_opts *o = &c->opts;
     struct ctl_hello h;
     struct ctl_hello_listener listeners[CONTROL_LISTENERS_MAX];
-    char hosts[CONTROL_LISTENERS_MAX][64];
+    char hosts[CONTROL_LISTENERS_MAX][NET_ADDR_TEXT_MAX];
     struct uuid dirs[CATALOG_DIRS_MAX];
     struct arena arena;
     arena_init(&arena, 256u << 20);
@@ -134,7 +130,7 @@ static void send_hello(struct control *c)
         ctl_hello_listener_init(&listeners[i]);
         listeners[i].name = span_str(l->name);
         listeners[i].kind = (int8_t)l->kind;
-        net_addr_format_ip(&l->addr, hosts[i], sizeof(hosts[i]));
+        net_addr_format_ip(&l->addr, hosts[i]);
         listeners[i].host = span_str(hosts[i]);
         listeners[i].port = l->addr.port;
         listeners[i].advertised_host = span_str(l->advertised_host);
@@ -372,7 +368,7 @@ static void remove_dirs(struct apply *a, const struct meta_image *next)
             continue;
         owners_forget_topic(c->owners, &t->id);
         for (uint32_t p = 0; p < t->partition_cnt; p++) {
-            char name[STORE_NAME_MAX];
+            char name[STORE_NAME_MAX + 16];
             snprintf(name, sizeof(name), "%s-%u", t->name, p);
             int rc = catalog_part_delete(&c->opts.catalog->dirs[dir_of(c, &t->partitions[p])], name);
             if (rc < 0 && rc != -ENOENT)
@@ -381,12 +377,29 @@ static void remove_dirs(struct apply *a, const struct meta_image *next)
     }
 }
 
+static int rename_stray(const struct part *p)
+{
+    char from[STORE_PATH_MAX], to[STORE_PATH_MAX], name[STORE_NAME_MAX + 40];
+    char id[UUID_TEXT_LEN + 1];
+    struct uuid u;
+    uuid_random(&u);
+    uuid_format(&u, id);
+    /* Kafka's form: the topic is cut so that the name stays within 255 bytes. */
+    snprintf(name, sizeof(name), "%.*s-%d.%s-stray", 255 - 40, p->topic, p->partition, id);
+    int rc = path_join(from, p->dir->path, p->name);
+    if (rc == 0)
+        rc = path_join(to, p->dir->path, name);
+    if (rc == 0)
+        rc = p->dir->io->ops->rename(p->dir->io, from, to);
+    return rc < 0 ? rc : catalog_dir_sync(p->dir);
+}
+
 /* Directories on disk that no topic names: kept, set aside, reported. */
 static void set_strays_aside(struct control *c)
 {
     for (uint32_t i = 0; i < c->found_cnt; i++) {
         struct part *p = c->found[i];
-        int rc = catalog_part_stray(p->dir, p->name);
+        int rc = rename_stray(p);
         LOG_WARN("%s/%s belongs to no topic of the metadata; %s", p->dir->path, p->name,
                  rc < 0 ? err_text(rc) : "renamed to *-stray, delete it by hand when it is not needed");
         part_destroy(p);
@@ -759,7 +772,7 @@ static int on_stats_request(struct control *c, uint64_t id, struct span body)
 static void on_gap_reply(struct shard *s, struct msg *m)
 {
     struct control *c = of_shard(s);
-    struct gap_append *g = container_of(m, struct gap_append, a.msg);
+    struct gap_msg *g = container_of(m, struct gap_msg, a.msg);
     int rc = m->rc < 0 ? m->rc : g->a.rc;
     if (rc < 0)
         LOG_ERROR("the record of this start's gap cannot be written to %s: %s", GAPS_TOPIC,
@@ -780,7 +793,7 @@ static void gap_record_send(struct control *c)
         return;
     char json[512];
     int len = ledger_gap_json(&c->opts.gap, json, sizeof(json));
-    struct gap_append *g = calloc(1, sizeof(*g));
+    struct gap_msg *g = calloc(1, sizeof(*g));
     if (len < 0 || g == NULL) {
         free(g);
         return;
@@ -914,35 +927,6 @@ static void stop_begin(struct control *c)
     }
 }
 
-/* Checkpoints of offsets and ledgers, and the free space: what blocks and is not urgent. */
-static void housekeeping(struct control *c, uint64_t now_ns)
-{
-    struct catalog *cat = c->opts.catalog;
-    if (now_ns >= c->checkpoint_ns) {
-        c->checkpoint_ns = now_ns + CHECKPOINT_MS * UINT64_C(1000000);
-        for (uint32_t i = 0; i < cat->dir_cnt; i++) {
-            int rc = catalog_checkpoint(&cat->dirs[i]);
-            if (rc < 0)
-                LOG_WARN("%s: cannot write the checkpoints: %s", cat->dirs[i].path, err_text(rc));
-        }
-    }
-    if (now_ns < c->ledger_ns)
-        return;
-    c->ledger_ns = now_ns + LEDGER_MS * UINT64_C(1000000);
-    for (uint32_t i = 0; i < cat->dir_cnt; i++) {
-        int rc = catalog_check_space(&cat->dirs[i], c->opts.conf->storage_min_free_bytes);
-        if (rc == 1 && atomic_load(&cat->dirs[i].read_only))
-            LOG_ERROR("%s: less than %" PRIu64 " bytes are free (storage.min_free): writes are "
-                      "refused until there is space again",
-                      cat->dirs[i].path, c->opts.conf->storage_min_free_bytes);
-        else if (rc == 1)
-            LOG_INFO("%s: there is space again, writes are taken", cat->dirs[i].path);
-        else if (rc < 0)
-            LOG_WARN("%s: free space is not known: %s", cat->dirs[i].path, err_text(rc));
-    }
-    control_save_ledger(c, false);
-}
-
 int control_save_ledger(struct control *c, bool clean)
 {
     static struct counters total; /* large; one control thread */
@@ -962,6 +946,14 @@ int control_save_ledger(struct control *c, bool clean)
     else
         c->ledger_last = total;
     return rc;
+}
+
+static void housekeeping(struct control *c, uint64_t now_ns)
+{
+    if (now_ns < c->ledger_ns)
+        return;
+    c->ledger_ns = now_ns + LEDGER_MS * UINT64_C(1000000);
+    (void)control_save_ledger(c, false); /* logged there; the next one may succeed */
 }
 
 int control_create(const struct control_opts *opts, struct control **ret)
