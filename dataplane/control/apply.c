@@ -37,7 +37,8 @@ static int change_apply(struct shard *s, struct apply_msg *m, struct apply_chang
     }
     p = plog_set_find(s->plogs, &ch->topic_id, ch->partition);
     if (p == NULL)
-        return ch->kind == APPLY_REMOVE ? 0 : -E_UNKNOWN_TOPIC; /* its directory could not be made */
+        return ch->kind == APPLY_REMOVE ? 0
+                                        : -E_UNKNOWN_TOPIC; /* its directory could not be made */
     if (ch->kind == APPLY_UPDATE) {
         plog_set_conf(p, ch->conf);
         plog_set_leader_epoch(p, ch->leader_epoch);

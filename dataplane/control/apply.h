@@ -16,7 +16,7 @@ struct apply_change {
     struct uuid topic_id;
     int32_t partition;
     int32_t leader_epoch;
-    struct part *part; /* APPLY_ADD: taken over by the set when rc is 0 */
+    struct part *part;            /* APPLY_ADD: taken over by the set when rc is 0 */
     const struct plog_conf *conf; /* ADD, UPDATE: valid until the reply */
     int rc;
 };

@@ -43,7 +43,7 @@ struct control {
     struct link_server *link;
     struct owners *owners;
     struct uuid incarnation;
-    bool greeted; /* sluiced accepted us on this connection */
+    bool greeted;     /* sluiced accepted us on this connection */
     uint64_t lost_ns; /* since when nobody is connected; 0: connected */
 
     struct meta_image *image; /* NULL before the first batch */
@@ -53,7 +53,8 @@ struct control {
     uint32_t record_cnt, record_cap;
     size_t record_bytes;
 
-    struct part **found; /* what recovery found and no image has named yet, sorted by id, partition */
+    struct part *
+        *found; /* what recovery found and no image has named yet, sorted by id, partition */
     uint32_t found_cnt;
 
     struct pending_admin admin[CONTROL_ADMIN_MAX];
@@ -370,7 +371,8 @@ static void remove_dirs(struct apply *a, const struct meta_image *next)
         for (uint32_t p = 0; p < t->partition_cnt; p++) {
             char name[STORE_NAME_MAX + 16];
             snprintf(name, sizeof(name), "%s-%u", t->name, p);
-            int rc = catalog_part_delete(&c->opts.catalog->dirs[dir_of(c, &t->partitions[p])], name);
+            int rc =
+                catalog_part_delete(&c->opts.catalog->dirs[dir_of(c, &t->partitions[p])], name);
             if (rc < 0 && rc != -ENOENT)
                 topic_failed(a, t, rc, "cannot delete a partition directory");
         }
@@ -401,7 +403,8 @@ static void set_strays_aside(struct control *c)
         struct part *p = c->found[i];
         int rc = rename_stray(p);
         LOG_WARN("%s/%s belongs to no topic of the metadata; %s", p->dir->path, p->name,
-                 rc < 0 ? err_text(rc) : "renamed to *-stray, delete it by hand when it is not needed");
+                 rc < 0 ? err_text(rc)
+                        : "renamed to *-stray, delete it by hand when it is not needed");
         part_destroy(p);
     }
     c->found_cnt = 0;
@@ -599,9 +602,8 @@ static void on_admin(struct shard *s, struct msg *m)
         p++;
     uint64_t now_ns = clock_mono_ns();
     uint64_t timeout_ms = q->timeout_ms < 600000 ? q->timeout_ms : 600000;
-    *p = (struct pending_admin){.m = q,
-                                .id = ++c->next_id,
-                                .deadline_ns = now_ns + timeout_ms * UINT64_C(1000000)};
+    *p = (struct pending_admin){
+        .m = q, .id = ++c->next_id, .deadline_ns = now_ns + timeout_ms * UINT64_C(1000000)};
     c->admin_cnt++;
     if (c->greeted)
         admin_send(c, p, now_ns);
@@ -800,10 +802,8 @@ static void gap_record_send(struct control *c)
     }
     struct batch_builder b;
     struct rec rec = {.value = span_of(json, (uint32_t)len), .timestamp_ms = c->opts.gap.to_ms};
-    const struct seal_opts seal = {.codec = CODEC_NONE,
-                                   .producer_id = -1,
-                                   .producer_epoch = -1,
-                                   .base_sequence = -1};
+    const struct seal_opts seal = {
+        .codec = CODEC_NONE, .producer_id = -1, .producer_epoch = -1, .base_sequence = -1};
     batch_builder_init(&b, g->buf, sizeof(g->buf));
     int rc = batch_builder_add(&b, &rec);
     if (rc == 0)
@@ -1062,7 +1062,8 @@ int control_run(struct control *c)
         housekeeping(c, now_ns);
         if (c->opts.conf->dev && c->lost_ns != 0 && !c->stopping &&
             now_ns - c->lost_ns > CONTROL_DEV_ORPHAN_MS * UINT64_C(1000000)) {
-            LOG_WARN("sluiced has been gone for %d s: stopping, as --dev asks", CONTROL_DEV_ORPHAN_MS / 1000);
+            LOG_WARN("sluiced has been gone for %d s: stopping, as --dev asks",
+                     CONTROL_DEV_ORPHAN_MS / 1000);
             c->stop_asked = true;
         }
         if (c->stop_asked && !c->stopping)

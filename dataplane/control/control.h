@@ -35,15 +35,15 @@ struct control_listener { /* what is bound, for sluiced */
 struct control_opts {
     const struct conf *conf;
     uint16_t shard_cnt;
-    struct mbox *mbox;          /* of endpoint shard_cnt */
-    struct catalog *catalog;    /* open; recovery has run */
-    struct list *found;         /* struct part.link of what recovery found; taken over */
+    struct mbox *mbox;       /* of endpoint shard_cnt */
+    struct catalog *catalog; /* open; recovery has run */
+    struct list *found;      /* struct part.link of what recovery found; taken over */
     struct stats_shm *stats;
     const char *stats_path;
     struct ledger_gap gap;
     uint32_t listener_cnt;
     struct control_listener listeners[CONTROL_LISTENERS_MAX];
-    int stop_fd;                /* readable: stop (a signalfd) */
+    int stop_fd; /* readable: stop (a signalfd) */
 };
 struct control;
 NODISCARD int control_create(const struct control_opts *opts, struct control **ret);

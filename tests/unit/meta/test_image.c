@@ -232,7 +232,7 @@ static void step(struct model *m, struct meta_batch *b, struct test_rng *rng)
 
 static struct meta_image *new_image(void)
 {
-    struct meta_image *img;
+    struct meta_image *img = NULL;
     assert_ok(image_create_empty(&img));
     img->node_id = NODE;
     return img;
