@@ -7,7 +7,7 @@ import re
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-FLOW = {"dataplane/flow.h", "dataplane/counters.def", "dataplane/drop.def"}
+FLOW = {"dataplane/flow.h", "dataplane/counters.h", "dataplane/counters.def", "dataplane/drop.def"}
 # foreign header prefix -> files or folders (regular expressions) that may include it
 FOREIGN = {
     r"rte_": r"dataplane/(main|eal)\.[ch]|dataplane/shard/lcore\.[ch]|dataplane/net/|accel/offload_compressdev",

@@ -1,0 +1,57 @@
+/* ingest_int.h - what ingest.c and stream.c share; for this folder only. */
+#pragma once
+#include "dataplane/ingest/accum.h"
+#include "dataplane/ingest/framing.h"
+#include "dataplane/ingest/ingest.h"
+#include "dataplane/ingest/proto.h"
+#include "dataplane/ingest/route.h"
+#include "dataplane/counters.h"
+#include "lib/iface/net_addr.h"
+#include <stdatomic.h>
+
+struct stream_pool;
+
+struct ilistener {
+    struct parse_conf parse;
+    parse_burst_fn *burst;
+    uint32_t header_mask; /* of enum rec_header; RH_ALL: nothing to take away */
+    struct route route, dead;
+    char dead_topic[264];
+    struct stream_pool *streams; /* NULL for datagram listeners */
+};
+
+/* Text of a source address; direct-mapped by its hash. */
+struct source_entry {
+    uint8_t ip[16];
+    uint8_t len; /* 0: empty */
+    char text[47];
+};
+#define SOURCE_CACHE 1024u
+
+struct ingest {
+    struct shard *s;
+    struct accum *accum;
+    const struct meta_image *image; /* the routes are of this one */
+    bool image_seen;
+    bool stopping;
+    uint32_t listener_cnt;
+    struct ilistener *listener;
+    _Atomic uint64_t missing;
+    struct list waiting; /* ingest_conn: have unread bytes, waiting for a batch or their turn */
+    struct source_entry sources[SOURCE_CACHE];
+    /* scratch of the burst at hand */
+    struct parse_mem mem;
+    struct rec rec[INGEST_BURST_MAX];
+    char source_text[INGEST_BURST_MAX][48];
+};
+
+/* @hot. One burst, n <= INGEST_BURST_MAX. lossless: stop at the first event without a buffer and
+ * return how many were accepted; else drop it and return n. */
+uint32_t ingest_burst(struct ingest *in, uint16_t l, const struct dgram *dg,
+                      const uint32_t *full_len, uint32_t n, bool lossless);
+
+/* stream.c */
+NODISCARD int stream_pool_create(struct ingest *in, uint16_t listener, uint32_t cnt,
+                                 uint32_t event_bytes_max, struct stream_pool **ret);
+void stream_pool_destroy(struct stream_pool *p);
+uint32_t streams_poll(struct ingest *in, uint32_t budget);

@@ -1,0 +1,623 @@
+/* test_ingest.c - datagrams and streams into a fake log: the ledgers balance after every step, and
+ * what the log says durable is what was sent.
+ *
+ * The log, the rings and the metadata image are replaced here: appends queue up and are answered
+ * when the test says so, with success or refusal; MSG_SEALED goes to a second shard the same way.
+ */
+#include "dataplane/counters.h"
+#include "dataplane/ingest/ingest_int.h"
+#include "dataplane/shard/owner_map.h"
+#include "dataplane/store/plog.h"
+#include "accel/accel.h"
+#include "lib/batch/check.h"
+#include "lib/iface/stats_shm.h"
+#include "tests/support/test.h"
+
+/* ---- the fake log */
+enum { APPENDS_MAX = 1024, PARTITIONS_MAX = 8, SEEN_MAX = 40000 };
+struct plog {
+    struct uuid topic_id;
+    int32_t partition;
+};
+static struct plog plogs[2][16]; /* by shard: 0 and 1 */
+static uint32_t plog_cnt[2];
+static struct plog_append *queued[APPENDS_MAX];
+static uint32_t queued_cnt;
+static struct msg *sent[APPENDS_MAX], *replied[APPENDS_MAX];
+static uint32_t sent_cnt, replied_cnt;
+
+static uint8_t scratch[4 << 20];
+static uint32_t durable_cnt, dead_cnt; /* records in successful appends */
+static uint32_t seen_cnt;
+static struct {
+    int32_t partition;
+    char source[48];
+    uint64_t seq;
+} seen[SEEN_MAX];
+static struct uuid main_id = {{1}}, dead_id = {{2}};
+
+struct plog *plog_set_find(struct plog_set *set, const struct uuid *id, int32_t partition)
+{
+    uint32_t s = (uint32_t)(uintptr_t)set - 1;
+    for (uint32_t i = 0; i < plog_cnt[s]; i++)
+        if (uuid_eq(&plogs[s][i].topic_id, id) && plogs[s][i].partition == partition)
+            return &plogs[s][i];
+    return NULL;
+}
+void plog_append(struct plog *p, struct plog_append *a)
+{
+    assert_int_equal(p->partition, a->partition);
+    assert_true(queued_cnt < APPENDS_MAX);
+    queued[queued_cnt++] = a;
+}
+void mbox_send(struct mbox *mb, uint16_t to, struct msg *m)
+{
+    (void)mb;
+    assert_int_equal(to, 1);
+    assert_int_equal(m->type, MSG_SEALED);
+    assert_true(sent_cnt < APPENDS_MAX);
+    sent[sent_cnt++] = m;
+}
+void msg_reply(struct mbox *mb, struct msg *m, int rc)
+{
+    (void)mb;
+    m->rc = rc;
+    replied[replied_cnt++] = m;
+}
+
+/* ---- the fake image */
+static struct meta_topic topics[2];
+static bool has_topic[2];
+static const char *compression;
+const struct meta_topic *image_topic_by_name(const struct meta_image *img, struct span name)
+{
+    (void)img;
+    for (int i = 0; i < 2; i++)
+        if (has_topic[i] && span_eq_str(name, topics[i].name))
+            return &topics[i];
+    return NULL;
+}
+const char *meta_topic_config(const struct meta_topic *t, const char *key)
+{
+    (void)t;
+    return strcmp(key, "compression.type") == 0 ? compression : NULL;
+}
+
+/* ---- the shard under test */
+static struct conf conf;
+static struct shard shard[2];
+static struct counters *counters;
+static struct meta_image images[2];
+static struct owner_map *owners;
+static struct ingest *in;
+static struct codec_ctx *codecs;
+static uint64_t sent_records; /* what the test gave to ingest */
+
+static void owners_set(uint32_t partitions, uint16_t first_owner)
+{
+    uint8_t of[PARTITIONS_MAX];
+    owner_map_destroy(owners);
+    assert_ok(owner_map_create(2, &owners));
+    plog_cnt[0] = plog_cnt[1] = 0;
+    for (uint32_t i = 0; i < partitions; i++) {
+        of[i] = (uint8_t)(first_owner == 0 && i % 3 == 2 ? 1 : first_owner);
+        plogs[of[i]][plog_cnt[of[i]]++] = (struct plog){main_id, (int32_t)i};
+    }
+    assert_ok(owner_map_add(owners, &main_id, of, partitions));
+    assert_ok(owner_map_add(owners, &dead_id, of, 1));
+    plogs[of[0]][plog_cnt[of[0]]++] = (struct plog){dead_id, 0};
+    topics[0].id = main_id;
+    strcpy(topics[0].name, "events");
+    topics[0].partition_cnt = partitions;
+    topics[1].id = dead_id;
+    strcpy(topics[1].name, "events.dlq");
+    topics[1].partition_cnt = 1;
+    shard[0].owners = owners;
+    shard[0].image = shard[0].image == &images[0] ? &images[1] : &images[0];
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    memset(&conf, 0, sizeof(conf));
+    memset(shard, 0, sizeof(shard));
+    conf.listener_cnt = 2;
+    for (int i = 0; i < 2; i++) {
+        struct conf_listener *l = &conf.listeners[i];
+        snprintf(l->name, sizeof(l->name), "l%d", i);
+        strcpy(l->topic, "events");
+        l->transport = i == 0 ? CONF_UDP : CONF_TCP;
+        l->event_bytes_max = 1000;
+        l->header_mask = ~0u;
+        l->connections_max = 4;
+    }
+    conf.batch_bytes = 8192;
+    conf.linger_ms = 5;
+    conf.listener_compression = CONF_COMP_AUTO;
+    compression = NULL;
+    has_topic[0] = has_topic[1] = true;
+    queued_cnt = sent_cnt = replied_cnt = durable_cnt = dead_cnt = seen_cnt = 0;
+    sent_records = 0;
+    accel_init(false);
+    assert_ok(codec_ctx_create(&codecs));
+    counters = calloc(1, sizeof(*counters));
+    for (uint16_t i = 0; i < 2; i++) {
+        shard[i].id = i;
+        shard[i].cnt = 2;
+        shard[i].conf = &conf;
+        shard[i].codecs = codecs;
+        shard[i].plogs = (struct plog_set *)(uintptr_t)(i + 1);
+        shard[i].wall_ms = 1760000000000;
+        shard[i].now_ns = 1;
+    }
+    shard[0].counters = counters;
+    owners_set(4, 0);
+    assert_ok(ingest_create(&shard[0], &conf, &in));
+    return 0;
+}
+
+/* Reads one answered batch like a consumer. */
+static void consume(const struct plog_append *a)
+{
+    struct record_iter it;
+    struct record_view v;
+    struct batch_info info;
+    assert_ok(batch_verify(a->batch.p, a->batch.len, &info));
+    assert_ok(record_iter_init(&it, codecs, a->batch, scratch, sizeof(scratch)));
+    int rc;
+    while ((rc = record_iter_next(&it, &v)) == 1) {
+        struct span h = v.headers, key, val, source = SPAN_NULL, reason = SPAN_NULL;
+        while (record_header_next(&h, &key, &val) == 1) {
+            if (span_eq_str(key, "source"))
+                source = val;
+            if (span_eq_str(key, "reason"))
+                reason = val;
+        }
+        assert_non_null(source.p);
+        if (uuid_eq(&a->topic_id, &dead_id)) {
+            assert_non_null(reason.p);
+            dead_cnt++;
+            continue;
+        }
+        durable_cnt++;
+        const char *seq = memmem(v.value.p, v.value.len, "seq=", 4);
+        assert_non_null(seq);
+        assert_true(seen_cnt < SEEN_MAX);
+        seen[seen_cnt].partition = a->partition;
+        memcpy(seen[seen_cnt].source, source.p, source.len);
+        seen[seen_cnt].source[source.len] = '\0';
+        seen[seen_cnt++].seq = strtoull(seq + 4, NULL, 10);
+    }
+    assert_int_equal(rc, 0);
+}
+
+/* The rings deliver everything, the log answers `cnt` of what is queued. */
+static void answer(uint32_t cnt, int rc)
+{
+    for (uint32_t i = 0; i < sent_cnt; i++)
+        ingest_on_sealed(&shard[1], sent[i]);
+    sent_cnt = 0;
+    cnt = cnt < queued_cnt ? cnt : queued_cnt;
+    for (uint32_t i = 0; i < cnt; i++) {
+        queued[i]->rc = rc;
+        if (rc == 0)
+            consume(queued[i]);
+        queued[i]->done(queued[i]);
+    }
+    memmove(queued, queued + cnt, (queued_cnt - cnt) * sizeof(queued[0]));
+    queued_cnt -= cnt;
+    for (uint32_t i = 0; i < replied_cnt; i++)
+        ingest_on_sealed_reply(&shard[0], replied[i]);
+    replied_cnt = 0;
+}
+
+static void check_ledger(void)
+{
+    char err[128] = "";
+    if (stats_check(counters, 0, 2, err, sizeof(err)) != 0)
+        fail_msg("%s", err);
+    assert_int_equal(counters->listener[0].received + counters->listener[1].received, sent_records);
+}
+static uint64_t events(size_t word)
+{
+    return ((uint64_t *)&counters->events[0])[word] + ((uint64_t *)&counters->events[1])[word];
+}
+#define EVENTS(field) events(offsetof(struct event_stats, field) / 8)
+
+static void run_dry(void)
+{
+    for (int i = 0; i < 20; i++) {
+        shard[0].now_ns += 10000000;
+        (void)ingest_poll(in, 1000);
+        answer(APPENDS_MAX, 0);
+        check_ledger();
+    }
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    ingest_stop(in);
+    answer(APPENDS_MAX, 0);
+    answer(APPENDS_MAX, 0);
+    assert_true(ingest_is_idle(in));
+    assert_int_equal(EVENTS(in_flight), 0);
+    check_ledger();
+    ingest_destroy(in);
+    owner_map_destroy(owners);
+    owners = NULL;
+    codec_ctx_destroy(codecs);
+    free(counters);
+    return 0;
+}
+
+static struct net_addr peer(uint32_t i)
+{
+    return net_addr_v4((const uint8_t[]){10, 0, (uint8_t)(i >> 8), (uint8_t)i}, 1234);
+}
+
+static void send_one(uint32_t source, const char *text)
+{
+    struct dgram d = {span_str(text), peer(source), shard[0].wall_ms};
+    assert_int_equal(ingest_dgrams(in, 0, &d, 1), 1);
+    sent_records++;
+    check_ledger();
+}
+
+static void linger_and_size_close_a_batch(void **state)
+{
+    (void)state;
+    send_one(1, "<13>1 2025-10-09T08:53:21Z h a p m - seq=1");
+    assert_int_equal(ingest_poll(in, 16), 0);
+    shard[0].now_ns += 4999999;
+    assert_int_equal(ingest_poll(in, 16), 0);
+    assert_int_equal(queued_cnt + sent_cnt, 0);
+    shard[0].now_ns += 1;
+    assert_int_equal(ingest_poll(in, 16), 1);
+    assert_int_equal(queued_cnt, 1);
+    assert_int_equal(EVENTS(in_flight), 1);
+    answer(1, 0);
+    check_ledger();
+    assert_int_equal(EVENTS(durable), 1);
+    assert_int_equal(EVENTS(in_flight), 0);
+    for (int i = 0; queued_cnt == 0; i++) {
+        char text[200];
+        snprintf(text, sizeof(text), "<13>1 - h a p m - %0100d seq=1", i);
+        send_one(1, text);
+        assert_true(i < 100);
+    }
+}
+
+static void what_has_no_pri_goes_to_the_dead_letter_topic(void **state)
+{
+    (void)state;
+    send_one(1, "no pri seq=1");
+    run_dry();
+    assert_int_equal(dead_cnt, 1);
+    assert_int_equal(EVENTS(dead_lettered_durable), 1);
+    assert_int_equal(EVENTS(durable), 0);
+}
+
+static void a_missing_topic_is_a_named_drop_and_control_can_see_it(void **state)
+{
+    (void)state;
+    has_topic[1] = false;
+    shard[0].image = &images[1];
+    send_one(1, "no pri");
+    assert_true(ingest_missing(in) == UINT64_C(3) << 32);
+    assert_int_equal(EVENTS(drop[EDROP_no_dlq_topic]), 1);
+    has_topic[0] = false;
+    shard[0].image = &images[0];
+    send_one(1, "<13>seq=1");
+    assert_int_equal(EVENTS(drop[EDROP_no_topic]), 1);
+    assert_true(ingest_missing(in) == (UINT64_C(3) << 32 | 3));
+    has_topic[0] = has_topic[1] = true;
+    shard[0].image = &images[1];
+    (void)ingest_poll(in, 1);
+    assert_true(ingest_missing(in) == 0);
+}
+
+static void a_topic_that_changes_closes_its_batches_first(void **state)
+{
+    (void)state;
+    send_one(1, "<13>seq=1");
+    assert_int_equal(queued_cnt, 0);
+    shard[0].image = shard[0].image == &images[0] ? &images[1] : &images[0];
+    send_one(1, "<13>seq=2"); /* another image, the same topic: the batch stays open */
+    assert_int_equal(queued_cnt, 0);
+    owners_set(8, 0);
+    (void)ingest_poll(in, 1);
+    assert_int_equal(queued_cnt, 1);
+    answer(1, 0);
+    assert_int_equal(durable_cnt, 2);
+}
+
+static void refusals_and_lost_partitions_are_named_drops(void **state)
+{
+    (void)state;
+    send_one(1, "<13>seq=1");
+    shard[0].now_ns += 10000000;
+    (void)ingest_poll(in, 16);
+    answer(1, -E_STORAGE);
+    check_ledger();
+    assert_int_equal(EVENTS(drop[EDROP_store_refused]), 1);
+    send_one(1, "<13>seq=2");
+    plog_cnt[0] = 0;
+    shard[0].now_ns += 10000000;
+    (void)ingest_poll(in, 16);
+    check_ledger();
+    assert_int_equal(EVENTS(drop[EDROP_no_partition]), 1);
+}
+
+static void without_own_partitions_batches_go_to_their_owner(void **state)
+{
+    (void)state;
+    owners_set(4, 1);
+    for (uint32_t i = 0; i < 40; i++) {
+        char text[64];
+        snprintf(text, sizeof(text), "<13>seq=%u", i);
+        send_one(i, text);
+    }
+    shard[0].now_ns += 10000000;
+    (void)ingest_poll(in, 16);
+    assert_int_equal(queued_cnt, 0);
+    assert_int_equal(sent_cnt, 4);
+    answer(APPENDS_MAX, 0);
+    check_ledger();
+    assert_int_equal(durable_cnt, 40);
+    for (uint32_t i = 0; i < seen_cnt; i++) {
+        struct net_addr p = peer((uint32_t)seen[i].seq);
+        assert_int_equal(seen[i].partition, source_hash(&p) % 4);
+    }
+    assert_int_equal(counters->shard.ingest_remote, 4);
+    send_one(1, "<13>seq=1");
+    plog_cnt[1] = 0; /* the owner has closed it meanwhile */
+    shard[0].now_ns += 10000000;
+    (void)ingest_poll(in, 16);
+    answer(APPENDS_MAX, 0);
+    check_ledger();
+    assert_int_equal(EVENTS(drop[EDROP_no_partition]), 1);
+}
+
+static void an_event_larger_than_the_pool_allows_is_cut_not_lost(void **state)
+{
+    (void)state;
+    static char big[3000];
+    memset(big, 'x', sizeof(big) - 1);
+    memcpy(big, "<13>seq=7 ", 10);
+    send_one(1, big);
+    run_dry();
+    assert_int_equal(durable_cnt, 1);
+    assert_int_equal(counters->listener[0].truncated, 1);
+}
+
+static void listeners_choose_fewer_headers_but_dead_letters_keep_theirs(void **state)
+{
+    (void)state;
+    in->listener[0].header_mask = 1u << RH_HOST;
+    struct dgram d[2] = {{span_str("<13>1 - h a p m - x"), peer(1), 0},
+                         {span_str("x"), peer(1), 0}};
+    assert_int_equal(ingest_burst(in, 0, d, NULL, 2, false), 2);
+    sent_records += 2;
+    assert_non_null(in->rec[0].header[RH_HOST].p);
+    assert_null(in->rec[0].header[RH_SOURCE].p);
+    assert_null(in->rec[0].header[RH_FACILITY].p);
+    assert_true(span_eq_str(in->rec[1].header[RH_SOURCE], "10.0.0.1"));
+    assert_non_null(in->rec[1].header[RH_REASON].p);
+    assert_non_null(in->rec[1].header[RH_LISTENER].p);
+    for (uint32_t i = 0; i < 1; i++) { /* not consumable: the records have no source */
+        shard[0].now_ns += 10000000;
+        (void)ingest_poll(in, 16);
+        for (uint32_t k = 0; k < queued_cnt; k++)
+            queued[k]->done(queued[k]);
+        queued_cnt = 0;
+    }
+}
+
+static void stopping_drops_datagrams_by_name_and_ends_idle(void **state)
+{
+    (void)state;
+    send_one(1, "<13>seq=1");
+    ingest_stop(in);
+    send_one(1, "<13>seq=2");
+    assert_int_equal(counters->listener[0].drop[DDROP_stopping], 1);
+    assert_false(ingest_is_idle(in));
+    struct net_addr p = peer(1);
+    assert_null(ingest_stream_open(in, 1, &p));
+    answer(APPENDS_MAX, 0);
+    assert_true(ingest_is_idle(in));
+}
+
+/* Per source: strictly increasing, one partition. */
+static void check_order(void)
+{
+    static struct {
+        char source[48];
+        int32_t partition;
+        uint64_t seq;
+    } last[64];
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < seen_cnt; i++) {
+        uint32_t k = 0;
+        while (k < n && strcmp(last[k].source, seen[i].source) != 0)
+            k++;
+        if (k == n) {
+            assert_true(n < 64);
+            strcpy(last[n++].source, seen[i].source);
+        } else {
+            assert_int_equal(last[k].partition, seen[i].partition);
+            assert_true(last[k].seq < seen[i].seq);
+        }
+        last[k].partition = seen[i].partition;
+        last[k].seq = seen[i].seq;
+    }
+}
+
+static uint32_t event_text(struct test_rng *r, uint64_t seq, char *buf)
+{
+    switch (rng_below(r, 20)) {
+    case 0:
+        return (uint32_t)sprintf(buf, "malformed seq=%lu", (unsigned long)seq);
+    case 1: {
+        int n = sprintf(buf, "<13>1 - h a p m - seq=%lu ", (unsigned long)seq);
+        memset(buf + n, 'y', 1200);
+        return (uint32_t)n + 1200;
+    }
+    default:
+        return (uint32_t)sprintf(buf,
+                                 "<%u>1 2025-10-09T08:53:21.%03uZ host app %u m - seq=%lu %0*d",
+                                 (unsigned)rng_below(r, 192), (unsigned)rng_below(r, 1000), 7,
+                                 (unsigned long)seq, 1 + (int)rng_below(r, 200), 0);
+    }
+}
+
+/* Random traffic, answers, refusals and an exhausted pool: the equations hold after every step. */
+static void ledgers_balance_after_every_step(void **state)
+{
+    (void)state;
+    struct test_rng r = {test_seed(21)};
+    static char text[64][1500];
+    uint64_t seq = 0;
+    for (int step = 0; step < 4000; step++) {
+        struct dgram d[64];
+        uint32_t n = (uint32_t)rng_below(&r, 65);
+        switch (rng_below(&r, 6)) {
+        case 0:
+        case 1:
+        case 2:
+            for (uint32_t i = 0; i < n; i++)
+                d[i] = (struct dgram){span_of(text[i], event_text(&r, ++seq, text[i])),
+                                      peer((uint32_t)rng_below(&r, 32)), shard[0].wall_ms};
+            assert_int_equal(ingest_dgrams(in, 0, d, n), n);
+            sent_records += n;
+            break;
+        case 3:
+            shard[0].now_ns += rng_below(&r, 8000000);
+            (void)ingest_poll(in, 16);
+            break;
+        case 4:
+            answer((uint32_t)rng_below(&r, 4), rng_below(&r, 10) == 0 ? -E_READ_ONLY : 0);
+            break;
+        default:
+            ingest_dgrams_lost(in, 0, DDROP_handoff_full, n);
+            sent_records += n;
+        }
+        check_ledger();
+        assert_int_equal(durable_cnt, EVENTS(durable));
+        assert_int_equal(dead_cnt, EVENTS(dead_lettered_durable));
+    }
+    run_dry();
+    assert_int_equal(EVENTS(in_flight), 0);
+    assert_true(EVENTS(drop[EDROP_no_buffer]) > 0);
+    assert_true(EVENTS(drop[EDROP_store_refused]) > 0);
+    assert_true(EVENTS(durable) > 1000);
+    assert_true(counters->listener[0].truncated > 0);
+    check_order();
+}
+
+/* Streams lose nothing, whatever the pool does. */
+static void streams_are_lossless_when_the_pool_runs_out(void **state)
+{
+    (void)state;
+    struct test_rng r = {test_seed(22)};
+    static char stream[3][200000];
+    uint32_t len[3], at[3] = {0, 0, 0};
+    struct ingest_stream *st[3];
+    uint64_t want = 0, seq = 0;
+    for (int i = 0; i < 3; i++) {
+        struct net_addr p = peer((uint32_t)i);
+        st[i] = ingest_stream_open(in, 1, &p);
+        assert_non_null(st[i]);
+        for (len[i] = 0; len[i] < 190000; want++) {
+            char text[1500];
+            uint32_t n;
+            do
+                n = event_text(&r, seq + 1, text);
+            while (text[0] != '<');
+            seq++;
+            if (rng_below(&r, 2)) {
+                len[i] += (uint32_t)sprintf(stream[i] + len[i], "%u ", n);
+                memcpy(stream[i] + len[i], text, n);
+                len[i] += n;
+            } else {
+                memcpy(stream[i] + len[i], text, n);
+                len[i] += n;
+                stream[i][len[i]++] = '\n';
+            }
+        }
+    }
+    struct net_addr p = peer(9);
+    struct ingest_stream *fourth = ingest_stream_open(in, 1, &p);
+    assert_null(ingest_stream_open(in, 1, &p)); /* connections_max is 4 */
+    assert_int_equal(counters->listener[1].conn_refused, 1);
+    ingest_stream_close(fourth);
+    for (int step = 0; at[0] < len[0] || at[1] < len[1] || at[2] < len[2]; step++) {
+        uint32_t i = (uint32_t)rng_below(&r, 3);
+        uint32_t chunk = (uint32_t)rng_below(&r, 20000);
+        chunk = chunk < len[i] - at[i] ? chunk : len[i] - at[i];
+        at[i] += ingest_stream_bytes(st[i], span_of(stream[i] + at[i], chunk));
+        sent_records = counters->listener[1].received;
+        check_ledger();
+        if (rng_below(&r, 3) == 0) {
+            shard[0].now_ns += 6000000;
+            (void)ingest_poll(in, 16);
+            answer((uint32_t)rng_below(&r, 3), 0);
+        }
+        assert_true(step < 100000);
+    }
+    run_dry();
+    for (int i = 0; i < 3; i++) {
+        assert_true(ingest_stream_finish(st[i]));
+        ingest_stream_close(st[i]);
+    }
+    run_dry();
+    assert_int_equal(durable_cnt, want);
+    assert_true(counters->listener[1].stream_waits > 0);
+    assert_int_equal(counters->listener[1].connections, 0);
+    assert_int_equal(EVENTS(drop[EDROP_no_buffer]), 0);
+    check_order();
+}
+
+static void the_topic_says_how_batches_are_compressed(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *type;
+        uint16_t attr;
+    } cases[] = {{NULL, 1},     {"uncompressed", 0}, {"producer", 0}, {"gzip", 1},
+                 {"snappy", 2}, {"lz4", 3},          {"zstd", 4}};
+    for (size_t c = 0; c < sizeof(cases) / sizeof(cases[0]); c++) {
+        compression = cases[c].type;
+        shard[0].image = shard[0].image == &images[0] ? &images[1] : &images[0];
+        for (int i = 0; i < 20; i++)
+            send_one(1, "<13>1 - host app pid msgid - the same text again and again seq=1");
+        shard[0].now_ns += 10000000;
+        (void)ingest_poll(in, 16);
+        assert_int_equal(queued_cnt, 1);
+        struct batch_info info;
+        assert_ok(batch_verify(queued[0]->batch.p, queued[0]->batch.len, &info));
+        assert_int_equal(info.attributes & 7, cases[c].attr);
+        assert_int_equal(info.record_cnt, 20);
+        answer(1, 0);
+    }
+}
+
+int main(void)
+{
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        T(linger_and_size_close_a_batch),
+        T(what_has_no_pri_goes_to_the_dead_letter_topic),
+        T(a_missing_topic_is_a_named_drop_and_control_can_see_it),
+        T(a_topic_that_changes_closes_its_batches_first),
+        T(refusals_and_lost_partitions_are_named_drops),
+        T(without_own_partitions_batches_go_to_their_owner),
+        T(an_event_larger_than_the_pool_allows_is_cut_not_lost),
+        T(listeners_choose_fewer_headers_but_dead_letters_keep_theirs),
+        T(stopping_drops_datagrams_by_name_and_ends_idle),
+        T(the_topic_says_how_batches_are_compressed),
+        T(ledgers_balance_after_every_step),
+        T(streams_are_lossless_when_the_pool_runs_out),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
