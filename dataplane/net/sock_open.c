@@ -64,9 +64,10 @@ static int open_bound(const struct net_addr *addr, enum sock_kind kind, bool reu
  * folded by xor, mixed as in source_shard_hash(), modulo cnt. The value is a socket's number in the
  * group, which is the order of binding. Seen from SKF_NET_OFF the packet begins at its IP header.
  */
-static int steer_by_source(int fd, uint32_t cnt)
+#define STEER_LEN 24
+static void steer_program(uint32_t cnt, struct sock_filter out[STEER_LEN])
 {
-    struct sock_filter f[] = {
+    const struct sock_filter f[STEER_LEN] = {
         BPF_STMT(BPF_LD | BPF_B | BPF_ABS, (uint32_t)SKF_NET_OFF),
         BPF_STMT(BPF_ALU | BPF_RSH | BPF_K, 4),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 6, 3, 0),
@@ -95,7 +96,14 @@ static int steer_by_source(int fd, uint32_t cnt)
         BPF_STMT(BPF_ALU | BPF_MOD | BPF_K, cnt),
         BPF_STMT(BPF_RET | BPF_A, 0),
     };
-    struct sock_fprog prog = {.len = sizeof(f) / sizeof(f[0]), .filter = f};
+    memcpy(out, f, sizeof(f));
+}
+
+static int steer_by_source(int fd, uint32_t cnt)
+{
+    struct sock_filter f[STEER_LEN];
+    struct sock_fprog prog = {.len = STEER_LEN, .filter = f};
+    steer_program(cnt, f);
     return setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &prog, sizeof(prog)) < 0 ? -errno
                                                                                          : 0;
 }
