@@ -523,10 +523,15 @@ static int on_metadata_batch(struct control *c, uint64_t id, struct span body)
     if (a->reply.topics.v == NULL)
         a->error_cap = 0;
     a->reply.offset = b.last_offset;
-    if (b.is_snapshot || c->image == NULL)
+    if (b.is_snapshot || c->image == NULL) {
         rc = image_create_empty(&base);
-    else
+        if (rc == 0) {
+            base->cluster_id = c->opts.conf->cluster_id; /* no record carries it */
+            base->node_id = c->opts.conf->node_id;
+        }
+    } else {
         base = image_get(c->image);
+    }
     if (rc == 0)
         rc = image_apply(base, c->records, c->record_cnt, b.last_offset, &next);
     if (base != NULL)
