@@ -654,10 +654,9 @@ static void nu_rx_credit(struct net *n, conn_id id, uint32_t cnt)
         return;
     ASSERT(cnt <= nc->c.rx_charged);
     nc->c.rx_charged -= cnt;
-    /* A quarter of the window at least: re-arming for every few bytes costs more than it brings. */
-    if (!nc->recv_armed &&
-        nc->c.rx_charged <= nc->c.opts.rx_window - (nc->c.opts.rx_window + 3) / 4)
-        recv_arm(nc);
+    /* At once, however little: the caller may be waiting for the rest of a message of which most is
+     * unread and charged; a threshold here would be a deadlock. */
+    recv_arm(nc);
 }
 
 static int nu_send(struct net *n, conn_id id, const struct bytes_ref *refs, int cnt,

@@ -157,6 +157,7 @@ struct net_ops {
      * out == NULL drops them; returns the views written, -NET_EINVAL if n is more than is there or
      * out too short (then nothing moved). The window re-opens by credit only: bytes parsed but
      * still waiting (for a disk write) keep the peer back. Credit what was taken, once.
+     * A message left unread until it is whole must be smaller than rx_window.
      * Hold taken references only while work is under way that ends without further input (else
      * all buffers end up in half-received messages): copy what must wait. */
     int (*rx_peek)(struct net *, conn_id, struct bytes_ref *, int max);
