@@ -85,9 +85,13 @@ static void fortinet_parse(const struct parse_conf *pc, const uint8_t *at, const
             syslog_header(r, RH_HOST, kv.value.p, kv.value.len);
     }
     int64_t ms;
-    if (date.p != NULL && time.p > date.p &&
-        tstamp_date_time(date.p, date.len, time.p, time.len, zone_s, &ms) == 0)
-        rec_event_time(r, arrival_ms, ms, span_of(date.p, (uint32_t)(time.p + time.len - date.p)));
+    if (date.p == NULL || time.p <= date.p ||
+        tstamp_date_time(date.p, date.len, time.p, time.len, zone_s, &ms) != 0)
+        return;
+    /* as sent: "2003-10-11 time=22:14:15"; with other keys in between, the day alone */
+    bool adjacent = time.p - (date.p + date.len) <= 8;
+    rec_event_time(r, arrival_ms, ms,
+                   adjacent ? span_of(date.p, (uint32_t)(time.p + 8 - date.p)) : date);
 }
 
 /* ---- the header of everybody else */

@@ -160,6 +160,10 @@ static void times_out_of_bounds_go_to_a_header(void **state)
     check(&r, RH_HOST, "h");
     r = parse("<13>date=2020-10-09 time=10:53:21 devname=FG1");
     check(&r, RH_EVENT_TIME, "2020-10-09 time=10:53:21");
+    r = parse("<13>date=2020-10-09 time=10:53:21\xff devname=FG1"); /* found by fuzz_syslog */
+    check(&r, RH_EVENT_TIME, "2020-10-09 time=10:53:21");
+    r = parse("<13>date=2020-10-09 x=\xff time=10:53:21");
+    check(&r, RH_EVENT_TIME, "2020-10-09");
 }
 
 static void one_trailing_lf_or_nul_goes_and_the_rest_stays(void **state)
