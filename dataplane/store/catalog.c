@@ -9,7 +9,8 @@
 #include <string.h>
 #include <time.h>
 
-/* ------------------------------------------------------------------------------ offset checkpoints */
+/* ------------------------------------------------------------------------------ offset checkpoints
+ */
 
 struct checkpoint {
     uint32_t cnt;
@@ -71,8 +72,7 @@ int64_t checkpoint_find(const struct checkpoint *c, const char *topic, int32_t p
     if (c == NULL || strlen(topic) >= sizeof(key.topic))
         return -1;
     strcpy(key.topic, topic);
-    const struct checkpoint_line *l =
-        bsearch(&key, c->line, c->cnt, sizeof(c->line[0]), line_cmp);
+    const struct checkpoint_line *l = bsearch(&key, c->line, c->cnt, sizeof(c->line[0]), line_cmp);
     return l ? l->offset : -1;
 }
 
@@ -106,8 +106,7 @@ static int checkpoint_write(struct data_dir *d, const char *name,
     char top[24];
     size_t top_len = (size_t)snprintf(top, sizeof(top), "0\n%zu\n", lines);
     memcpy(text + head - top_len, top, top_len);
-    int rc =
-        store_file_replace(d->io, d->path, name, text + head - top_len, at - head + top_len);
+    int rc = store_file_replace(d->io, d->path, name, text + head - top_len, at - head + top_len);
     free(text);
     return rc;
 }
@@ -178,7 +177,8 @@ void part_mark_destroy(struct data_dir *d, struct part_mark *m)
     free(m);
 }
 
-/* --------------------------------------------------------------------------------- meta.properties */
+/* --------------------------------------------------------------------------------- meta.properties
+ */
 
 struct meta_props {
     int version; /* -1: absent */
@@ -226,7 +226,7 @@ static int meta_parse(struct meta_props *m, char *text)
             return rc;
     }
     return m->version == 1 && m->node_id >= 0 && m->has_cluster && m->has_directory ? 0
-                                                                                   : -E_MALFORMED;
+                                                                                    : -E_MALFORMED;
 }
 
 static int meta_write(struct catalog *c, struct data_dir *d)
@@ -265,9 +265,8 @@ static int meta_check(struct catalog *c, struct data_dir *d, const struct catalo
         uint32_t cnt = 0;
         rc = d->io->ops->list(d->io, d->path, count_name, &cnt);
         if (rc == 0 && (cnt > 0 || !opts->format)) {
-            (void)snprintf(err, CATALOG_ERR_MAX,
-                           "%s is not a log directory: it has no %s%s", d->path, FN_META,
-                           cnt > 0 ? " but is not empty" : "");
+            (void)snprintf(err, CATALOG_ERR_MAX, "%s is not a log directory: it has no %s%s",
+                           d->path, FN_META, cnt > 0 ? " but is not empty" : "");
             return -E_FOREIGN_DIR;
         }
         if (rc == 0) {
@@ -321,7 +320,8 @@ static int meta_check(struct catalog *c, struct data_dir *d, const struct catalo
     return 0;
 }
 
-/* ---------------------------------------------------------------------------------- open and close */
+/* ---------------------------------------------------------------------------------- open and close
+ */
 
 static int journal_dir_path(struct data_dir *d)
 {
@@ -379,8 +379,8 @@ static int data_dir_open(struct catalog *c, struct data_dir *d, const struct cat
         rc = d->io->ops->lock(d->io, lock, &d->lock);
     if (rc < 0) {
         if (rc == -E_LOCKED)
-            (void)snprintf(err, CATALOG_ERR_MAX,
-                           "%s is in use by another process (it holds %s)", d->path, lock);
+            (void)snprintf(err, CATALOG_ERR_MAX, "%s is in use by another process (it holds %s)",
+                           d->path, lock);
         else
             (void)snprintf(err, CATALOG_ERR_MAX, "cannot open data directory %s: %s", d->path,
                            err_text(rc));
@@ -475,7 +475,8 @@ int catalog_dir_by_id(const struct catalog *c, const struct uuid *id)
     return -1;
 }
 
-/* ------------------------------------------------------------------------- partition directories */
+/* ------------------------------------------------------------------------- partition directories
+ */
 
 int part_name_parse(const char *name, char topic[250], int32_t *ret_partition)
 {
@@ -560,10 +561,8 @@ int catalog_part_create(struct catalog *c, const struct part_create_opts *o, str
     struct part *p = calloc(1, sizeof(*p));
     if (p == NULL)
         return -ENOMEM;
-    *p = (struct part){.dir = d,
-                       .topic_id = o->topic_id,
-                       .partition = o->partition,
-                       .was_clean = true};
+    *p = (struct part){
+        .dir = d, .topic_id = o->topic_id, .partition = o->partition, .was_clean = true};
     int n = snprintf(p->name, sizeof(p->name), "%s-%" PRId32, o->topic, o->partition);
     int32_t check;
     int rc = n < 0 || n >= (int)sizeof(p->name) ? -ENAMETOOLONG

@@ -1,4 +1,5 @@
-/* catalog.h - the data directories of this node: identity, lock, checkpoints, partition directories.
+/* catalog.h - the data directories of this node: identity, lock, checkpoints, partition
+ * directories.
  *
  * Runs on: threads that may block: start and stop, the control thread (create, delete), and
  * housekeeping (checkpoints). Shards only store into struct part_mark. The list of marks is guarded
@@ -17,7 +18,7 @@
 
 #define CATALOG_DIRS_MAX 16
 #define CATALOG_PATH_MAX 1024
-#define CATALOG_ERR_MAX 1400
+#define CATALOG_ERR_MAX 4096
 
 /* What the checkpoint files say of one partition; the owner stores, housekeeping reads. */
 struct part_mark {
@@ -65,8 +66,8 @@ struct catalog_opts {
  *   -E_LOCKED, -E_FOREIGN_DIR, -E_MALFORMED (meta.properties), -errno */
 NODISCARD int catalog_open(const struct catalog_opts *opts, struct catalog **ret,
                            char err[CATALOG_ERR_MAX]);
-/* Write the last checkpoints, and with `clean` the clean mark (the caller has closed every plog set),
- * unlock and free. 0 or the first error. */
+/* Write the last checkpoints, and with `clean` the clean mark (the caller has closed every plog
+ * set), unlock and free. 0 or the first error. */
 int catalog_close(struct catalog *c, bool clean);
 
 /* Write the three checkpoint files of a directory if a mark moved. */
@@ -127,4 +128,4 @@ NODISCARD int part_meta_read(struct file_io *io, const char *dir, struct uuid *r
 /* The checkpointed value, or -1 when the file has no line for it. */
 int64_t checkpoint_find(const struct checkpoint *c, const char *topic, int32_t partition);
 /* Remove a directory and the plain files in it; -ENOENT is success. */
-NODISCARD int dir_remove(struct file_io *io, const char *path);
+int dir_remove(struct file_io *io, const char *path);

@@ -1,7 +1,7 @@
 /* dirwork.c - see dirwork.h.
  *
- * Both hand-overs are one atomic pointer: a stack that the producer pushes to and the consumer takes
- * whole. W1 (push, release) pairs with W2 (take, acquire) in both directions. */
+ * Both hand-overs are one atomic pointer: a stack that the producer pushes to and the consumer
+ * takes whole. W1 (push, release) pairs with W2 (take, acquire) in both directions. */
 #include "dataplane/store/dirwork.h"
 #include "lib/base/assert.h"
 #include <pthread.h>

@@ -46,13 +46,14 @@
 
 /* Offset index entry: int32 lastOffset(batch) - base, int32 start position of that batch. */
 #define INDEX_ENTRY_LEN 8u
-/* Time index entry: int64 largest timestamp so far, int32 offset of its batch's last record - base */
+/* Time index entry: int64 largest timestamp so far, int32 offset of its batch's last record - base
+ */
 #define TIMEINDEX_ENTRY_LEN 12u
 
 /* Producer snapshot, version 1 (ondisk.md 6). */
 enum {
     SNAP_VERSION = 1,
-    SNAP_CRC_POS = 2,   /* uint32: CRC-32C of [6, end) */
+    SNAP_CRC_POS = 2, /* uint32: CRC-32C of [6, end) */
     SNAP_CRC_FROM = 6,
     SNAP_COUNT_POS = 6, /* int32 */
     SNAP_HEADER_LEN = 10,
@@ -71,7 +72,7 @@ struct journal_head {
     uint64_t seq;        /* +1 per entry over all files of the journal, never reused */
     uint32_t len;        /* head + bytes + table, without padding */
     uint32_t run_cnt;
-    uint32_t crc;        /* CRC-32C of the entry with this field zero */
+    uint32_t crc; /* CRC-32C of the entry with this field zero */
     uint32_t zero;
 };
 struct journal_run {

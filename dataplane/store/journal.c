@@ -103,8 +103,8 @@ int journal_create(struct file_io *io, const struct journal_conf *conf, struct j
     j->io = io;
     j->file_cnt = conf->file_cnt;
     j->file_bytes = conf->file_bytes;
-    uint64_t cap = conf->entry_bytes_max < conf->file_bytes ? conf->entry_bytes_max
-                                                            : conf->file_bytes;
+    uint64_t cap =
+        conf->entry_bytes_max < conf->file_bytes ? conf->entry_bytes_max : conf->file_bytes;
     j->buf_cap = (uint32_t)cap & ~(FILE_BLOCK - 1);
     j->buf = aligned_alloc(FILE_BLOCK, j->buf_cap);
     int rc = j->buf == NULL ? -ENOMEM : 0;
@@ -286,7 +286,8 @@ void journal_commit(struct journal *j, journal_done_fn *done, void *arg)
     j->io->ops->write(j->files[j->use % j->file_cnt], &j->op, j->buf, padded, pos);
 }
 
-/* ------------------------------------------------------------------------------------------ replay */
+/* ------------------------------------------------------------------------------------------ replay
+ */
 
 static bool entry_is_whole(const uint8_t *p, uint64_t room, struct journal_head *h)
 {

@@ -26,10 +26,10 @@ struct shard;
 
 /* What the topic's configuration says about its log; copied, may be replaced live. */
 struct plog_conf {
-    uint64_t segment_bytes;        /* segment.bytes */
-    int64_t segment_ms;            /* segment.ms */
-    uint32_t index_interval_bytes; /* index.interval.bytes */
-    uint32_t index_bytes_max;      /* segment.index.bytes */
+    uint64_t segment_bytes;                /* segment.bytes */
+    int64_t segment_ms;                    /* segment.ms */
+    uint32_t index_interval_bytes;         /* index.interval.bytes */
+    uint32_t index_bytes_max;              /* segment.index.bytes */
     int64_t retention_ms, retention_bytes; /* -1: none */
     uint32_t max_message_bytes;
     bool log_append_time;
@@ -41,23 +41,24 @@ struct plog_conf {
 enum plog_origin { PLOG_CLIENT, PLOG_INGEST, PLOG_COORDINATOR };
 
 /* One append. The struct and `batch`'s bytes are the caller's and stay unchanged until done() (or
- * the reply): with memory short the append waits in a bounded queue before it is copied. Starts with struct msg: it travels to the owning shard as MSG_PRODUCE / MSG_SEALED. */
+ * the reply): with memory short the append waits in a bounded queue before it is copied. Starts
+ * with struct msg: it travels to the owning shard as MSG_PRODUCE / MSG_SEALED. */
 struct plog_append {
     struct msg msg;
     struct uuid topic_id;
     int32_t partition;
     enum plog_origin origin;
-    bool wait_durable;             /* acks=all: done after the flush; else after the append */
-    struct span batch;             /* exactly one RecordBatch v2, checked by its origin */
-    int64_t max_timestamp_ms;      /* recomputed by the check */
+    bool wait_durable;        /* acks=all: done after the flush; else after the append */
+    struct span batch;        /* exactly one RecordBatch v2, checked by its origin */
+    int64_t max_timestamp_ms; /* recomputed by the check */
     /* results, valid in done() */
-    int rc;                        /* 0 or -E_* */
-    int64_t base_offset;           /* the original one for a duplicate */
-    int64_t log_append_time_ms;    /* -1 unless LogAppendTime */
+    int rc;                     /* 0 or -E_* */
+    int64_t base_offset;        /* the original one for a duplicate */
+    int64_t log_append_time_ms; /* -1 unless LogAppendTime */
     int64_t log_start_offset;
     int32_t leader_epoch;
-    int64_t last_offset;           /* of the batch, or of the original */
-    struct list link;              /* the plog's, while it waits */
+    int64_t last_offset;                 /* of the batch, or of the original */
+    struct list link;                    /* the plog's, while it waits */
     void (*done)(struct plog_append *a); /* on the owner; never inside plog_append */
 };
 /* Queue one append. All checks that need partition state (producer sequence, duplicate, size, disk
@@ -71,21 +72,21 @@ struct plog_read {
     struct uuid topic_id;
     int32_t partition;
     int64_t offset;
-    int32_t current_leader_epoch;  /* -1: not checked */
-    int32_t last_fetched_epoch;    /* -1: not checked */
+    int32_t current_leader_epoch; /* -1: not checked */
+    int32_t last_fetched_epoch;   /* -1: not checked */
     uint32_t max_bytes;
-    bool min_one_batch;            /* first batch whole even if larger than max_bytes */
+    bool min_one_batch; /* first batch whole even if larger than max_bytes */
     enum plog_isolation isolation;
-    uint8_t *dst;                  /* any alignment */
+    uint8_t *dst; /* any alignment */
     uint32_t dst_cap;
     /* results */
-    int rc;                        /* 0, -E_OFFSET_OUT_OF_RANGE, -E_DST_SMALL (need says how much), ... */
+    int rc; /* 0, -E_OFFSET_OUT_OF_RANGE, -E_DST_SMALL (need says how much), ... */
     uint32_t len, need;
     int64_t high_watermark, last_stable_offset, log_start_offset;
-    int32_t diverging_epoch;       /* -1: none */
+    int32_t diverging_epoch; /* -1: none */
     int64_t diverging_end_offset;
     struct list link;
-    struct plog_read_io *io;       /* the plog's */
+    struct plog_read_io *io; /* the plog's */
     void (*done)(struct plog_read *r);
 };
 void plog_read(struct plog *p, struct plog_read *r);
@@ -94,20 +95,21 @@ void plog_read(struct plog *p, struct plog_read *r);
  * min_bytes, or the partition goes away, or it is cancelled. */
 struct plog_wait {
     struct msg msg;
-    uint64_t start_bytes;          /* the plog's */
+    uint64_t start_bytes; /* the plog's */
     struct uuid topic_id;
     int32_t partition;
     int64_t offset;
     uint32_t min_bytes;
     enum plog_isolation isolation;
-    int rc;                        /* 0: look again; -E_NOT_OWNER: the partition went away */
+    int rc; /* 0: look again; -E_NOT_OWNER: the partition went away */
     struct list link;
     void (*done)(struct plog_wait *w);
 };
 void plog_wait(struct plog *p, struct plog_wait *w);
 void plog_wait_cancel(struct plog_wait *w);
 
-/* ListOffsets special timestamps are the protocol's (-1 latest, -2 earliest, -3 max timestamp, ...). */
+/* ListOffsets special timestamps are the protocol's (-1 latest, -2 earliest, -3 max timestamp,
+ * ...). */
 struct plog_list_offsets {
     struct msg msg;
     struct uuid topic_id;
@@ -120,7 +122,7 @@ struct plog_list_offsets {
     int64_t offset, ret_timestamp;
     int32_t leader_epoch;
     struct list link;
-    struct plog_read_io *io;       /* the plog's */
+    struct plog_read_io *io; /* the plog's */
     void (*done)(struct plog_list_offsets *q);
 };
 void plog_list_offsets(struct plog *p, struct plog_list_offsets *q);
@@ -150,7 +152,7 @@ struct plog_segment {
     uint64_t len;
     int64_t max_timestamp_ms; /* -1: none */
     int64_t mtime_ms;
-    bool sealed;              /* closed and flushed: may be dropped */
+    bool sealed; /* closed and flushed: may be dropped */
 };
 bool plog_segment_get(const struct plog *p, uint32_t idx, struct plog_segment *ret);
 /* Drop the `cnt` oldest segments, all sealed: log start moves at once, files are removed by
@@ -166,22 +168,23 @@ struct catalog;
 struct part;
 struct conf;
 struct plog_set_conf {
-    uint64_t staging_bytes;         /* staging and cache of recent chunks */
-    uint32_t submit_max_ms;         /* bytes that nobody waits for: submitted within, 5 */
-    uint32_t flush_max_ms;          /* ... and flushed within, 20 */
+    uint64_t staging_bytes; /* staging and cache of recent chunks */
+    uint32_t submit_max_ms; /* bytes that nobody waits for: submitted within, 5 */
+    uint32_t flush_max_ms;  /* ... and flushed within, 20 */
     uint64_t journal_file_bytes;
     uint32_t journal_file_cnt;
     uint32_t journal_threshold_bytes; /* partitions with less queued go to the journal, 128 KiB */
     uint64_t storage_min_free_bytes;
-    uint32_t drain_age_ms;          /* journalled bytes reach their segments within, 1000 */
-    uint32_t idle_close_ms;         /* files of idle partitions are closed after, 10000 */
-    uint32_t checkpoint_ms;         /* checkpoint files at most this old, 5000 */
-    bool threaded;                  /* directory work on its own thread; false: inside the poll */
+    uint32_t drain_age_ms;  /* journalled bytes reach their segments within, 1000 */
+    uint32_t idle_close_ms; /* files of idle partitions are closed after, 10000 */
+    uint32_t checkpoint_ms; /* checkpoint files at most this old, 5000 */
+    bool threaded;          /* directory work on its own thread; false: inside the poll */
 };
 void plog_set_conf_from(struct plog_set_conf *sc, const struct conf *c);
-/* Creates the set and its journals in every directory of the catalog. Blocking: at start, before the
- * shard runs (uses s->id, s->mbox, s->timers; reads s->now_ns and s->wall_ms in every call after).
- * `io` is the shard's table with its uring; it stays the caller's. 0, -ENOMEM, -E_CONFIG, -errno. */
+/* Creates the set and its journals in every directory of the catalog. Blocking: at start, before
+ * the shard runs (uses s->id, s->mbox, s->timers; reads s->now_ns and s->wall_ms in every call
+ * after). `io` is the shard's table with its uring; it stays the caller's. 0, -ENOMEM, -E_CONFIG,
+ * -errno. */
 NODISCARD int plog_set_create(struct shard *s, struct file_io *io, struct catalog *c,
                               const struct plog_set_conf *conf, struct plog_set **ret);
 /* All partitions closed or never attached, and plog_set_is_idle. */
@@ -191,14 +194,14 @@ void plog_set_destroy(struct plog_set *set);
  * set; not on error). Before the shard runs, or on the shard. 0, -ENOMEM, -EEXIST. */
 NODISCARD int plog_attach(struct plog_set *set, struct part *part, const struct plog_conf *conf,
                           struct plog **ret);
-/* Give a partition up for deletion: whatever waits is answered with -E_UNKNOWN_TOPIC, unwritten bytes are
- * dropped, files closed. done runs on a later turn; then p is gone and its directory may go
- * (catalog_part_delete on a thread that may block). */
+/* Give a partition up for deletion: whatever waits is answered with -E_UNKNOWN_TOPIC, unwritten
+ * bytes are dropped, files closed. done runs on a later turn; then p is gone and its directory may
+ * go (catalog_part_delete on a thread that may block). */
 typedef void plog_detached_fn(void *arg);
 void plog_detach(struct plog *p, plog_detached_fn *done, void *arg);
-/* Clean stop: appends are refused, everything queued is flushed and drained, files are cut and closed, indexes
- * and snapshots written. done(arg, 0) when all is on disk; negative when some partition could not be
- * closed cleanly (then catalog_close must not write the clean mark). */
+/* Clean stop: appends are refused, everything queued is flushed and drained, files are cut and
+ * closed, indexes and snapshots written. done(arg, 0) when all is on disk; negative when some
+ * partition could not be closed cleanly (then catalog_close must not write the clean mark). */
 typedef void plog_set_closed_fn(void *arg, int rc);
 void plog_set_close(struct plog_set *set, plog_set_closed_fn *done, void *arg);
 /* Nothing in flight, nothing queued. */

@@ -25,7 +25,8 @@ struct producer_dup {
     int64_t base_offset, last_offset, timestamp_ms;
 };
 /* Judge a batch before its append. 0: new, 1: a duplicate (*ret says of what), or
- *   -E_INVALID_PRODUCER_EPOCH, -E_OUT_OF_ORDER_SEQUENCE. Batches without producer id are always 0. */
+ *   -E_INVALID_PRODUCER_EPOCH, -E_OUT_OF_ORDER_SEQUENCE. Batches without producer id are always 0.
+ */
 NODISCARD int producers_check(const struct producers *t, const struct batch_info *b,
                               struct producer_dup *ret);
 /* Remember an appended (or replayed) batch; info->base_offset is the assigned one. 0 or -ENOMEM:

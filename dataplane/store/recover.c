@@ -58,7 +58,8 @@ static int part_path(char out[STORE_PATH_MAX], const struct part *p)
     return path_join(out, p->dir->path, p->name);
 }
 
-/* --------------------------------------------------------------- a window that slides over a file */
+/* --------------------------------------------------------------- a window that slides over a file
+ */
 
 struct walk {
     struct file_io *io;
@@ -155,7 +156,8 @@ static int walk_batch(struct walk *w, uint64_t pos, struct batch_info *ret)
                : 0;
 }
 
-/* ----------------------------------------------------------------------------------- one segment */
+/* ----------------------------------------------------------------------------------- one segment
+ */
 
 struct scan {
     struct part *p;
@@ -244,8 +246,8 @@ static int judge_tail(struct scan *s, struct walk *w, int64_t base, uint64_t pos
              s->dir, base, len, pos);
     } else if (s->next < s->po->recovery_point && s->po->limit < 0) {
         note(s->rep, RC_DAMAGED_TAIL,
-             "%s segment %" PRId64 ": %" PRIu64 " bytes from %" PRIu64
-             ", offset %" PRId64 " and above",
+             "%s segment %" PRId64 ": %" PRIu64 " bytes from %" PRIu64 ", offset %" PRId64
+             " and above",
              s->dir, base, len, pos, s->next);
         rc = tail_keep_copy(s, w, base, pos);
     } else {
@@ -282,8 +284,9 @@ static int seg_scan_walk(struct scan *s, struct walk *w, struct seg_index *ix, i
                 return rc;
         }
         if (skip > 0) {
-            note(s->rep, RC_DAMAGED_BATCH, "%s segment %" PRId64 ": batch at %" PRIu64
-                 ", offset %" PRId64, s->dir, base, pos, s->next);
+            note(s->rep, RC_DAMAGED_BATCH,
+                 "%s segment %" PRId64 ": batch at %" PRIu64 ", offset %" PRId64, s->dir, base, pos,
+                 s->next);
             pos += skip;
             continue;
         }
@@ -380,7 +383,8 @@ static int seg_tail_read(struct file_io *io, const char *dir, struct part_seg *g
     return rc < 0 ? rc : !odd;
 }
 
-/* ------------------------------------------------------------------------ names in the directory */
+/* ------------------------------------------------------------------------ names in the directory
+ */
 
 struct found {
     int64_t *log, *snap;
@@ -514,7 +518,8 @@ static int found_clean(struct scan *s, struct found *x)
     return rc;
 }
 
-/* -------------------------------------------------------------------------------- producer state */
+/* -------------------------------------------------------------------------------- producer state
+ */
 
 static int snapshot_load(struct scan *s, int64_t at, struct producers *t)
 {
@@ -577,7 +582,8 @@ static int snapshots_prune(struct scan *s, struct found *x)
     return rc;
 }
 
-/* ---------------------------------------------------------------------------------- one partition */
+/* ---------------------------------------------------------------------------------- one partition
+ */
 
 int recover_part_init(struct part *p, struct data_dir *d, const char *name)
 {
@@ -631,8 +637,7 @@ static int seg_create(struct part *p, const char *dir, int64_t base)
     if (rc == 0)
         rc = io->ops->dir_sync(io, dir);
     if (rc == 0)
-        p->segs[p->seg_cnt++] =
-            (struct part_seg){.base = base, .max_ts = -1, .max_ts_offset = -1};
+        p->segs[p->seg_cnt++] = (struct part_seg){.base = base, .max_ts = -1, .max_ts_offset = -1};
     return rc;
 }
 
@@ -872,7 +877,8 @@ out:
     return rc;
 }
 
-/* ------------------------------------------------------------------ appending what the journal has */
+/* ------------------------------------------------------------------ appending what the journal has
+ */
 
 struct tail_writer {
     struct part *p;
@@ -917,9 +923,9 @@ static int tail_write(struct tail_writer *t, const uint8_t *b, const struct batc
 {
     struct part *p = t->p;
     struct part_seg *g = &p->segs[p->seg_cnt - 1];
-    bool full = g->len > 0 && (g->len + info->total_len > t->o->segment_bytes ||
-                               seg_index_is_full(&t->ix) ||
-                               info->base_offset + info->last_offset_delta - g->base > INT32_MAX);
+    bool full = g->len > 0 &&
+                (g->len + info->total_len > t->o->segment_bytes || seg_index_is_full(&t->ix) ||
+                 info->base_offset + info->last_offset_delta - g->base > INT32_MAX);
     if (full) {
         int rc = tail_close(t);
         if (rc == 0)
@@ -994,7 +1000,8 @@ int recover_part_append(struct part *p, const struct span *batches, uint32_t cnt
     return rc == 0 ? snapshot_store(p, t.dir, p->next) : rc;
 }
 
-/* --------------------------------------------------------------------------------- journal replay */
+/* --------------------------------------------------------------------------------- journal replay
+ */
 
 struct replay_run {
     struct part *p;
@@ -1048,9 +1055,9 @@ static int replay_collect(void *arg, const struct journal_found *f)
 {
     struct replay *r = arg;
     struct part key = {.topic_id = f->run.topic_id, .partition = f->run.partition}, *k = &key;
-    struct part **hit = r->part_cnt == 0 ? NULL
-                                         : bsearch(&k, r->by_id, r->part_cnt, sizeof(*r->by_id),
-                                                   part_id_cmp);
+    struct part **hit = r->part_cnt == 0
+                            ? NULL
+                            : bsearch(&k, r->by_id, r->part_cnt, sizeof(*r->by_id), part_id_cmp);
     if (hit == NULL) {
         note(r->rep, RC_JOURNAL_UNKNOWN, "journal entry %" PRIu64, f->seq);
         return 0;
@@ -1238,7 +1245,8 @@ static int journals_replay(struct catalog *c, const struct recover_opts *o,
     return rc;
 }
 
-/* ------------------------------------------------------------------------------ whole directories */
+/* ------------------------------------------------------------------------------ whole directories
+ */
 
 static int dir_one(struct data_dir *d, const char *name, const struct recover_opts *o,
                    struct recover_report *rep, struct list *parts)

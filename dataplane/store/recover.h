@@ -19,7 +19,8 @@ enum recover_case {
 struct recover_report {
     uint64_t cnt[RC_CNT];
     uint64_t partitions, bytes_scanned, batches, bytes_cut;
-    /* Called for every row with warn set (and for all rows when verbose): one sentence. May be NULL */
+    /* Called for every row with warn set (and for all rows when verbose): one sentence. May be NULL
+     */
     void (*say)(void *arg, const char *text);
     void *arg;
     bool verbose;
@@ -40,9 +41,9 @@ void recover_opts_default(struct recover_opts *o);
 NODISCARD int recover_data_dirs(struct catalog *c, const struct recover_opts *o,
                                 struct recover_report *rep, struct list *parts);
 
-/* One partition, again, after a failed write: everything at and above `limit` (an offset known to be
- * flushed) is cut, then `tail` (whole batches in order, may be empty) is appended and flushed. `p` must be
- * initialised by recover_part_init. 0 or the disk's error: try again later. */
+/* One partition, again, after a failed write: everything at and above `limit` (an offset known to
+ * be flushed) is cut, then `tail` (whole batches in order, may be empty) is appended and flushed.
+ * `p` must be initialised by recover_part_init. 0 or the disk's error: try again later. */
 struct recover_part_opts {
     int64_t recovery_point; /* of the checkpoint, -1: none */
     int64_t log_start;      /* of the checkpoint, -1: none */
@@ -58,5 +59,5 @@ NODISCARD int recover_part_append(struct part *p, const struct span *batches, ui
 
 /* `sluicectl log recover DIR...`: recover_data_dirs without a running appliance; leaves the
  * directories as a clean stop would. `err` as catalog_open. */
-NODISCARD int store_log_recover(const char *const *dirs, uint32_t dir_cnt, struct recover_report *rep,
-                                char err[CATALOG_ERR_MAX]);
+NODISCARD int store_log_recover(const char *const *dirs, uint32_t dir_cnt,
+                                struct recover_report *rep, char err[CATALOG_ERR_MAX]);

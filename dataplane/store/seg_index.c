@@ -178,8 +178,7 @@ int seg_index_load(struct seg_index *ix, struct file_io *io, const char *dir)
         if (ts_cnt > 0 && ts_last(ix) > ix->max_ts) {
             ix->max_ts = ts_last(ix);
             ix->max_ts_offset =
-                ix->base +
-                (int32_t)load_be32(ts + (size_t)(ts_cnt - 1) * TIMEINDEX_ENTRY_LEN + 8);
+                ix->base + (int32_t)load_be32(ts + (size_t)(ts_cnt - 1) * TIMEINDEX_ENTRY_LEN + 8);
         }
         return 0;
     }

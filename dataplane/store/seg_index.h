@@ -15,8 +15,8 @@ struct seg_index {
     uint8_t *off, *ts; /* entries, big-endian as on disk */
     uint32_t off_cnt, off_cap, off_max;
     uint32_t ts_cnt, ts_cap, ts_max;
-    uint32_t bytes_since; /* appended since the last offset index entry */
-    int64_t max_ts;       /* -1: none yet */
+    uint32_t bytes_since;  /* appended since the last offset index entry */
+    int64_t max_ts;        /* -1: none yet */
     int64_t max_ts_offset; /* last offset of the batch that holds max_ts */
 };
 /* bytes_max: segment.index.bytes */

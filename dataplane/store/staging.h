@@ -23,18 +23,18 @@ struct chunk {
     struct list cache; /* the set's list of chunks that may be reused */
     uint8_t *buf;
     uint32_t cap;
-    uint32_t home;     /* index of the large chunk it is a part of */
-    bool carved;       /* a small one */
+    uint32_t home; /* index of the large chunk it is a part of */
+    bool carved;   /* a small one */
 
     struct plog *plog;
     struct seg *seg;
     uint64_t pos;
-    uint64_t lsn;      /* log sequence (bytes since attach) of buf[from] */
+    uint64_t lsn; /* log sequence (bytes since attach) of buf[from] */
     uint32_t from, used, written;
     uint32_t write_to; /* end of the write in flight, 0: none */
     bool has_prefix;
-    uint32_t first_batch;  /* in buf, of the first batch that begins here; UINT32_MAX: none */
-    int64_t first_offset;  /* its base offset */
+    uint32_t first_batch;    /* in buf, of the first batch that begins here; UINT32_MAX: none */
+    int64_t first_offset;    /* its base offset */
     uint64_t last_batch_end; /* lsn at which the last batch that begins here ends */
     struct file_op op;
 };

@@ -6,8 +6,8 @@
 #include <stdint.h>
 
 /* Read a whole file into malloc'd memory (a NUL is added behind it). -E_LIMIT above len_max. */
-NODISCARD int store_file_read(struct file_io *io, const char *path, uint64_t len_max,
-                              uint8_t **ret, uint64_t *ret_len);
+NODISCARD int store_file_read(struct file_io *io, const char *path, uint64_t len_max, uint8_t **ret,
+                              uint64_t *ret_len);
 /* Create or replace the content in place; for files that can be rebuilt. */
 NODISCARD int store_file_write(struct file_io *io, const char *path, const void *p, uint64_t len,
                                bool sync);

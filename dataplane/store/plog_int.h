@@ -1,0 +1,250 @@
+/* plog_int.h - the inside of a partition, shared by plog*.c only.
+ *
+ * Positions. Bytes appended to a partition are numbered by `lsn` (log sequence: bytes since attach,
+ * across segments); a struct mark is an lsn at a batch boundary with its offset:
+ *     flushed <= durable <= end
+ *   flushed  in the segment files and flushed (Kafka's recovery point)
+ *   durable  flushed, or in a flushed journal entry (the high watermark)
+ *   end      appended (LEO)
+ *
+ * One commit per partition at a time takes [durable, end): through the journal when it is small,
+ * else straight to the segment. One flush round at a time covers the segments.
+ *
+ *     C_NONE --commit_form--> C_JOURNAL --journal_done-->  C_NONE
+ *     C_NONE --commit_form--> C_DIRECT --flush_round_done--> C_NONE
+ *
+ *     PL_OPEN --plog_fail--> PL_FENCED --fence_done--> PL_OPEN
+ *     PL_OPEN --plog_set_close--> PL_CLOSING --close_done--> PL_CLOSED
+ *     any --plog_detach--> PL_DETACHING --detach_done--> gone */
+#pragma once
+#include "dataplane/shard/shard.h"
+#include "dataplane/store/catalog.h"
+#include "dataplane/store/dirwork.h"
+#include "dataplane/store/format.h"
+#include "dataplane/store/journal.h"
+#include "dataplane/store/plog.h"
+#include "dataplane/store/recover.h"
+#include "dataplane/store/seg_index.h"
+#include "dataplane/store/staging.h"
+#include "lib/base/assert.h"
+#include "lib/base/log.h"
+
+#define READ_IO_CNT 32u            /* disk reads at a time, per shard */
+#define READ_IO_BYTES (128u << 10) /* bounce buffer of each */
+#define BLOCKED_CNT_MAX 4096u      /* appends that wait for memory */
+#define DRAINS_MAX 64u             /* partitions drained at a time */
+#define TICK_NS UINT64_C(1000000000)
+#define TICK_PLOGS 128u /* partitions looked at per poll during a tick */
+
+struct mark {
+    uint64_t lsn;
+    int64_t offset;
+};
+
+struct seg {
+    struct plog *plog;
+    int64_t base;
+    uint64_t len;     /* appended */
+    uint64_t written; /* in the file, without gaps */
+    uint64_t end_lsn; /* set when the next segment is started */
+    int64_t first_ts; /* of the first batch; -1: none */
+    int64_t created_ms;
+    struct file *file; /* NULL: not open */
+    bool is_named;     /* exists under its final name, directory flushed */
+    bool is_rolled;    /* takes no more appends */
+    bool is_sealed;    /* cut, indexed, flushed: immutable */
+    bool is_dirty;     /* written since the last flush was submitted */
+    bool has_index;    /* ix holds all entries */
+    bool index_changed;
+    bool job; /* a job is about this segment */
+    bool drop;
+    int open_rc; /* of the last failed open */
+    uint32_t io; /* operations in flight on `file` */
+    uint64_t used_ns;
+    struct seg_index ix; /* max_ts and max_ts_offset are always valid */
+    uint8_t *snapshot;   /* producers as of the next segment's base, until sealed */
+    size_t snapshot_len;
+    struct list waiters; /* read_io that wait for the open */
+    struct file_op flush_op;
+};
+
+enum plog_state { PL_OPEN, PL_FENCED, PL_CLOSING, PL_CLOSED, PL_DETACHING };
+enum commit_way { C_NONE, C_JOURNAL, C_DIRECT };
+
+struct set_dir {
+    struct data_dir *d;
+    struct journal *journal;
+    struct plog_set *set;
+    struct list group; /* plog.group_link: in the journal entry in flight */
+    uint64_t group_ns;
+    bool checkpoint_job, space_job;
+};
+
+struct plog {
+    struct list all_link, hash_link;
+    struct plog_set *set;
+    struct set_dir *sd;
+    struct part *part; /* identity and mark; its epochs and producers are the live ones */
+    char dir[STORE_PATH_MAX];
+    struct plog_conf conf;
+    enum plog_state state;
+    int64_t log_start;
+    struct mark end, durable, flushed;
+    int32_t leader_epoch;
+    uint32_t incarnation;
+
+    struct seg **segs; /* oldest first, the last one is active */
+    uint32_t seg_cnt, seg_cap;
+    uint64_t size_bytes;
+
+    struct list chunks;   /* oldest first, without gaps up to `end` */
+    struct chunk *wchunk; /* first that is not fully written; NULL: none */
+    struct chunk *keep;   /* first that is not in the set's cache list; NULL: none */
+    uint8_t *tail;        /* the last, partial block when no chunk holds it; NULL: not in memory */
+
+    enum commit_way commit;
+    struct mark commit_to;
+    uint64_t commit_ns;
+    struct list dirty_link; /* set->dirty: bytes beyond durable, no commit in flight */
+    uint64_t dirty_ns;      /* since when */
+    bool urgent;            /* somebody waits */
+    struct list group_link;
+
+    uint64_t write_to;    /* lsn wanted in the files */
+    struct mark flush_to; /* wanted flushed */
+    struct mark flush_at; /* the round in flight covers */
+    uint32_t flush_pending;
+    int flush_rc;
+
+    uint64_t hold_use, hold_next; /* journal files needed until drained */
+    uint64_t journal_lsn;         /* end of the last bytes that went to the journal */
+    struct list drain_link;       /* set->drain */
+    uint64_t drain_ns;
+    bool draining;
+
+    struct list appends; /* plog_append.link by last_offset: wait for durable */
+    struct list waits;
+
+    uint32_t io; /* operations in flight, membership in a journal entry included */
+    uint32_t jobs;
+    uint64_t used_ns, retry_ns;
+    struct file *spare; /* prepared next segment */
+    bool spare_asked, epochs_job, epochs_changed;
+    bool fence_job;
+    plog_detached_fn *detached;
+    void *detached_arg;
+};
+
+struct plog_read_io {
+    struct list link;
+    struct plog_set *set;
+    struct plog_read *r;
+    struct plog *p;
+    struct seg *s;
+    bool copying;     /* the first batch was found */
+    uint64_t pos;     /* next byte wanted of the file */
+    uint64_t read_at; /* file position of the bounce buffer */
+    uint32_t read_len;
+    uint32_t want; /* bytes to copy to dst */
+    uint8_t *bounce;
+    struct file_op op;
+};
+
+struct plog_set {
+    struct shard *shard;
+    struct file_io *io;
+    struct catalog *cat;
+    struct plog_set_conf conf;
+    struct staging *staging;
+    struct dirwork *dirwork;
+    uint32_t dir_cnt;
+    struct set_dir dirs[CATALOG_DIRS_MAX];
+
+    uint32_t plog_cnt;
+    struct list all;
+    struct list *hash; /* power of two */
+    uint32_t hash_mask;
+
+    struct list dirty, drain, cache;
+    struct list blocked; /* plog_append.link: wait for memory */
+    uint32_t blocked_cnt;
+    uint64_t blocked_bytes;
+    struct list ready_appends, ready_reads, ready_waits, ready_lists, ready_detached;
+    uint32_t draining_cnt;
+    uint64_t unflushed_bytes;
+
+    struct plog_read_io *read_io;
+    uint8_t *read_mem;
+    struct list read_free, read_wait; /* read_wait: plog_read.link */
+    uint32_t reads_in_flight;
+
+    uint64_t tick_ns;
+    struct list *tick_at; /* next partition of the pass, NULL: between passes */
+    uint64_t checkpoint_ns;
+    struct timer timer;
+
+    bool closing;
+    int close_rc;
+    plog_set_closed_fn *closed;
+    void *closed_arg;
+    struct plog_set_stats st;
+};
+
+/* Blocking work about one partition (plog_job.c). */
+enum job_kind {
+    JOB_OPEN,    /* name, open, load the index, read the tail block: whatever is missing */
+    JOB_PREPARE, /* create the next segment under FN_NEXT */
+    JOB_SEAL,    /* cut, write indexes and snapshot, flush */
+    JOB_IDLE,    /* write the index of an idle segment, close its file */
+    JOB_DROP,    /* remove a segment's files */
+    JOB_EPOCHS,  /* write the leader epoch checkpoint */
+    JOB_FENCE,   /* recover the partition again */
+    JOB_CLOSE,   /* clean close of everything */
+    JOB_DETACH,  /* close files, nothing else */
+};
+bool job_submit(struct plog *p, enum job_kind kind, struct seg *s); /* false: no memory, retry */
+void job_submit_dir(struct set_dir *sd, bool checkpoint);
+
+/* plog.c */
+static inline struct seg *plog_active(const struct plog *p)
+{
+    return p->segs[p->seg_cnt - 1];
+}
+static inline uint64_t now_ns(const struct plog_set *set)
+{
+    return set->shard->now_ns;
+}
+void plog_pump(struct plog *p);
+void plog_fail(struct plog *p, int rc, const char *what);
+void plog_settle(struct plog *p); /* nothing in flight any more? then the next step of its state */
+int plog_segs_from_part(struct plog *p);
+void plog_segs_free(struct plog *p);
+void plog_chunks_drop(struct plog *p);
+void plog_cache_update(struct plog *p); /* flushed chunks may be reused */
+void plog_publish(struct plog *p);
+void plog_hold_release(struct plog *p);
+void plog_unlink(struct plog *p);
+void plog_seg_free(struct seg *s);
+bool plog_roll(struct plog *p);
+void plog_dirty(struct plog *p);
+void plog_durable_moved(struct plog *p);
+struct chunk *plog_tail_chunk(const struct plog *p);
+/* The chunk whose valid bytes hold `lsn` (first <= lsn < end of chunk); NULL: not in memory. */
+struct chunk *plog_chunk_at(const struct plog *p, uint64_t lsn);
+void plog_bytes_copy(const struct plog *p, uint64_t lsn, uint8_t *dst, uint64_t len);
+bool staging_take(struct plog_set *set, bool large, struct chunk **ret); /* evicts if need be */
+void seg_want_open(struct seg *s);
+uint64_t plog_written_lsn(const struct plog *p);
+
+/* plog_append.c */
+void commit_form_all(struct plog_set *set);
+void appends_retry_blocked(struct plog_set *set);
+void appends_fail_all(struct plog *p, int rc);
+void commit_direct_done(struct plog *p);
+
+/* plog_read.c */
+void reads_opened(struct seg *s, int rc);
+void reads_retry(struct plog_set *set);
+void reads_fail_waiting(struct plog *p, int rc);
+void waits_fire(struct plog *p);
+void waits_fail_all(struct plog *p, int rc);
