@@ -30,6 +30,7 @@ static uint32_t turn_run(struct shard *s, const struct shard_run_opts *o)
         moved += n;
     }
     uint64_t cycles = tsc - s->now_tsc;
+    s->turn_cycles = cycles;
     s->turns++;
     if (moved > 0)
         s->busy_cycles += cycles;

@@ -52,6 +52,7 @@ struct shard {
     /* Cycle accounting of the turn loop: cycles of turns that moved something, and of the rest,
      * and per stage (indexed like the turn table). */
     uint64_t busy_cycles, idle_cycles, turns, turn_max_cycles;
+    uint64_t turn_cycles; /* of the last turn */
     uint64_t stage_cycles[STAGE_MAX], stage_items[STAGE_MAX];
     uint64_t sleeps, sleep_cycles;
     struct msg *stop_msg; /* MSG_STOP between its arrival and its reply */
