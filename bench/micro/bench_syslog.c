@@ -93,7 +93,7 @@ static void fill(struct work *w, bool rfc3164)
         for (uint32_t k = (uint32_t)len; k < 256; k++)
             p[k] = (char)('a' + (i + k) % 26);
         uint8_t ip[4] = {10, 0, 0, (uint8_t)(i % 64)};
-        w->dg[i] = (struct dgram){span_of(p, 256), net_addr_v4(ip, 514), ARRIVAL};
+        w->dg[i] = (struct dgram){span_of(p, 256), net_addr_v4(ip, 514), ARRIVAL, false};
         memcpy(w->stream + w->stream_len, p, 256);
         w->stream_len += 256;
         w->stream[w->stream_len++] = '\n';

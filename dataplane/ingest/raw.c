@@ -22,6 +22,8 @@ void rec_start(const struct parse_conf *pc, const struct dgram *dg, uint32_t ful
     memset(r, 0, sizeof(*r));
     if (v.p == NULL) /* an empty datagram is an empty value, not a null one */
         v.p = (const uint8_t *)"";
+    if (unlikely(dg->truncated) && full_len == 0) /* by the receive buffer */
+        full_len = FULL_LEN_UNKNOWN;
     if (full_len == 0 && v.len > 0 && (v.p[v.len - 1] == '\n' || v.p[v.len - 1] == '\0'))
         v.len--;
     if (unlikely(v.len > pc->event_bytes_max)) {

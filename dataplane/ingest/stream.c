@@ -108,7 +108,8 @@ static uint32_t frames_take(struct ingest_stream *st, const struct frame *f, uin
     struct dgram dg[INGEST_BURST_MAX];
     uint32_t full_len[INGEST_BURST_MAX];
     for (uint32_t i = 0; i < n; i++) {
-        dg[i] = (struct dgram){f[i].bytes, st->peer, st->in->s->wall_ms};
+        dg[i] =
+            (struct dgram){.bytes = f[i].bytes, .peer = st->peer, .arrival_ms = st->in->s->wall_ms};
         full_len[i] = f[i].full_len;
     }
     return ingest_burst(st->in, st->listener, dg, full_len, n, lossless);

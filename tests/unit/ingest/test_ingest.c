@@ -258,7 +258,7 @@ static struct net_addr peer(uint32_t i)
 
 static void send_one(uint32_t source, const char *text)
 {
-    struct dgram d = {span_str(text), peer(source), shard[0].wall_ms};
+    struct dgram d = {span_str(text), peer(source), shard[0].wall_ms, false};
     assert_int_equal(ingest_dgrams(in, 0, &d, 1), 1);
     sent_records++;
     check_ledger();
@@ -395,8 +395,8 @@ static void listeners_choose_fewer_headers_but_dead_letters_keep_theirs(void **s
 {
     (void)state;
     in->listener[0].header_mask = 1u << RH_HOST;
-    struct dgram d[2] = {{span_str("<13>1 - h a p m - x"), peer(1), 0},
-                         {span_str("x"), peer(1), 0}};
+    struct dgram d[2] = {{span_str("<13>1 - h a p m - x"), peer(1), 0, false},
+                         {span_str("x"), peer(1), 0, false}};
     assert_int_equal(ingest_burst(in, 0, d, NULL, 2, false), 2);
     sent_records += 2;
     assert_non_null(in->rec[0].header[RH_HOST].p);
@@ -487,7 +487,7 @@ static void ledgers_balance_after_every_step(void **state)
         case 2:
             for (uint32_t i = 0; i < n; i++)
                 d[i] = (struct dgram){span_of(text[i], event_text(&r, ++seq, text[i])),
-                                      peer((uint32_t)rng_below(&r, 32)), shard[0].wall_ms};
+                                      peer((uint32_t)rng_below(&r, 32)), shard[0].wall_ms, false};
             assert_int_equal(ingest_dgrams(in, 0, d, n), n);
             sent_records += n;
             break;

@@ -193,6 +193,9 @@ static void long_events_are_cut_and_marked(void **state)
     assert_int_equal(r.value.len, 1000);
     r = parse_bytes(big, 1001, 70000);
     check(&r, RH_TRUNCATED, "70000");
+    struct dgram dg = {.bytes = span_of(big, 900), .arrival_ms = ARRIVAL, .truncated = true};
+    syslog_burst(&conf, &dg, NULL, 1, &mem, &r); /* the receive buffer was too small */
+    check(&r, RH_TRUNCATED, "unknown");
     r = parse_bytes(big, 1001, FULL_LEN_UNKNOWN);
     check(&r, RH_TRUNCATED, "unknown");
     check(&r, RH_FACILITY, "user");
