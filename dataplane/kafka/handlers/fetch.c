@@ -311,6 +311,7 @@ static void fetch_retry(struct fetch_op *op)
 static void fetch_wave(struct fetch_op *op)
 {
     uint32_t left = op->max_bytes > op->got ? op->max_bytes - op->got : 0;
+    bool spent = left == 0; /* the rest is only asked for its offsets and errors */
     uint32_t wave = min_u32(left, WAVE_BYTES_MAX);
     op->state = FE_READING;
     op->wave_from = op->next;
@@ -321,12 +322,9 @@ static void fetch_wave(struct fetch_op *op)
             continue;
         }
         uint32_t limit = p->in->partition_max_bytes > 0 ? (uint32_t)p->in->partition_max_bytes : 0;
-        uint32_t cap = min_u32(limit, left);
-        if (cap > wave) {
-            if (op->reading_cnt > 0)
-                break; /* in the next wave */
-            cap = wave;
-        }
+        uint32_t cap = min_u32(limit, min_u32(left, wave));
+        if (cap < limit && op->reading_cnt > 0 && !spent)
+            break; /* in the next wave: those before it may leave it more */
         if (cap > 0) {
             int rc = part_buffer(op, p, cap, op->reading_cnt == 0);
             if (rc == 0 && op->state == FE_MEMORY)
@@ -456,6 +454,10 @@ void fetch_resume(struct kreq *req)
             fetch_wave(op);
         return;
     case FE_PARKED:
+        /* Who waits for more than a byte may have some that nobody told us of. */
+        for (uint32_t i = 0; i < op->part_cnt; i++)
+            if (op->parts[i].wait.w.min_bytes > 1)
+                op->parts[i].dirty = true;
         fetch_pass(op);
         return;
     case FE_READING:

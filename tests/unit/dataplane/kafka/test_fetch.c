@@ -1,0 +1,451 @@
+/* test_fetch.c - Fetch and ListOffsets: limits, long poll, errors, memory. */
+#include "tests/unit/dataplane/kafka/kafka_test.h"
+
+enum { FETCH = 1, LIST_OFFSETS = 2 };
+
+static struct span batch; /* 2 records, 500 bytes each */
+
+static void put(int32_t partition, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        fake_plog_put(world_plog(w, "t", partition), batch);
+}
+
+static void open_fetch(uint32_t shards)
+{
+    open_world(&(struct world_opts){.shards = shards});
+    world_topic(w, "t", NULL);
+    if (batch.p == NULL)
+        batch = make_batch(2, 500, NULL);
+}
+
+static struct fetch_response_partition *part(struct fetch_response *r, uint32_t i)
+{
+    assert_true(r->responses.cnt == 1 && r->responses.v[0].partitions.cnt > i);
+    return &r->responses.v[0].partitions.v[i];
+}
+
+static void every_version_returns_the_bytes_of_the_log(void **state)
+{
+    (void)state;
+    open_fetch(2);
+    struct client *c = client_open(w);
+    for (int32_t p = 0; p < 4; p++)
+        put(p, (uint32_t)p + 1);
+    for (int16_t v = 4; v <= 18; v++) {
+        struct fetch_n f;
+        struct fetch_response resp;
+        REQUEST(c, FETCH, v, fetch, fetch_n(&f, "t", 4, 100, 1));
+        world_run(w, 5);
+        RESPONSE(c, FETCH, v, fetch, &resp);
+        assert_int_equal(resp.error_code, 0);
+        assert_int_equal(resp.session_id, 0);
+        for (uint32_t i = 0; i < 4; i++) {
+            struct fetch_response_partition *p = part(&resp, i);
+            assert_int_equal(p->error_code, 0);
+            assert_int_equal(p->high_watermark, 2 * (i + 1));
+            assert_int_equal(p->last_stable_offset, 2 * (i + 1));
+            assert_int_equal(p->records.len, batch.len * (i + 1));
+            assert_true(p->aborted_transactions.null);
+            struct plog *log = world_plog(w, "t", (int32_t)i);
+            for (uint32_t b = 0; b <= i; b++)
+                assert_memory_equal(p->records.p + b * batch.len, log->batch[b].bytes, batch.len);
+        }
+    }
+    client_close(c);
+    close_world();
+}
+
+static void large_answers_are_sent_by_reference_and_whole(void **state)
+{
+    (void)state;
+    open_fetch(2);
+    struct client *c = client_open(w);
+    struct span big = make_batch(1, 700000, NULL);
+    struct fetch_n f;
+    struct fetch_response resp;
+    for (int32_t p = 0; p < 4; p++)
+        fake_plog_put(world_plog(w, "t", p), big);
+    REQUEST(c, FETCH, 12, fetch, fetch_n(&f, "t", 4, 100, 1));
+    world_run(w, 30);
+    RESPONSE(c, FETCH, 12, fetch, &resp);
+    for (uint32_t i = 0; i < 4; i++) {
+        assert_int_equal(part(&resp, i)->records.len, big.len);
+        assert_memory_equal(part(&resp, i)->records.p,
+                            world_plog(w, "t", (int32_t)i)->batch[0].bytes, big.len);
+    }
+    free((void *)(uintptr_t)big.p);
+    client_close(c);
+    close_world();
+}
+
+static void a_reader_that_does_not_read_holds_one_answer_and_is_closed(void **state)
+{
+    (void)state;
+    open_fetch(1);
+    struct span big = make_batch(1, 900000, NULL);
+    for (int i = 0; i < 20; i++)
+        fake_plog_put(world_plog(w, "t", 0), big);
+    struct client *deaf = client_open(w);
+    deaf->deaf = true;
+    for (int i = 0; i < 20; i++) {
+        struct fetch_n f;
+        fetch_n(&f, "t", 1, 100, 1);
+        f.part[0].partition_max_bytes = 8 << 20;
+        REQUEST(deaf, FETCH, 12, fetch, &f.req);
+    }
+    world_run(w, 200);
+    struct kafka_stats st;
+    kafka_stats_get(w->shard[0].kafka, &st);
+    /* one answer waits, at most what the peer's window and the transport hold lies elsewhere */
+    assert_true(st.response_bytes_used < 20u << 20);
+    world_run(w, 70000);
+    assert_true(deaf->closed);
+    free((void *)(uintptr_t)big.p);
+    close_world();
+}
+
+static void nothing_there_is_empty_never_null(void **state)
+{
+    (void)state;
+    open_fetch(1);
+    struct client *c = client_open(w);
+    struct fetch_n f;
+    struct fetch_response resp;
+    REQUEST(c, FETCH, 11, fetch, fetch_n(&f, "t", 1, 0, 1));
+    world_run(w, 5);
+    RESPONSE(c, FETCH, 11, fetch, &resp);
+    assert_non_null(part(&resp, 0)->records.p);
+    assert_int_equal(part(&resp, 0)->records.len, 0);
+    assert_int_equal(part(&resp, 0)->high_watermark, 0);
+    fetch_n(&f, "t", 1, 0, 1);
+    f.req.isolation_level = 1;
+    REQUEST(c, FETCH, 11, fetch, &f.req);
+    world_run(w, 5);
+    RESPONSE(c, FETCH, 11, fetch, &resp);
+    assert_false(part(&resp, 0)->aborted_transactions.null);
+    assert_int_equal(part(&resp, 0)->aborted_transactions.cnt, 0);
+    client_close(c);
+    close_world();
+}
+
+static void the_first_batch_is_returned_whole_although_it_is_too_large(void **state)
+{
+    (void)state;
+    open_fetch(2);
+    struct client *c = client_open(w);
+    struct fetch_n f;
+    struct fetch_response resp;
+    put(1, 3);
+    put(2, 3);
+    fetch_n(&f, "t", 4, 1000, 1); /* partition 0 is empty: 1 is the first with data */
+    for (int i = 0; i < 4; i++)
+        f.part[i].partition_max_bytes = 10;
+    REQUEST(c, FETCH, 12, fetch, &f.req);
+    world_run(w, 5);
+    RESPONSE(c, FETCH, 12, fetch, &resp);
+    assert_int_equal(part(&resp, 0)->records.len, 0);
+    assert_int_equal(part(&resp, 1)->records.len, batch.len);
+    assert_int_equal(part(&resp, 2)->records.len, 0);
+    assert_int_equal(part(&resp, 2)->error_code, 0);
+    assert_int_equal(part(&resp, 2)->high_watermark, 6);
+    client_close(c);
+    close_world();
+}
+
+static void max_bytes_bounds_the_answer_in_request_order(void **state)
+{
+    (void)state;
+    open_fetch(2);
+    struct client *c = client_open(w);
+    struct fetch_n f;
+    struct fetch_response resp;
+    for (int32_t p = 0; p < 4; p++)
+        put(p, 4);
+    fetch_n(&f, "t", 4, 1000, 1);
+    f.req.max_bytes = (int32_t)batch.len * 6 + 5;
+    REQUEST(c, FETCH, 12, fetch, &f.req);
+    world_run(w, 5);
+    RESPONSE(c, FETCH, 12, fetch, &resp);
+    assert_int_equal(part(&resp, 0)->records.len, batch.len * 4);
+    assert_int_equal(part(&resp, 1)->records.len, batch.len * 2);
+    assert_int_equal(part(&resp, 2)->records.len, 0);
+    assert_int_equal(part(&resp, 3)->records.len, 0);
+    assert_int_equal(part(&resp, 3)->high_watermark, 8);
+    client_close(c);
+    close_world();
+}
+
+static void a_parked_fetch_wakes_when_bytes_are_durable(void **state)
+{
+    (void)state;
+    open_fetch(2);
+    struct client *c = client_open(w);
+    struct fetch_n f;
+    struct fetch_response resp;
+    REQUEST(c, FETCH, 12, fetch, fetch_n(&f, "t", 4, 10000, 1));
+    world_run(w, 50);
+    assert_true(no_response(c));
+    assert_int_equal(fake_plog_waits(world_plog(w, "t", 3)), 1);
+    put(3, 1);
+    world_run(w, 3);
+    RESPONSE(c, FETCH, 12, fetch, &resp);
+    assert_int_equal(part(&resp, 3)->records.len, batch.len);
+    world_run(w, 3);
+    for (int32_t i = 0; i < 4; i++) /* the other registrations were cancelled */
+        assert_int_equal(fake_plog_waits(world_plog(w, "t", i)), 0);
+    client_close(c);
+    close_world();
+}
+
+static void a_parked_fetch_waits_for_min_bytes_of_all_partitions_together(void **state)
+{
+    (void)state;
+    open_fetch(2);
+    struct client *c = client_open(w);
+    struct fetch_n f;
+    struct fetch_response resp;
+    int32_t min = (int32_t)batch.len * 5;
+    put(0, 1);
+    REQUEST(c, FETCH, 12, fetch, fetch_n(&f, "t", 4, 10000, min));
+    world_run(w, 10);
+    for (int32_t p = 0; p < 3; p++) { /* 1 + 3 batches: not yet */
+        put(p, 1);
+        world_run(w, 10);
+        assert_true(no_response(c));
+    }
+    put(3, 1);
+    world_run(w, 10);
+    RESPONSE(c, FETCH, 12, fetch, &resp);
+    assert_int_equal(part(&resp, 0)->records.len, batch.len * 2);
+    assert_int_equal(part(&resp, 3)->records.len, batch.len);
+    client_close(c);
+    close_world();
+}
+
+static void a_parked_fetch_answers_at_max_wait_with_what_there_is(void **state)
+{
+    (void)state;
+    open_fetch(1);
+    struct client *c = client_open(w);
+    struct fetch_n f;
+    struct fetch_response resp;
+    REQUEST(c, FETCH, 12, fetch, fetch_n(&f, "t", 2, 500, 1000000));
+    world_run(w, 100);
+    put(1, 1);
+    world_run(w, 300);
+    assert_true(no_response(c));
+    uint32_t reads = world_plog(w, "t", 0)->reads;
+    world_run(w, 110);
+    RESPONSE(c, FETCH, 12, fetch, &resp);
+    assert_int_equal(part(&resp, 1)->records.len, batch.len);
+    assert_true(reads < 10); /* it did not spin */
+    client_close(c);
+    close_world();
+}
+
+static void a_partition_at_its_own_limit_does_not_make_a_parked_fetch_spin(void **state)
+{
+    (void)state;
+    open_fetch(1);
+    struct client *c = client_open(w);
+    struct fetch_n f;
+    struct fetch_response resp;
+    put(0, 50);
+    fetch_n(&f, "t", 1, 500, 1 << 20);
+    f.part[0].partition_max_bytes = (int32_t)batch.len * 2;
+    REQUEST(c, FETCH, 12, fetch, &f.req);
+    world_run(w, 300);
+    put(0, 10);
+    world_run(w, 300);
+    RESPONSE(c, FETCH, 12, fetch, &resp);
+    assert_int_equal(part(&resp, 0)->records.len, batch.len * 2);
+    assert_true(world_plog(w, "t", 0)->reads < 6);
+    client_close(c);
+    close_world();
+}
+
+static void errors_are_answered_at_once_per_partition(void **state)
+{
+    (void)state;
+    open_fetch(2);
+    struct client *c = client_open(w);
+    struct fetch_n f;
+    struct fetch_response resp;
+    put(0, 1);
+    world_plog(w, "t", 2)->read_rc = -E_STORAGE;
+    world_plog(w, "t", 3)->leader_epoch = 5;
+    fetch_n(&f, "t", 4, 10000, 1 << 20);
+    f.part[1].fetch_offset = 99;
+    f.part[3].current_leader_epoch = 4;
+    REQUEST(c, FETCH, 12, fetch, &f.req);
+    world_run(w, 5);
+    RESPONSE(c, FETCH, 12, fetch, &resp);
+    assert_int_equal(part(&resp, 0)->error_code, 0);
+    assert_int_equal(part(&resp, 0)->records.len, batch.len);
+    assert_int_equal(part(&resp, 1)->error_code, 1);
+    assert_int_equal(part(&resp, 1)->high_watermark, -1);
+    assert_int_equal(part(&resp, 1)->log_start_offset, -1);
+    assert_int_equal(part(&resp, 2)->error_code, 56);
+    assert_int_equal(part(&resp, 3)->error_code, 74);
+    f.part[3].current_leader_epoch = 6;
+    REQUEST(c, FETCH, 12, fetch, &f.req);
+    world_run(w, 5);
+    RESPONSE(c, FETCH, 12, fetch, &resp);
+    assert_int_equal(part(&resp, 3)->error_code, 75);
+    fetch_n(&f, "absent", 1, 10000, 1);
+    REQUEST(c, FETCH, 12, fetch, &f.req);
+    REQUEST(c, FETCH, 13, fetch, &f.req);
+    fetch_n(&f, "t", 1, 10000, 1);
+    f.part[0].partition = 77;
+    REQUEST(c, FETCH, 4, fetch, &f.req);
+    world_run(w, 5);
+    RESPONSE(c, FETCH, 12, fetch, &resp);
+    assert_int_equal(part(&resp, 0)->error_code, 3);
+    RESPONSE(c, FETCH, 13, fetch, &resp);
+    assert_int_equal(part(&resp, 0)->error_code, 100);
+    RESPONSE(c, FETCH, 4, fetch, &resp);
+    assert_int_equal(part(&resp, 0)->error_code, 3);
+    client_close(c);
+    close_world();
+}
+
+static void sessions_are_refused_so_that_clients_send_whole_requests(void **state)
+{
+    (void)state;
+    open_fetch(1);
+    struct client *c = client_open(w);
+    static const struct {
+        int32_t id, epoch;
+        int16_t error;
+    } cases[] = {{0, -1, 0}, {0, 0, 0}, {7, -1, 0}, {7, 0, 0}, {7, 3, 70}, {0, 3, 70}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct fetch_n f;
+        struct fetch_response resp;
+        fetch_n(&f, "t", 1, 0, 1);
+        f.req.session_id = cases[i].id;
+        f.req.session_epoch = cases[i].epoch;
+        REQUEST(c, FETCH, 12, fetch, &f.req);
+        world_run(w, 5);
+        RESPONSE(c, FETCH, 12, fetch, &resp);
+        assert_int_equal(resp.error_code, cases[i].error);
+        assert_int_equal(resp.session_id, 0);
+        assert_int_equal(resp.responses.cnt, cases[i].error == 0 ? 1 : 0);
+    }
+    client_close(c);
+    close_world();
+}
+
+static void fetches_wait_for_memory_in_line_and_all_are_answered(void **state)
+{
+    (void)state;
+    open_world(&(struct world_opts){.shards = 1, .request_bytes = 8u << 20});
+    world_topic(w, "t", NULL);
+    struct span big = make_batch(1, 900000, NULL);
+    struct client *c[12];
+    fake_plog_put(world_plog(w, "t", 0), big);
+    w->shard[0].plogs->hold = true; /* all reserve before the first is answered */
+    for (int i = 0; i < 12; i++) {
+        struct fetch_n f;
+        c[i] = client_open(w);
+        REQUEST(c[i], FETCH, 12, fetch, fetch_n(&f, "t", 1, 10000, 1));
+    }
+    world_run(w, 10);
+    struct kafka_stats st;
+    kafka_stats_get(w->shard[0].kafka, &st);
+    assert_true(st.budget_waits >= 7);
+    assert_true(st.response_bytes_used <= (4u << 20) + 12 * 300000); /* arenas are charged too */
+    client_close(c[11]); /* one gives up while it waits */
+    w->shard[0].plogs->hold = false;
+    world_run(w, 60);
+    for (int i = 0; i < 11; i++) {
+        struct fetch_response resp;
+        RESPONSE(c[i], FETCH, 12, fetch, &resp);
+        assert_int_equal(part(&resp, 0)->records.len, big.len);
+        client_close(c[i]);
+    }
+    free((void *)(uintptr_t)big.p);
+    close_world();
+}
+
+static struct list_offsets_response_partition list(struct client *c, int16_t version,
+                                                   const char *topic, int64_t ts)
+{
+    struct list_offsets_request m;
+    struct list_offsets_request_topic t;
+    struct list_offsets_request_partition p;
+    struct list_offsets_response resp;
+    list_offsets_request_init(&m);
+    list_offsets_request_topic_init(&t);
+    list_offsets_request_partition_init(&p);
+    m.replica_id = -1;
+    m.topics.v = &t;
+    m.topics.cnt = 1;
+    t.name = span_str(topic);
+    t.partitions.v = &p;
+    t.partitions.cnt = 1;
+    p.timestamp = ts;
+    REQUEST(c, LIST_OFFSETS, version, list_offsets, &m);
+    world_run(w, 3);
+    RESPONSE(c, LIST_OFFSETS, version, list_offsets, &resp);
+    return resp.topics.v[0].partitions.v[0];
+}
+
+static void list_offsets_knows_the_special_timestamps_of_each_version(void **state)
+{
+    (void)state;
+    static const int16_t since[] = {[1] = 1, [2] = 1, [3] = 7, [4] = 8, [5] = 9, [6] = 11};
+    open_fetch(1);
+    struct client *c = client_open(w);
+    put(0, 2);
+    for (int16_t v = 1; v <= 11; v++)
+        for (int ts = 1; ts <= 7; ts++) {
+            bool served = ts <= 6 && v >= since[ts];
+            struct list_offsets_response_partition r = list(c, v, "t", -ts);
+            assert_int_equal(r.error_code, served ? 0 : 35);
+            if (served && ts == 1)
+                assert_int_equal(r.offset, 4);
+            if (served && (ts == 2 || ts == 4))
+                assert_int_equal(r.offset, 0);
+            if (served && ts >= 5)
+                assert_int_equal(r.offset, -1);
+        }
+    assert_int_equal(list(c, 5, "absent", -1).error_code, 3);
+    assert_int_equal(list(c, 5, "t", INT64_C(1800000000000)).offset, -1);
+    struct list_offsets_request m;
+    struct list_offsets_request_topic t;
+    struct list_offsets_request_partition p[2];
+    struct list_offsets_response resp;
+    list_offsets_request_init(&m);
+    list_offsets_request_topic_init(&t);
+    list_offsets_request_partition_init(&p[0]);
+    p[0].timestamp = -1;
+    p[1] = p[0];
+    m.topics.v = &t;
+    m.topics.cnt = 1;
+    t.name = span_str("t");
+    t.partitions.v = p;
+    t.partitions.cnt = 2;
+    REQUEST(c, LIST_OFFSETS, 5, list_offsets, &m);
+    world_run(w, 3);
+    RESPONSE(c, LIST_OFFSETS, 5, list_offsets, &resp);
+    assert_int_equal(resp.topics.v[0].partitions.v[0].error_code, 0);
+    assert_int_equal(resp.topics.v[0].partitions.v[1].error_code, 42); /* asked twice */
+    client_close(c);
+    close_world();
+}
+
+TEST_MAIN(TEST(every_version_returns_the_bytes_of_the_log),
+          TEST(large_answers_are_sent_by_reference_and_whole),
+          TEST(a_reader_that_does_not_read_holds_one_answer_and_is_closed),
+          TEST(nothing_there_is_empty_never_null),
+          TEST(the_first_batch_is_returned_whole_although_it_is_too_large),
+          TEST(max_bytes_bounds_the_answer_in_request_order),
+          TEST(a_parked_fetch_wakes_when_bytes_are_durable),
+          TEST(a_parked_fetch_waits_for_min_bytes_of_all_partitions_together),
+          TEST(a_parked_fetch_answers_at_max_wait_with_what_there_is),
+          TEST(a_partition_at_its_own_limit_does_not_make_a_parked_fetch_spin),
+          TEST(errors_are_answered_at_once_per_partition),
+          TEST(sessions_are_refused_so_that_clients_send_whole_requests),
+          TEST(fetches_wait_for_memory_in_line_and_all_are_answered),
+          TEST(list_offsets_knows_the_special_timestamps_of_each_version))
