@@ -1,17 +1,23 @@
 /* main.c - sluice-dataplane: start in order, serve, stop in order.
  *
- *     configuration -> lock -> plan -> EAL -> statistics -> shards, each built on its own core
- *         -> run until SIGTERM or SIGINT -> MSG_STOP to every shard -> all closed -> undo in
- * reverse
+ *     configuration -> lock -> plan -> data directories, recovery -> kernel sockets -> EAL
+ *         -> statistics -> shards, each built on its own core -> control thread (this one)
+ *         -> SIGTERM, SIGINT or sluiced's drain -> MSG_STOP to every shard -> all closed
+ *         -> checkpoints and clean mark -> undo in reverse
  *
  * Exit: 0 after a stop in order; 1 when starting failed (one sentence on stderr says what and
- * where); 2 for a wrong command line; 3 when stopping took longer than STOP_MS: the next start then
- * recovers. */
+ * where); 2 for a wrong command line; 3 when stopping took too long: the next start then recovers. */
+#include "accel/accel.h"
+#include "dataplane/control/control.h"
 #include "dataplane/eal.h"
+#include "dataplane/net/sock_open.h"
 #include "dataplane/pipeline.h"
 #include "dataplane/shard/lcore.h"
+#include "dataplane/store/recover.h"
 #include "lib/base/clock.h"
+#include "lib/base/fault.h"
 #include "lib/base/log.h"
+#include "lib/iface/net_addr.h"
 #include "lib/iface/stats_shm.h"
 #include <fcntl.h>
 #include <getopt.h>
@@ -26,7 +32,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define STOP_MS 30000u
 #define MBOX_RING_CAP 1024u
 #define PATH_CAP (CONF_PATH_MAX + 64)
 
@@ -36,7 +41,6 @@ struct shard_slot {
     struct dataplane *dp;
     uint16_t id;
     struct pshard *ps;
-    struct msg stop;
     char err[256];
 };
 
@@ -53,9 +57,15 @@ struct dataplane {
     struct ledger_gap gap;
     struct stats_shm *stats;
     struct pipeline *pipeline;
-    uint32_t shards_running, stop_replies;
+    struct catalog *catalog;
+    struct list found; /* partitions that recovery found */
+    uint32_t door_cnt;
+    struct door doors[DOORS_MAX];
+    struct control *control;
+    uint32_t shards_running;
+    bool clean; /* every partition was closed in order */
     struct shard_slot shards[SHARD_MAX];
-    char err[1024];
+    char err[CATALOG_ERR_MAX + 256];
 };
 static struct dataplane dp = {.lock_fd = -1, .signal_fd = -1};
 
@@ -149,6 +159,78 @@ static int make_plan(void)
     return 0;
 }
 
+static void say_recovery(void *arg, const char *text)
+{
+    (void)arg;
+    LOG_WARN("recovery: %s", text);
+}
+
+static int open_data(void)
+{
+    struct catalog_opts o = {.ops = &file_io_real,
+                             .dir_cnt = dp.conf.data_dir_cnt,
+                             .cluster_id = &dp.conf.cluster_id,
+                             .node_id = dp.conf.node_id,
+                             .format = true};
+    char err[CATALOG_ERR_MAX];
+    for (uint32_t i = 0; i < o.dir_cnt; i++)
+        o.dirs[i] = dp.conf.data_dirs[i];
+    int rc = catalog_open(&o, &dp.catalog, err);
+    if (rc < 0)
+        return fail("%s", err);
+    struct recover_opts ro;
+    struct recover_report rep = {.say = say_recovery};
+    recover_opts_default(&ro);
+    ro.segment_bytes = dp.conf.log_segment_bytes;
+    ro.index_interval_bytes = dp.conf.log_index_interval_bytes;
+    ro.index_bytes_max = dp.conf.log_index_size_max_bytes;
+    ro.shard_cnt = (uint16_t)dp.plan.shard_cnt;
+    uint64_t t0 = clock_mono_ns();
+    rc = recover_data_dirs(dp.catalog, &ro, &rep, &dp.found);
+    if (rc < 0)
+        return fail("%s: the log cannot be recovered: %s", dp.conf.dir, err_text(rc));
+    LOG_INFO("%llu partitions opened, %llu bytes checked, in %llu ms",
+             (unsigned long long)rep.partitions, (unsigned long long)rep.bytes_scanned,
+             (unsigned long long)((clock_mono_ns() - t0) / 1000000));
+    return 0;
+}
+
+static int open_door(enum door_kind kind, uint16_t idx, const struct net_addr *addr,
+                     uint32_t rcvbuf_bytes, const char *name)
+{
+    struct door *d = &dp.doors[dp.door_cnt];
+    struct sock_open_opts o = {.kind = kind == DOOR_EVENTS_UDP ? SOCK_KIND_UDP : SOCK_KIND_TCP,
+                               .cnt = dp.plan.shard_cnt,
+                               .rcvbuf_bytes = rcvbuf_bytes};
+    struct sock_opened opened;
+    char text[NET_ADDR_TEXT_MAX];
+    int rc = sock_open_listeners(addr, &o, d->fd, &opened);
+    if (rc < 0) {
+        net_addr_format(addr, text);
+        return fail("listener %s: %s %s: %s", name, kind == DOOR_EVENTS_UDP ? "UDP" : "TCP", text,
+                    rc == -EADDRINUSE ? "the port is in use by another process" : err_text(rc));
+    }
+    d->kind = kind;
+    d->idx = idx;
+    d->bound = opened.bound;
+    dp.door_cnt++;
+    return 0;
+}
+
+static int open_doors(void)
+{
+    int rc = 0;
+    for (uint16_t i = 0; rc == 0 && i < dp.conf.kafka_cnt; i++)
+        rc = open_door(DOOR_KAFKA, i, &dp.conf.kafka[i].bind, 0, dp.conf.kafka[i].name);
+    for (uint16_t i = 0; rc == 0 && i < dp.conf.listener_cnt; i++) {
+        const struct conf_listener *l = &dp.conf.listeners[i];
+        if (l->port_name[0] == '\0')
+            rc = open_door(l->transport == CONF_UDP ? DOOR_EVENTS_UDP : DOOR_EVENTS_TCP, i,
+                           &l->bind, l->rcvbuf_bytes, l->name);
+    }
+    return rc;
+}
+
 /* ----------------------------------------------------------------------------------- after EAL */
 
 static int open_stats(void)
@@ -216,7 +298,12 @@ static int on_every_shard(lcore_fn *fn)
 
 static int start_shards(void)
 {
-    struct pipeline_opts o = {.conf = &dp.conf, .plan = &dp.plan, .stats = dp.stats};
+    struct pipeline_opts o = {.conf = &dp.conf,
+                              .plan = &dp.plan,
+                              .stats = dp.stats,
+                              .catalog = dp.catalog,
+                              .door_cnt = dp.door_cnt,
+                              .doors = dp.doors};
     int rc = mbox_net_create((uint16_t)(dp.plan.shard_cnt + 1), MBOX_RING_CAP, &dp.mboxes);
     if (rc < 0)
         return fail("mailboxes: %s", err_text(rc));
@@ -226,6 +313,7 @@ static int start_shards(void)
     if (rc < 0)
         return fail("pipeline: %s", err_text(rc));
     pipeline_bind_handlers();
+    control_bind_handlers(msg_handlers);
     for (uint16_t i = 0; i < dp.plan.shard_cnt; i++)
         dp.shards[i] = (struct shard_slot){.dp = &dp, .id = i};
     rc = on_every_shard(shard_build);
@@ -237,6 +325,63 @@ static int start_shards(void)
             rc = fail("shard %u: its core cannot be used: %s", i, err_text(rc));
     }
     return rc;
+}
+
+static bool told_to_stop(void)
+{
+    struct signalfd_siginfo si;
+    bool told = false;
+    while (read(dp.signal_fd, &si, sizeof(si)) == sizeof(si))
+        told |= si.ssi_signo != SIGHUP; /* a daemon's HUP means nothing here */
+    return told;
+}
+
+static void describe_listeners(struct control_opts *o)
+{
+    static const enum ctl_listener_kind kinds[] = {[DOOR_KAFKA] = CTL_LISTENER_KAFKA,
+                                                   [DOOR_EVENTS_TCP] = CTL_LISTENER_INGEST_TCP,
+                                                   [DOOR_EVENTS_UDP] = CTL_LISTENER_INGEST_UDP};
+    for (uint32_t i = 0; i < dp.door_cnt; i++) {
+        const struct door *d = &dp.doors[i];
+        struct control_listener *l = &o->listeners[o->listener_cnt++];
+        l->kind = kinds[d->kind];
+        l->addr = d->bound;
+        if (d->kind != DOOR_KAFKA) {
+            snprintf(l->name, sizeof(l->name), "%s", dp.conf.listeners[d->idx].name);
+            continue;
+        }
+        const struct conf_kafka_listener *k = &dp.conf.kafka[d->idx];
+        snprintf(l->name, sizeof(l->name), "%s", k->name);
+        snprintf(l->advertised_host, sizeof(l->advertised_host), "%s", k->advertised_host);
+        l->advertised_port = k->advertised_port != 0 ? k->advertised_port : d->bound.port;
+    }
+    for (uint32_t i = 0; i < dp.conf.listener_cnt; i++) {
+        const struct conf_listener *c = &dp.conf.listeners[i];
+        if (c->port_name[0] == '\0')
+            continue;
+        struct control_listener *l = &o->listeners[o->listener_cnt++];
+        l->kind = CTL_LISTENER_DPDK;
+        l->addr = c->bind;
+        snprintf(l->name, sizeof(l->name), "%s", c->name);
+    }
+}
+
+static int start_control(void)
+{
+    char shm[PATH_CAP];
+    struct control_opts o = {.conf = &dp.conf,
+                             .shard_cnt = (uint16_t)dp.plan.shard_cnt,
+                             .mbox = dp.mbox,
+                             .catalog = dp.catalog,
+                             .found = &dp.found,
+                             .stats = dp.stats,
+                             .stats_path = path_in(shm, "run/stats.shm"),
+                             .gap = dp.gap,
+                             .stop_fd = dp.signal_fd,
+                             .told_to_stop = told_to_stop};
+    describe_listeners(&o);
+    int rc = control_create(&o, &dp.control);
+    return rc < 0 ? fail("the control thread cannot start: %s", err_text(rc)) : 0;
 }
 
 static int start(const char *conf_path)
@@ -253,84 +398,43 @@ static int start(const char *conf_path)
         return rc;
     raise_file_limit();
     rc = make_plan();
+    if (rc == 0)
+        rc = open_data();
+    if (rc == 0)
+        rc = open_doors();
     if (rc < 0)
         return rc;
+    accel_init(false);
     rc = eal_start(&dp.conf, &dp.plan, dp.err, sizeof(dp.err));
     if (rc < 0)
         return rc;
     dp.eal_up = true;
     rc = open_stats();
-    return rc < 0 ? rc : start_shards();
+    if (rc == 0)
+        rc = start_shards();
+    return rc < 0 ? rc : start_control();
 }
 
 /* -------------------------------------------------------------------------------- serve and stop
  */
 
-static void on_stop_reply(struct shard *none, struct msg *m)
-{
-    dp.stop_replies++;
-}
-
-/* Sleep until a signal, a message, or timeout_ms (-1: none). True when told to stop. */
-static bool control_wait(int timeout_ms)
-{
-    struct pollfd fds[] = {{dp.signal_fd, POLLIN, 0}, {mbox_wake_fd(dp.mbox), POLLIN, 0}};
-    struct signalfd_siginfo si;
-    bool told = false;
-    if (mbox_sleep_prepare(dp.mbox))
-        (void)poll(fds, 2, timeout_ms);
-    mbox_sleep_done(dp.mbox);
-    while (mbox_poll(dp.mbox, NULL, 64) > 0)
-        ;
-    while (read(dp.signal_fd, &si, sizeof(si)) == sizeof(si))
-        told |= si.ssi_signo != SIGHUP; /* a daemon's HUP means nothing here */
-    return told;
-}
-
-/* 0, or -E_TIMED_OUT: some shard has not closed; its thread still runs. */
-static int stop_shards(void)
-{
-    uint64_t deadline = clock_mono_ns() + STOP_MS * UINT64_C(1000000);
-    for (uint16_t i = 0; i < dp.shards_running; i++) {
-        dp.shards[i].stop.type = MSG_STOP;
-        mbox_send(dp.mbox, i, &dp.shards[i].stop);
-    }
-    while (dp.stop_replies < dp.shards_running) {
-        uint64_t now = clock_mono_ns();
-        if (now >= deadline)
-            return -E_TIMED_OUT;
-        (void)control_wait((int)((deadline - now) / 1000000) + 1);
-    }
-    for (uint16_t i = 0; i < dp.shards_running; i++)
-        (void)lcore_wait(LCORE_OF_SHARD(i));
-    dp.shards_running = 0;
-    return 0;
-}
-
-static void save_ledger(void)
-{
-    char shm[PATH_CAP], ledger[PATH_CAP];
-    struct stats_reader *r;
-    int rc = stats_open(path_in(shm, "run/stats.shm"), &r);
-    if (rc == 0) {
-        rc = stats_read_total(r, &dp.total);
-        stats_close(r);
-    }
-    if (rc == 0)
-        rc = ledger_save(path_in(ledger, "state/ledger"), &dp.conf, &dp.total, clock_wall_ms(),
-                         true);
-    if (rc < 0)
-        LOG_ERROR("totals are not saved: %s", err_text(rc));
-}
-
 /* From the bottom of start(), whatever it has reached. */
 static void undo(void)
 {
+    control_destroy(dp.control);
     if (dp.pipeline != NULL)
         (void)on_every_shard(shard_undo); /* cannot fail but for lcores that never started */
     pipeline_destroy(dp.pipeline);
     stats_destroy(dp.stats);
     mbox_net_destroy(dp.mboxes);
+    for (uint32_t i = 0; i < dp.door_cnt; i++)
+        for (uint32_t k = 0; k < dp.plan.shard_cnt; k++)
+            if (dp.doors[i].fd[k] >= 0)
+                close(dp.doors[i].fd[k]);
+    for (struct list *n; dp.found.next != NULL && (n = list_pop_head(&dp.found)) != NULL;)
+        part_destroy(container_of(n, struct part, link));
+    if (dp.catalog != NULL && catalog_close(dp.catalog, dp.clean) < 0)
+        LOG_ERROR("%s: the clean mark could not be written; the next start recovers", dp.conf.dir);
     if (dp.eal_up)
         eal_stop();
     if (dp.signal_fd >= 0)
@@ -371,7 +475,7 @@ int main(int argc, char **argv)
     }
     if (conf_path == NULL || optind != argc)
         return usage(stderr, EXIT_USAGE);
-    msg_handlers[MSG_STOP].reply = on_stop_reply;
+    list_init(&dp.found);
     uint64_t t0 = clock_mono_ns();
     bool started = start(conf_path) == 0;
     if (!started)
@@ -380,15 +484,16 @@ int main(int argc, char **argv)
         LOG_INFO("started with %u shard%s in %llu ms", dp.plan.shard_cnt,
                  dp.plan.shard_cnt == 1 ? "" : "s",
                  (unsigned long long)((clock_mono_ns() - t0) / 1000000));
-    while (started && !control_wait(-1))
-        ;
-    if (dp.shards_running > 0 && stop_shards() < 0) {
-        LOG_ERROR("a shard did not stop within %u s: leaving without the clean mark",
-                  STOP_MS / 1000);
-        _exit(EXIT_STOP_LATE); /* its thread still uses everything that undo() would free */
+    if (!started && dp.shards_running > 0)
+        _exit(EXIT_START); /* shards use what undo() would free; nothing was taken in yet */
+    if (started && control_run(dp.control) < 0)
+        _exit(EXIT_STOP_LATE); /* the same; the next start recovers */
+    for (uint16_t i = 0; i < dp.shards_running; i++)
+        (void)lcore_wait(LCORE_OF_SHARD(i));
+    if (started) {
+        dp.clean = control_closed_cleanly(dp.control);
+        (void)control_save_ledger(dp.control, true); /* logged there */
     }
-    if (started)
-        save_ledger();
     undo();
     if (started)
         LOG_INFO("stopped");

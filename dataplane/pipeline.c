@@ -5,11 +5,21 @@
  * stands.
  *
  * Stop protocol: MSG_STOP -> every module's `drain` is called once, from the bottom of the table ->
- * the shard runs on until every module `is_idle` -> it replies -> it still runs on, because others
- * may need its answers, until all shards have replied. */
+ * the shard runs on until every module `is_idle` and all other shards are there too, so that nobody
+ * appends any more -> every module's `close` -> it replies when all are `is_closed` -> it still runs
+ * on, because others may need its answers, until all shards have replied. */
 #include "dataplane/pipeline.h"
+#include "accel/codec.h"
+#include "dataplane/control/apply.h"
 #include "dataplane/counters.h"
+#include "dataplane/ingest/ingest.h"
+#include "dataplane/io/file.h"
 #include "dataplane/io/uring.h"
+#include "dataplane/kafka/api.h"
+#include "dataplane/net/dgram_handover.h"
+#include "dataplane/net/net_uring.h"
+#include "dataplane/net/sock_dgram.h"
+#include "dataplane/store/plog.h"
 #include "lib/base/assert.h"
 #include "lib/base/clock.h"
 #include "lib/base/counter.h"
@@ -27,9 +37,13 @@
 #define SLEEP_PORT_QUIET_NS UINT64_C(10000000) /* and this often after a quiet second */
 #define STOP_POLL_NS UINT64_C(1000000)
 #define QUIESCE_NS UINT64_C(5000000000)
+#define SECOND_NS UINT64_C(1000000000)
+#define NET_EVENTS 64
+enum { BUFS_KAFKA = 1, BUFS_STREAMS, BUFS_DGRAMS }; /* io_uring's provided-buffer groups */
 
 struct pipeline {
     struct pipeline_opts o;
+    _Atomic uint32_t quiet_cnt;  /* stopping shards that append nothing any more */
     _Atomic uint32_t closed_cnt; /* shards whose MSG_STOP has been replied */
 };
 struct pshard {
@@ -38,7 +52,16 @@ struct pshard {
     struct stats_block *block;
     struct uring_op wake_op; /* watches the mailbox's eventfd */
     bool wake_armed;
-    bool closed;
+    bool quiet, closing, closed;
+    bool doors_open;
+    struct file_io files;
+    struct net *streams; /* TCP of event listeners; s.net serves Kafka */
+    struct dgram_handover *handover;
+    struct timer second; /* what is looked at once a second */
+    bool store_closing, store_closed;
+    int store_rc;
+    uint64_t kernel_drops[CONF_LISTENERS_MAX]; /* already counted */
+    int door_of[2][DOORS_MAX];                 /* listener number of s.net, streams -> conf index */
     uint32_t module_cnt; /* created so far */
 };
 
@@ -58,9 +81,103 @@ static uint32_t st_uring_reap(struct shard *s, uint32_t budget)
 {
     return uring_reap(s->uring, budget);
 }
+static uint32_t st_dgrams(struct shard *s, uint32_t budget)
+{
+    return sock_dgrams_poll(s->dgrams, s->wall_ms, budget);
+}
+static uint64_t st_dgrams_next(struct shard *s)
+{
+    return sock_dgrams_pending(s->dgrams) ? 0 : UINT64_MAX;
+}
+
+/* Events of one net: accepted connections go to `accept`, everything else to `event`. */
+static uint32_t net_events(struct net *n, struct shard *s, uint32_t budget,
+                           void (*accept)(struct pshard *ps, const struct net_ev *ev),
+                           void (*event)(struct pshard *ps, const struct net_ev *ev))
+{
+    struct net_ev ev[NET_EVENTS];
+    int cnt = n->ops->poll(n, s->now_ns, ev, NET_EVENTS, (int)budget);
+    for (int i = 0; i < cnt; i++) {
+        if (ev[i].what & NET_EV_ACCEPT)
+            accept(pshard_of(s), &ev[i]);
+        else
+            event(pshard_of(s), &ev[i]);
+    }
+    return (uint32_t)cnt;
+}
+static void kafka_accept(struct pshard *ps, const struct net_ev *ev)
+{
+    /* A refusal is counted there, and the connection told to close. */
+    (void)kafka_conn_open(ps->s.kafka, (uint16_t)ps->door_of[0][ev->listener], ev->conn);
+}
+static void kafka_event(struct pshard *ps, const struct net_ev *ev)
+{
+    if (ev->user != NULL)
+        kafka_on_event(ps->s.kafka, ev);
+}
+static uint32_t st_conn(struct shard *s, uint32_t budget)
+{
+    return net_events(s->net, s, budget, kafka_accept, kafka_event);
+}
+static uint64_t st_conn_next(struct shard *s)
+{
+    return s->net->ops->next_deadline(s->net);
+}
+static void stream_accept(struct pshard *ps, const struct net_ev *ev)
+{
+    struct net *n = ps->streams;
+    struct conn_info info;
+    struct ingest_conn *c = NULL;
+    if (n->ops->info(n, ev->conn, &info) == 0)
+        c = ingest_conn_open(ps->s.ingest, (uint16_t)ps->door_of[1][ev->listener], n, ev->conn,
+                             &info.peer);
+    if (c != NULL)
+        n->ops->set_user(n, ev->conn, c);
+    else
+        (void)n->ops->abort(n, ev->conn); /* it may be gone already */
+}
+static void stream_event(struct pshard *ps, const struct net_ev *ev)
+{
+    if (ev->user != NULL)
+        ingest_conn_event(ev->user, ev);
+}
+static uint32_t st_streams(struct shard *s, uint32_t budget)
+{
+    return net_events(pshard_of(s)->streams, s, budget, stream_accept, stream_event);
+}
+static uint64_t st_streams_next(struct shard *s)
+{
+    struct net *n = pshard_of(s)->streams;
+    return n->ops->next_deadline(n);
+}
+static uint32_t st_accum(struct shard *s, uint32_t budget)
+{
+    return ingest_poll(s->ingest, budget);
+}
+static uint32_t st_kafka(struct shard *s, uint32_t budget)
+{
+    return kafka_poll(s, budget);
+}
+static uint64_t st_kafka_next(struct shard *s)
+{
+    return kafka_has_work(s->kafka) ? 0 : UINT64_MAX;
+}
+static uint32_t st_plog(struct shard *s, uint32_t budget)
+{
+    return plog_set_poll(s->plogs, budget);
+}
 static uint32_t st_timer(struct shard *s, uint32_t budget)
 {
     return timer_poll(s->timers, s->now_ns, budget);
+}
+/* Parsers have borrowed receive buffers and hand-over messages until here. */
+static uint32_t st_give_back(struct shard *s, uint32_t budget)
+{
+    struct pshard *ps = pshard_of(s);
+    sock_dgrams_turn_end(s->dgrams);
+    if (ps->handover != NULL)
+        dgram_handover_turn_end(ps->handover);
+    return 0;
 }
 static uint32_t st_stop(struct shard *s, uint32_t budget);
 static uint64_t st_stop_next(struct shard *s);
@@ -73,8 +190,15 @@ static uint32_t st_uring_submit(struct shard *s, uint32_t budget)
 static const struct stage turn[] = {
     {"mbox", st_mbox, 32, NULL},                /* remote work first: another core is waiting */
     {"uring_reap", st_uring_reap, 64, NULL},    /* completions free buffers the rest will want */
-    {"timer", st_timer, 64, NULL},              /* sessions, heartbeats, retries */
+    {"dgrams", st_dgrams, 256, st_dgrams_next}, /* kernel UDP -> records in open batches */
+    {"streams", st_streams, 32, st_streams_next}, /* kernel TCP -> the same, held back when full */
+    {"conn", st_conn, 64, st_conn_next},        /* what happened to Kafka connections */
+    {"kafka", st_kafka, 64, st_kafka_next},     /* requests in, responses out */
+    {"accum", st_accum, 16, NULL},              /* linger is over: seal what is still open */
+    {"plog", st_plog, 64, NULL},                /* appends above -> commit groups, writes, reads */
+    {"timer", st_timer, 64, NULL},              /* flush rhythm, linger, parked fetches, idling */
     {"stop", st_stop, 1, st_stop_next},         /* sees what the stages above have finished */
+    {"give_back", st_give_back, 0, NULL},       /* receive buffers of this turn are free again */
     {"uring_submit", st_uring_submit, 0, NULL}, /* last: one system call carries the whole turn */
 };
 #define TURN_CNT (sizeof(turn) / sizeof(turn[0]))
@@ -151,19 +275,282 @@ static void io_destroy(struct pshard *ps)
     uring_destroy(ps->s.uring);
 }
 
-/* Top to bottom: created; bottom to top: drained and destroyed. */
+/* Compression contexts. */
+static int codecs_create(struct pshard *ps)
+{
+    return codec_ctx_create(&ps->s.codecs);
+}
+static void codecs_destroy(struct pshard *ps)
+{
+    codec_ctx_destroy(ps->s.codecs);
+}
+
+/* The partitions. Closed in the second phase of stopping, when nobody appends any more. */
+static int store_create(struct pshard *ps)
+{
+    struct plog_set_conf c;
+    plog_set_conf_from(&c, ps->s.conf);
+    ps->files = (struct file_io){.ops = &file_io_real, .uring = ps->s.uring};
+    return plog_set_create(&ps->s, &ps->files, ps->p->o.catalog, &c, &ps->s.plogs);
+}
+static void store_on_closed(void *arg, int rc)
+{
+    struct pshard *ps = arg;
+    ps->store_closed = true;
+    ps->store_rc = rc;
+}
+static void store_close(struct pshard *ps)
+{
+    plog_set_close(ps->s.plogs, store_on_closed, ps);
+}
+static bool store_is_closed(struct pshard *ps)
+{
+    return ps->store_closed && plog_set_is_idle(ps->s.plogs);
+}
+static void store_destroy(struct pshard *ps)
+{
+    plog_set_destroy(ps->s.plogs);
+}
+
+/* Events: parsers and open batches. */
+static int ingest_module_create(struct pshard *ps)
+{
+    return ingest_create(&ps->s, ps->s.conf, &ps->s.ingest);
+}
+static void ingest_drain(struct pshard *ps)
+{
+    ingest_stop(ps->s.ingest);
+}
+static bool ingest_module_is_idle(struct pshard *ps)
+{
+    return ingest_is_idle(ps->s.ingest);
+}
+static void ingest_module_destroy(struct pshard *ps)
+{
+    ingest_destroy(ps->s.ingest);
+}
+
+static uint32_t deliver(void *arg, uint16_t listener, const struct dgram *dg, uint32_t n)
+{
+    return ingest_dgrams(((struct pshard *)arg)->s.ingest, listener, dg, n);
+}
+static void handover_dropped(void *arg, uint16_t listener, uint32_t n)
+{
+    ingest_dgrams_lost(((struct pshard *)arg)->s.ingest, listener, DDROP_handoff_full, n);
+}
+static int handover_create(struct pshard *ps)
+{
+    if (ps->s.cnt == 1)
+        return 0;
+    struct dgram_handover_cfg c = {.mbox = ps->s.mbox,
+                                   .shard = ps->s.id,
+                                   .shard_cnt = ps->s.cnt,
+                                   .deliver = deliver,
+                                   .dropped = handover_dropped,
+                                   .arg = ps};
+    return dgram_handover_create(&c, &ps->handover);
+}
+static bool handover_is_idle(struct pshard *ps)
+{
+    return ps->handover == NULL || dgram_handover_in_flight(ps->handover) == 0;
+}
+static void handover_destroy(struct pshard *ps)
+{
+    dgram_handover_destroy(ps->handover);
+}
+
+/* Event streams over TCP. */
+static uint32_t stream_conn_max(const struct conf *conf)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < conf->listener_cnt; i++)
+        if (conf->listeners[i].transport == CONF_TCP)
+            n += conf->listeners[i].connections_max;
+    return n < 65536 ? n + 1 : 65536;
+}
+static int streams_create(struct pshard *ps)
+{
+    struct net_uring_cfg c = {.uring = ps->s.uring,
+                              .shard = ps->s.id,
+                              .nshards = ps->s.cnt,
+                              .buf_group = BUFS_STREAMS,
+                              .conn_max = stream_conn_max(ps->s.conf),
+                              .buf_cnt = 256,
+                              .buf_size = 16384,
+                              .now_ns = clock_mono_ns()};
+    return net_uring_create(&c, &ps->streams);
+}
+static void streams_drain(struct pshard *ps)
+{
+    ps->streams->ops->drain(ps->streams);
+}
+static void streams_destroy(struct pshard *ps)
+{
+    ps->streams->ops->destroy(ps->streams);
+}
+
+/* Datagrams from kernel sockets. */
+static int dgrams_create(struct pshard *ps)
+{
+    struct sock_dgrams_cfg c = {.uring = ps->s.uring,
+                                .buf_group = BUFS_DGRAMS,
+                                .payload_max = 65536,
+                                .buf_cnt = 256,
+                                .handover = ps->handover,
+                                .deliver = deliver,
+                                .arg = ps};
+    return sock_dgrams_create(&c, &ps->s.dgrams);
+}
+static void dgrams_drain(struct pshard *ps)
+{
+    sock_dgrams_drain(ps->s.dgrams);
+}
+static bool dgrams_is_idle(struct pshard *ps)
+{
+    return !sock_dgrams_pending(ps->s.dgrams);
+}
+static void dgrams_destroy(struct pshard *ps)
+{
+    sock_dgrams_destroy(ps->s.dgrams);
+}
+
+/* The Kafka protocol, and under it its TCP connections, which must be destroyed first. */
+static int kafka_module_create(struct pshard *ps)
+{
+    int rc = kafka_create(&ps->s, &ps->s.kafka);
+    for (uint32_t i = 0; rc == 0 && i < ps->p->o.door_cnt; i++)
+        if (ps->p->o.doors[i].kind == DOOR_KAFKA)
+            kafka_set_bound_port(ps->s.kafka, ps->p->o.doors[i].idx, ps->p->o.doors[i].bound.port);
+    return rc;
+}
+static void kafka_module_drain(struct pshard *ps)
+{
+    kafka_drain(ps->s.kafka);
+}
+static bool kafka_module_is_idle(struct pshard *ps)
+{
+    return kafka_is_idle(ps->s.kafka);
+}
+static void kafka_module_destroy(struct pshard *ps)
+{
+    kafka_destroy(ps->s.kafka);
+}
+static int conns_create(struct pshard *ps)
+{
+    struct net_uring_cfg c = {.uring = ps->s.uring,
+                              .shard = ps->s.id,
+                              .nshards = ps->s.cnt,
+                              .buf_group = BUFS_KAFKA,
+                              .conn_max = ps->s.conf->connections_max,
+                              .now_ns = clock_mono_ns()};
+    return net_uring_create(&c, &ps->s.net);
+}
+static void conns_drain(struct pshard *ps)
+{
+    ps->s.net->ops->drain(ps->s.net);
+}
+static void conns_destroy(struct pshard *ps)
+{
+    ps->s.net->ops->destroy(ps->s.net);
+}
+
+/* Kernel drop counters are not pushed: ask for them once a second. */
+static void count_kernel_drops(struct pshard *ps)
+{
+    sock_dgrams_sync(ps->s.dgrams);
+    for (uint32_t i = 0; i < ps->s.conf->listener_cnt; i++) {
+        const struct sock_dgram_stats *st = sock_dgrams_stats(ps->s.dgrams, (uint16_t)i);
+        if (st == NULL || st->kernel_drops == ps->kernel_drops[i])
+            continue;
+        ingest_kernel_drops(ps->s.ingest, (uint16_t)i, st->kernel_drops - ps->kernel_drops[i]);
+        ps->kernel_drops[i] = st->kernel_drops;
+    }
+}
+static void on_second(struct timer *t, uint64_t now_ns)
+{
+    struct pshard *ps = container_of(t, struct pshard, second);
+    if (ps->doors_open && !ps->s.stopping)
+        count_kernel_drops(ps);
+    timer_arm(ps->s.timers, t, now_ns + SECOND_NS, on_second);
+}
+static int second_create(struct pshard *ps)
+{
+    timer_arm(ps->s.timers, &ps->second, clock_mono_ns() + SECOND_NS, on_second);
+    return 0;
+}
+static void second_destroy(struct pshard *ps)
+{
+    timer_cancel(ps->s.timers, &ps->second);
+}
+
+/* Top to bottom: created; bottom to top: drained, closed and destroyed. */
 static const struct module {
     const char *name;
     int (*create)(struct pshard *ps);
-    void (*drain)(struct pshard *ps);   /* take nothing new, finish what is under way */
-    bool (*is_idle)(struct pshard *ps); /* nothing under way */
+    void (*drain)(struct pshard *ps);     /* take nothing new, finish what is under way */
+    bool (*is_idle)(struct pshard *ps);   /* nothing under way */
+    void (*close)(struct pshard *ps);     /* when all shards are idle */
+    bool (*is_closed)(struct pshard *ps);
     void (*destroy)(struct pshard *ps);
 } modules[] = {
-    {"timers", timers_create, NULL, NULL, timers_destroy},
-    {"counters", counters_create, NULL, NULL, counters_destroy},
-    {"io_uring", io_create, NULL, io_is_idle, io_destroy},
+    {"timers", timers_create, NULL, NULL, NULL, NULL, timers_destroy},
+    {"counters", counters_create, NULL, NULL, NULL, NULL, counters_destroy},
+    {"io_uring", io_create, NULL, NULL, NULL, io_is_idle, io_destroy},
+    {"codecs", codecs_create, NULL, NULL, NULL, NULL, codecs_destroy},
+    {"store", store_create, NULL, NULL, store_close, store_is_closed, store_destroy},
+    {"ingest", ingest_module_create, ingest_drain, ingest_module_is_idle, NULL, NULL,
+     ingest_module_destroy},
+    {"hand-over", handover_create, NULL, handover_is_idle, NULL, NULL, handover_destroy},
+    {"streams", streams_create, streams_drain, NULL, NULL, NULL, streams_destroy},
+    {"datagrams", dgrams_create, dgrams_drain, dgrams_is_idle, NULL, NULL, dgrams_destroy},
+    {"kafka", kafka_module_create, kafka_module_drain, kafka_module_is_idle, NULL, NULL,
+     kafka_module_destroy},
+    {"connections", conns_create, conns_drain, NULL, NULL, NULL, conns_destroy},
+    {"every second", second_create, NULL, NULL, NULL, NULL, second_destroy},
 };
 #define MODULE_CNT (sizeof(modules) / sizeof(modules[0]))
+
+/* ------------------------------------------------------------------------------------ the doors
+ */
+
+static int door_open(struct pshard *ps, struct door *d)
+{
+    int fd = d->fd[ps->s.id];
+    d->fd[ps->s.id] = -1;
+    if (d->kind == DOOR_EVENTS_UDP)
+        return sock_dgrams_add(ps->s.dgrams, d->idx, fd);
+    struct conn_opts o = {.keepalive_ms = 60000};
+    bool kafka = d->kind == DOOR_KAFKA;
+    int rc = net_uring_listen_fd(kafka ? ps->s.net : ps->streams, fd, &o);
+    if (rc >= 0)
+        ps->door_of[kafka ? 0 : 1][rc] = d->idx;
+    return rc < 0 ? rc : 0;
+}
+
+/* The first image makes the shard serve: before it, every topic would seem unknown. */
+static void on_image(struct shard *s, struct msg *m)
+{
+    struct pshard *ps = pshard_of(s);
+    bool first = !ps->doors_open && !s->stopping;
+    apply_on_image(s, m);
+    if (!first)
+        return;
+    ps->doors_open = true;
+    for (uint32_t i = 0; i < ps->p->o.door_cnt; i++) {
+        int rc = door_open(ps, &ps->p->o.doors[i]);
+        if (rc < 0)
+            LOG_ERROR("shard %u: a listener cannot be served: %s", s->id, err_text(rc));
+    }
+}
+
+static void on_dgrams(struct shard *s, struct msg *m)
+{
+    dgram_handover_on_request(pshard_of(s)->handover, m);
+}
+static void on_dgrams_reply(struct shard *s, struct msg *m)
+{
+    dgram_handover_on_reply(pshard_of(s)->handover, m);
+}
 
 /* ------------------------------------------------------------------------------- the stop protocol
  */
@@ -190,7 +577,20 @@ static uint32_t st_stop(struct shard *s, uint32_t budget)
     for (size_t i = 0; i < MODULE_CNT; i++)
         if (modules[i].is_idle != NULL && !modules[i].is_idle(ps))
             return 0;
-    msg_reply(s->mbox, s->stop_msg, 0);
+    if (!ps->quiet) {
+        ps->quiet = true;
+        atomic_fetch_add(&ps->p->quiet_cnt, 1);
+    }
+    if (atomic_load(&ps->p->quiet_cnt) < s->cnt)
+        return 0;
+    for (size_t i = MODULE_CNT; !ps->closing && i-- > 0;)
+        if (modules[i].close != NULL)
+            modules[i].close(ps);
+    ps->closing = true;
+    for (size_t i = 0; i < MODULE_CNT; i++)
+        if (modules[i].is_closed != NULL && !modules[i].is_closed(ps))
+            return 0;
+    msg_reply(s->mbox, s->stop_msg, ps->store_rc);
     s->stop_msg = NULL;
     ps->closed = true;
     atomic_fetch_add(&ps->p->closed_cnt, 1);
@@ -212,6 +612,45 @@ static bool may_end(struct shard *s)
 /* ------------------------------------------------------------------------------- counters, sleep
  */
 
+static void publish_store(struct pshard *ps, struct shard_stats *c)
+{
+    struct plog_set_stats st;
+    plog_set_stats_get(ps->s.plogs, &st);
+    c->partitions = st.partitions;
+    c->appends = st.appends;
+    c->append_bytes = st.append_bytes;
+    c->group_commits = st.group_commits;
+    c->journal_commits = st.journal_commits;
+    c->journal_bytes = st.journal_bytes;
+    c->log_writes = ps->files.stats.writes;
+    c->log_write_bytes = ps->files.stats.write_bytes;
+    c->flushes = ps->files.stats.flushes;
+    c->write_errors = ps->files.stats.write_errors;
+    c->flush_errors = ps->files.stats.flush_errors;
+    c->unflushed_bytes = st.unflushed_bytes;
+    c->unflushed_age_us = st.oldest_unflushed_ns / 1000;
+    c->staging_used_bytes = ps->s.conf->staging_bytes - st.staging_free_bytes;
+    c->segment_rolls = st.rolls;
+    c->segments_deleted = st.segments_dropped;
+    c->reads = st.reads_memory + st.reads_disk;
+    c->read_cache_hits = st.reads_memory;
+    c->read_bytes = st.read_bytes;
+}
+
+static void publish_kafka(struct pshard *ps, struct shard_stats *c)
+{
+    struct kafka_stats st;
+    kafka_stats_get(ps->s.kafka, &st);
+    c->connections = st.connections;
+    c->accepts = st.connections_opened;
+    c->conn_refused = st.connections_refused;
+    c->rx_bytes = ps->s.net->st.rx_bytes;
+    c->tx_bytes = ps->s.net->st.tx_bytes;
+    c->request_bytes_reserved = st.request_bytes_used + st.response_bytes_used;
+    c->request_waits = st.budget_waits;
+    c->request_errors = st.malformed + st.unsupported + st.oversized;
+}
+
 static void publish(struct pshard *ps, bool busy)
 {
     struct shard *s = &ps->s;
@@ -224,6 +663,8 @@ static void publish(struct pshard *ps, bool busy)
     c->turn_max_cycles = s->turn_max_cycles;
     c->sleeps = s->sleeps;
     c->msgs = mbox_handled(s->mbox);
+    publish_store(ps, c);
+    publish_kafka(ps, c);
     memcpy(c->stage_cycles, s->stage_cycles, sizeof(s->stage_cycles));
     memcpy(c->stage_items, s->stage_items, sizeof(s->stage_items));
     stats_publish(ps->block, s->counters, s->now_ns, s->wall_ms, busy);
@@ -265,6 +706,10 @@ void pipeline_destroy(struct pipeline *p)
 void pipeline_bind_handlers(void)
 {
     msg_handlers[MSG_STOP].request = on_stop;
+    kafka_bind_handlers(msg_handlers);
+    msg_handlers[MSG_SEALED] = (struct msg_handlers){ingest_on_sealed, ingest_on_sealed_reply};
+    msg_handlers[MSG_DGRAMS] = (struct msg_handlers){on_dgrams, on_dgrams_reply};
+    msg_handlers[MSG_IMAGE].request = on_image;
 }
 
 int pshard_create(struct pipeline *p, uint16_t id, struct pshard **ret, char *err, size_t err_cap)
@@ -282,6 +727,8 @@ int pshard_create(struct pipeline *p, uint16_t id, struct pshard **ret, char *er
     ps->s.numa_node = plan->node;
     ps->s.conf = p->o.conf;
     ps->s.mbox = mbox_of(p->o.mboxes, id);
+    ps->s.now_ns = clock_mono_ns();
+    ps->s.wall_ms = clock_wall_ms();
     for (size_t i = 0; i < MODULE_CNT; i++) {
         int rc = modules[i].create(ps);
         if (rc < 0) {

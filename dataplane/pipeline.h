@@ -14,11 +14,25 @@ struct stats_shm;
 struct pipeline; /* what shards have in common: read-only but for the count of closed shards */
 struct pshard;   /* a shard with everything it owns */
 
+/* A kernel socket that was bound at start, one descriptor per shard (net/sock_open.h). The shard
+ * listens on it from its first metadata image on; until then the kernel queues. */
+enum door_kind { DOOR_KAFKA, DOOR_EVENTS_TCP, DOOR_EVENTS_UDP };
+struct door {
+    enum door_kind kind;
+    uint16_t idx; /* in conf.kafka or conf.listeners */
+    struct net_addr bound;
+    int fd[SHARD_MAX]; /* -1: its shard has taken it */
+};
+#define DOORS_MAX (CONF_KAFKA_MAX + CONF_LISTENERS_MAX)
+
 struct pipeline_opts {
     const struct conf *conf;
     const struct plan *plan;
     struct mbox_net *mboxes; /* endpoints: the shards, then the control thread */
     struct stats_shm *stats; /* NULL: counters are not published */
+    struct catalog *catalog; /* open, recovered */
+    uint32_t door_cnt;
+    struct door *doors; /* the caller's; shards take their descriptors */
 };
 NODISCARD int pipeline_create(const struct pipeline_opts *opts, struct pipeline **ret);
 void pipeline_destroy(struct pipeline *p);

@@ -70,7 +70,8 @@ struct control {
     bool gap_done;
 
     uint32_t replies_due; /* of the broadcast under way */
-    bool stop_asked, stopping, stopped;
+    bool stop_asked, stopping;
+    bool unclean; /* some partition was not closed in order */
     uint64_t stop_deadline_ns;
     uint64_t drain_id; /* of the DRAIN_REQUEST to answer; 0: none */
     uint64_t ledger_ns;
@@ -169,9 +170,12 @@ static void send_hello(struct control *c)
 static void on_counted_reply(struct shard *s, struct msg *m)
 {
     struct control *c = of_shard(s);
-    (void)m;
     ASSERT(c->replies_due > 0);
     c->replies_due--;
+    if (m->type == MSG_STOP && m->rc < 0) {
+        LOG_ERROR("a shard could not close all its partitions: %s", err_text(m->rc));
+        c->unclean = true;
+    }
 }
 
 /* Wait until every shard has replied; their other messages are handled meanwhile. */
@@ -1027,6 +1031,14 @@ void control_destroy(struct control *c)
     free(c);
 }
 
+bool control_closed_cleanly(const struct control *c)
+{
+    bool was_clean = true; /* with no image, nothing has been touched */
+    for (uint32_t i = 0; i < c->opts.catalog->dir_cnt; i++)
+        was_clean &= c->opts.catalog->dirs[i].was_clean;
+    return c->stopping && c->replies_due == 0 && !c->unclean && (c->image != NULL || was_clean);
+}
+
 static void wait_for_work(struct control *c)
 {
     struct pollfd fds[4];
@@ -1039,7 +1051,7 @@ static void wait_for_work(struct control *c)
         (void)poll(fds, (nfds_t)n + 2, 0);
     mbox_sleep_done(c->opts.mbox);
     if (fds[n + 1].revents & POLLIN)
-        c->stop_asked = true;
+        c->stop_asked |= c->opts.told_to_stop();
     link_server_run(c->link, fds, n);
 }
 
@@ -1092,7 +1104,7 @@ void control_bind_handlers(struct msg_handlers *h)
 {
     h[MSG_ADMIN].request = on_admin;
     h[MSG_PRODUCER_IDS].request = on_producer_ids;
-    h[MSG_IMAGE] = (struct msg_handlers){apply_on_image, on_counted_reply};
+    h[MSG_IMAGE].reply = on_counted_reply; /* the request is pipeline.c's */
     h[MSG_PARTITION_STATS] = (struct msg_handlers){apply_on_partition_stats, on_counted_reply};
     h[MSG_GAP] = (struct msg_handlers){apply_on_gap, on_gap_reply};
     h[MSG_STOP].reply = on_counted_reply;

@@ -43,13 +43,16 @@ struct control_opts {
     struct ledger_gap gap;
     uint32_t listener_cnt;
     struct control_listener listeners[CONTROL_LISTENERS_MAX];
-    int stop_fd; /* readable: stop (a signalfd) */
+    int stop_fd; /* when readable, told_to_stop is asked */
+    bool (*told_to_stop)(void);
 };
 struct control;
 NODISCARD int control_create(const struct control_opts *opts, struct control **ret);
 /* Serve until told to stop; returns when every shard has closed (0: everything was closed cleanly)
  * or the stop took longer than CONTROL_STOP_MS (-E_TIMED_OUT: leave without the clean mark). */
 int control_run(struct control *c);
+/* After control_run: every partition was closed in order. */
+bool control_closed_cleanly(const struct control *c);
 /* Write DIR/state/ledger; `clean` after everything was closed. 0 or -errno. */
 int control_save_ledger(struct control *c, bool clean);
 void control_destroy(struct control *c);

@@ -108,6 +108,8 @@ uint32_t dgram_handover_split(struct dgram_handover *h, uint16_t listener, struc
         if (dm == NULL) {
             h->st.dropped++;
             h->st.dropped_bytes += dg[i].bytes.len;
+            if (h->cfg.dropped != NULL)
+                h->cfg.dropped(h->cfg.arg, listener, 1);
             continue;
         }
         uint8_t *p = dm->bytes + dm->used;

@@ -36,6 +36,9 @@ static inline uint16_t source_shard(const struct net_addr *a, uint16_t shard_cnt
  * were taken in; what it refuses it has counted. */
 typedef uint32_t dgram_deliver_fn(void *arg, uint16_t listener, const struct dgram *dg, uint32_t n);
 
+/* `n` datagrams of a listener found no message; they are gone. */
+typedef void dgram_dropped_fn(void *arg, uint16_t listener, uint32_t n);
+
 struct dgram_handover;
 struct dgram_handover_cfg {
     struct mbox *mbox;
@@ -44,6 +47,7 @@ struct dgram_handover_cfg {
     uint32_t
         msg_bytes; /* datagram bytes in one; also the largest that can be handed over (0: 64 KiB) */
     dgram_deliver_fn *deliver; /* for datagrams that others hand to this shard */
+    dgram_dropped_fn *dropped; /* may be NULL */
     void *arg;
 };
 struct dgram_handover_stats {
