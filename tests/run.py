@@ -123,7 +123,7 @@ class Run:
         started = time.time()
         ok = self.command("clang compiles everything without warnings", ["sh", "-c",
                           "[ -f build-fuzz/build.ninja ] || CC=clang meson setup build-fuzz -Dwerror=true "
-                          "-Dfuzz=true -Dbuildtype=debugoptimized >/dev/null; ninja -C build-fuzz"])
+                          "-Dfuzz=true -Db_sanitize=address,undefined -Db_lundef=false >/dev/null; ninja -C build-fuzz"])
         return ok and time.time() - started
 
     def unit(self):
