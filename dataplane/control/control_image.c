@@ -1,0 +1,366 @@
+/* control_image.c - a batch of metadata becomes the next image: partitions are made, shards told,
+ * directories of deleted topics removed, and sluiced gets its METADATA_APPLIED. */
+#include "dataplane/control/control_int.h"
+#include "dataplane/store/format.h"
+#include <inttypes.h>
+#include <stdio.h>
+
+/* ---- metadata ---- */
+
+int control_part_cmp(const void *a, const void *b)
+{
+    const struct part *x = *(struct part *const *)a, *y = *(struct part *const *)b;
+    int d = memcmp(x->topic_id.b, y->topic_id.b, 16);
+    return d != 0 ? d : (x->partition > y->partition) - (x->partition < y->partition);
+}
+
+/* Take a found partition out; NULL when recovery found none. */
+static struct part *found_take(struct control *c, const struct uuid *id, int32_t partition)
+{
+    uint32_t lo = 0, hi = c->found_cnt;
+    while (lo < hi) {
+        uint32_t mid = (lo + hi) / 2;
+        const struct part *p = c->found[mid];
+        int d = memcmp(p->topic_id.b, id->b, 16);
+        if (d < 0 || (d == 0 && p->partition < partition))
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    if (lo == c->found_cnt || !uuid_eq(&c->found[lo]->topic_id, id) ||
+        c->found[lo]->partition != partition)
+        return NULL;
+    struct part *p = c->found[lo];
+    memmove(&c->found[lo], &c->found[lo + 1], (c->found_cnt - lo - 1) * sizeof(*c->found));
+    c->found_cnt--;
+    return p;
+}
+
+struct apply { /* one batch on its way to the shards */
+    struct control *c;
+    struct apply_msg msgs[SHARD_MAX];
+    struct plog_conf *confs; /* one per topic of the new image that changed */
+    uint32_t conf_cnt;
+    bool dirs_touched[CATALOG_DIRS_MAX];
+    struct ctl_metadata_applied reply;
+    struct arena arena; /* of the reply's topics */
+    uint32_t error_cap;
+};
+
+static int change_add(struct apply *a, uint16_t shard, const struct apply_change *ch)
+{
+    struct apply_msg *m = &a->msgs[shard];
+    if (m->change_cnt == m->change_cap) {
+        uint32_t cap = m->change_cap ? m->change_cap * 2 : 16;
+        struct apply_change *v = realloc(m->changes, cap * sizeof(*v));
+        if (v == NULL)
+            return -ENOMEM;
+        m->changes = v;
+        m->change_cap = cap;
+    }
+    m->changes[m->change_cnt++] = *ch;
+    return 0;
+}
+
+/* Remember that a topic's directory work failed; sluiced tells whoever asked. */
+static void topic_failed(struct apply *a, const struct meta_topic *t, int rc, const char *what)
+{
+    LOG_ERROR("topic %s: %s: %s", t->name, what, err_text(rc));
+    if (a->reply.topics.cnt == a->error_cap)
+        return;
+    struct ctl_metadata_applied_topic_error *e = &a->reply.topics.v[a->reply.topics.cnt++];
+    ctl_metadata_applied_topic_error_init(e);
+    e->topic_id = t->id;
+    e->error_code = (int16_t)err_kafka_code(rc);
+    e->error_message = span_str(err_text(rc));
+}
+
+static uint32_t dir_of(const struct control *c, const struct meta_partition *p)
+{
+    int i = catalog_dir_by_id(c->opts.catalog, &p->directory);
+    return i < 0 ? 0 : (uint32_t)i;
+}
+
+/* Partitions [from, cnt) of a topic: found on disk, or made now. */
+static int topic_add(struct apply *a, const struct meta_topic *t, uint32_t from,
+                     const uint8_t *owners, const struct plog_conf *conf)
+{
+    struct control *c = a->c;
+    for (uint32_t p = from; p < t->partition_cnt; p++) {
+        struct part *part = found_take(c, &t->id, (int32_t)p);
+        if (part == NULL) {
+            struct part_create_opts o = {.dir_idx = dir_of(c, &t->partitions[p]),
+                                         .topic = t->name,
+                                         .topic_id = t->id,
+                                         .partition = (int32_t)p,
+                                         .leader_epoch = t->partitions[p].leader_epoch};
+            int rc = catalog_part_create(c->opts.catalog, &o, &part);
+            if (rc < 0) {
+                topic_failed(a, t, rc, "cannot create a partition directory");
+                continue;
+            }
+            a->dirs_touched[o.dir_idx] = true;
+        }
+        struct apply_change ch = {.kind = APPLY_ADD,
+                                  .topic_id = t->id,
+                                  .partition = (int32_t)p,
+                                  .leader_epoch = t->partitions[p].leader_epoch,
+                                  .part = part,
+                                  .conf = conf};
+        int rc = change_add(a, owners[p], &ch);
+        if (rc < 0) {
+            part_destroy(part);
+            return rc;
+        }
+    }
+    return 0;
+}
+
+/* Partitions that both images have: new configuration, new leader epochs. */
+static int topic_update(struct apply *a, const struct meta_topic *t, uint32_t cnt,
+                        const uint8_t *owners, const struct plog_conf *conf)
+{
+    for (uint32_t p = 0; p < cnt; p++) {
+        struct apply_change ch = {.kind = APPLY_UPDATE,
+                                  .topic_id = t->id,
+                                  .partition = (int32_t)p,
+                                  .leader_epoch = t->partitions[p].leader_epoch,
+                                  .conf = conf};
+        int rc = change_add(a, owners[p], &ch);
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+/* Build the owner map of `next` and the changes against the present image. */
+static int apply_plan(struct apply *a, const struct meta_image *next, struct owner_map *map)
+{
+    struct control *c = a->c;
+    uint8_t *owners = malloc(next->partition_cnt + 1);
+    int rc = owners == NULL ? -ENOMEM : 0;
+    for (uint32_t i = 0; i < next->topic_cnt && rc == 0; i++) {
+        const struct meta_topic *t = next->by_name[i];
+        const struct meta_topic *old =
+            c->image != NULL ? image_topic_by_id(c->image, &t->id) : NULL;
+        rc = owners_of_topic(c->owners, &t->id, t->partition_cnt, owners);
+        if (rc == 0)
+            rc = owner_map_add(map, &t->id, owners, t->partition_cnt);
+        if (rc < 0 || t == old)
+            continue; /* failed, or shared with the old image: unchanged */
+        struct plog_conf *conf = &a->confs[a->conf_cnt++];
+        plog_conf_of_topic(c->opts.conf, t, conf);
+        uint32_t have = old != NULL ? old->partition_cnt : 0;
+        rc = topic_update(a, t, have, owners, conf);
+        if (rc == 0)
+            rc = topic_add(a, t, have, owners, conf);
+    }
+    for (uint32_t i = 0; c->image != NULL && i < c->image->topic_cnt && rc == 0; i++) {
+        const struct meta_topic *t = c->image->by_name[i];
+        if (image_topic_by_id(next, &t->id) != NULL)
+            continue;
+        for (uint32_t p = 0; p < t->partition_cnt && rc == 0; p++) {
+            uint16_t owner = owner_map_find(c->owner_map, &t->id, (int32_t)p);
+            struct apply_change ch = {
+                .kind = APPLY_REMOVE, .topic_id = t->id, .partition = (int32_t)p};
+            if (owner != OWNER_NONE)
+                rc = change_add(a, owner, &ch);
+        }
+    }
+    free(owners);
+    return rc;
+}
+
+/* The directories of topics that `next` no longer has. */
+static void remove_dirs(struct apply *a, const struct meta_image *next)
+{
+    struct control *c = a->c;
+    for (uint32_t i = 0; c->image != NULL && i < c->image->topic_cnt; i++) {
+        const struct meta_topic *t = c->image->by_name[i];
+        if (image_topic_by_id(next, &t->id) != NULL)
+            continue;
+        owners_forget_topic(c->owners, &t->id);
+        for (uint32_t p = 0; p < t->partition_cnt; p++) {
+            char name[STORE_NAME_MAX + 16];
+            snprintf(name, sizeof(name), "%s-%u", t->name, p);
+            int rc =
+                catalog_part_delete(&c->opts.catalog->dirs[dir_of(c, &t->partitions[p])], name);
+            if (rc < 0 && rc != -ENOENT)
+                topic_failed(a, t, rc, "cannot delete a partition directory");
+        }
+    }
+}
+
+static int rename_stray(const struct part *p)
+{
+    char from[STORE_PATH_MAX], to[STORE_PATH_MAX], name[STORE_NAME_MAX + 40];
+    char id[UUID_TEXT_LEN + 1];
+    struct uuid u;
+    uuid_random(&u);
+    uuid_format(&u, id);
+    /* Kafka's form: the topic is cut so that the name stays within 255 bytes. */
+    snprintf(name, sizeof(name), "%.*s-%d.%s-stray", 255 - 40, p->topic, p->partition, id);
+    int rc = path_join(from, p->dir->path, p->name);
+    if (rc == 0)
+        rc = path_join(to, p->dir->path, name);
+    if (rc == 0)
+        rc = p->dir->io->ops->rename(p->dir->io, from, to);
+    return rc < 0 ? rc : catalog_dir_sync(p->dir);
+}
+
+/* Directories on disk that no topic names: kept, set aside, reported. */
+static void set_strays_aside(struct control *c)
+{
+    for (uint32_t i = 0; i < c->found_cnt; i++) {
+        struct part *p = c->found[i];
+        int rc = rename_stray(p);
+        LOG_WARN("%s/%s belongs to no topic of the metadata; %s", p->dir->path, p->name,
+                 rc < 0 ? err_text(rc)
+                        : "renamed to *-stray, delete it by hand when it is not needed");
+        part_destroy(p);
+    }
+    c->found_cnt = 0;
+}
+
+/* Publish `next` (taken over). */
+static int apply_image(struct control *c, struct meta_image *next, struct apply *a)
+{
+    struct owner_map *map = NULL;
+    bool first = c->image == NULL;
+    int rc = owner_map_create(next->topic_cnt, &map);
+    a->confs = calloc(next->topic_cnt + 1, sizeof(*a->confs));
+    if (rc == 0 && a->confs == NULL)
+        rc = -ENOMEM;
+    if (rc == 0)
+        rc = apply_plan(a, next, map);
+    if (rc < 0) {
+        owner_map_destroy(map);
+        image_put(next);
+        return rc;
+    }
+    for (uint32_t i = 0; i < c->opts.catalog->dir_cnt; i++) {
+        rc = a->dirs_touched[i] ? catalog_dir_sync(&c->opts.catalog->dirs[i]) : 0;
+        if (rc < 0)
+            LOG_ERROR("%s: %s", c->opts.catalog->dirs[i].path, err_text(rc));
+    }
+    rc = owners_save(c->owners);
+    if (rc < 0)
+        LOG_ERROR("cannot save the owners of partitions: %s", err_text(rc));
+    for (uint16_t i = 0; i < c->opts.shard_cnt; i++) {
+        a->msgs[i].image.msg.type = MSG_IMAGE;
+        a->msgs[i].image.image = next;
+        a->msgs[i].image.owners = map;
+        mbox_send(c->opts.mbox, i, &a->msgs[i].image.msg);
+    }
+    c->replies_due = c->opts.shard_cnt;
+    control_await_replies(c);
+    for (uint16_t i = 0; i < c->opts.shard_cnt; i++)
+        for (uint32_t k = 0; k < a->msgs[i].change_cnt; k++) {
+            struct apply_change *ch = &a->msgs[i].changes[k];
+            if (ch->rc == 0)
+                continue;
+            const struct meta_topic *t = image_topic_by_id(next, &ch->topic_id);
+            if (t != NULL)
+                topic_failed(a, t, ch->rc, "cannot open a partition");
+            if (ch->kind == APPLY_ADD)
+                part_destroy(ch->part);
+        }
+    remove_dirs(a, next);
+    if (first)
+        set_strays_aside(c);
+    if (c->image != NULL)
+        image_put(c->image);
+    owner_map_destroy(c->owner_map);
+    c->image = next;
+    c->owner_map = map;
+    control_gap_record_send(c);
+    return 0;
+}
+
+void control_records_clear(struct control *c)
+{
+    for (uint32_t i = 0; i < c->record_cnt; i++)
+        free((void *)(uintptr_t)c->records[i].p);
+    c->record_cnt = 0;
+    c->record_bytes = 0;
+}
+
+static int records_add(struct control *c, struct span r)
+{
+    if (c->record_cnt == c->record_cap) {
+        uint32_t cap = c->record_cap ? c->record_cap * 2 : 256;
+        struct span *v = realloc(c->records, cap * sizeof(*v));
+        if (v == NULL)
+            return -ENOMEM;
+        c->records = v;
+        c->record_cap = cap;
+    }
+    uint8_t *copy = malloc(r.len + 1);
+    if (copy == NULL)
+        return -ENOMEM;
+    if (r.len > 0)
+        memcpy(copy, r.p, r.len);
+    c->records[c->record_cnt++] = span_of(copy, r.len);
+    c->record_bytes += r.len;
+    return 0;
+}
+
+int control_on_metadata_batch(struct control *c, uint64_t id, struct span body)
+{
+    struct arena arena;
+    struct wire_reader r;
+    struct ctl_metadata_batch b;
+    arena_init(&arena, 64u << 20);
+    wire_reader_init(&r, body);
+    int rc = ctl_metadata_batch_read(&r, CTL_MESSAGE_VERSION, &arena, &b);
+    for (uint32_t i = 0; rc == 0 && i < b.records.cnt; i++)
+        rc = records_add(c, b.records.v[i]);
+    arena_fini(&arena);
+    if (rc < 0)
+        return rc;
+    if (b.more)
+        return 0;
+
+    struct apply *a = calloc(1, sizeof(*a));
+    struct meta_image *base = NULL, *next = NULL;
+    if (a == NULL)
+        return -ENOMEM;
+    a->c = c;
+    arena_init(&a->arena, 64u << 20);
+    ctl_metadata_applied_init(&a->reply);
+    a->error_cap = 1000;
+    a->reply.topics.v = arena_array(&a->arena, a->error_cap, sizeof(*a->reply.topics.v));
+    if (a->reply.topics.v == NULL)
+        a->error_cap = 0;
+    a->reply.offset = b.last_offset;
+    if (b.is_snapshot || c->image == NULL) {
+        rc = image_create_empty(&base);
+        if (rc == 0) {
+            base->cluster_id = c->opts.conf->cluster_id; /* no record carries it */
+            base->node_id = c->opts.conf->node_id;
+        }
+    } else {
+        base = image_get(c->image);
+    }
+    if (rc == 0)
+        rc = image_apply(base, c->records, c->record_cnt, b.last_offset, &next);
+    if (base != NULL)
+        image_put(base);
+    if (rc == 0)
+        rc = apply_image(c, next, a);
+    if (rc < 0) {
+        LOG_ERROR("metadata up to offset %" PRId64 " cannot be applied: %s", b.last_offset,
+                  err_text(rc));
+        a->reply.error_code = (int16_t)err_kafka_code(rc);
+        a->reply.error_message = span_str(err_text(rc));
+        a->reply.offset = c->image != NULL ? c->image->offset : -1;
+    }
+    SEND(c, CTL_METADATA_APPLIED, id, ctl_metadata_applied, &a->reply);
+    for (uint16_t i = 0; i < c->opts.shard_cnt; i++)
+        free(a->msgs[i].changes);
+    free(a->confs);
+    arena_fini(&a->arena);
+    free(a);
+    control_records_clear(c);
+    return 0;
+}
