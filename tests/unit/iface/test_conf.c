@@ -87,7 +87,7 @@ static void every_mistake_has_its_own_sentence(void **state)
         {"listeners[7].topic", "x", "listeners has 2 entries, the next index is 2"},
         {"listeners[x].topic", "x", "unknown key 'listeners[x].topic'"},
         {"shards", "many", "shards: 'many' is not a whole number"},
-        {"shards", "257", "shards: 257 is above the maximum 256"},
+        {"shards", "65", "shards: 65 is above the maximum 64"},
         {"shards", "-1", "shards: -1 is below the minimum 0"},
         {"shards", "99999999999999999999", "shards: '99999999999999999999' is not a whole number"},
         {"memory.staging", "1KiB", "memory.staging: 1KiB is below the minimum 4MiB"},

@@ -1,0 +1,31 @@
+/* topic_rules.h - what a topic may be called and configured: Kafka's rules, pure functions.
+ * Any thread. Sentences go to err[], always NUL-terminated. */
+#pragma once
+#include "lib/base/err.h"
+#include "lib/base/span.h"
+#include "lib/iface/conf.h"
+#include <stdbool.h>
+
+/* Kafka error codes the controller answers with. */
+enum {
+    KERR_NONE = 0, KERR_UNKNOWN_TOPIC = 3, KERR_TIMED_OUT = 7, KERR_INVALID_TOPIC = 17,
+    KERR_UNSUPPORTED_VERSION = 35, KERR_TOPIC_EXISTS = 36, KERR_INVALID_PARTITIONS = 37,
+    KERR_INVALID_RF = 38, KERR_INVALID_ASSIGNMENT = 39, KERR_INVALID_CONFIG = 40,
+    KERR_INVALID_REQUEST = 42, KERR_POLICY_VIOLATION = 44, KERR_STORAGE = 56,
+    KERR_UNKNOWN_TOPIC_ID = 100,
+};
+/* 0 or KERR_INVALID_TOPIC: 1..249 of [a-zA-Z0-9._-], not "." or "..". */
+int16_t topic_name_check(struct span name, char *err, size_t cap);
+/* Both names are the same once '.' is read as '_' (their metrics would collide). */
+bool topic_names_collide(struct span a, struct span b);
+/* 0 or KERR_INVALID_CONFIG. A null value is refused. */
+int16_t topic_config_check(struct span key, struct span value, char *err, size_t cap);
+
+/* The effective configuration of a new topic, in the order of topic_config.def. */
+struct topic_config_row {
+    const char *key;
+    char broker_value[32]; /* when the broker's configuration gives the default, else "" */
+    const char *def;
+};
+uint32_t topic_config_cnt(void);
+void topic_config_row(const struct conf *c, uint32_t idx, struct topic_config_row *ret);
