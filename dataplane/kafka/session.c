@@ -153,8 +153,8 @@ void kreq_out_end(struct kreq *req, struct wire_writer *w, struct kbuf **data, u
     ASSERT(w->err == 0);
     ASSERT(w->len == w->cap); /* x_size and x_write agree */
     struct kbuf *kb = container_of(w->p, struct kbuf, data);
-    req->segs = (struct bytes_ref *)arena_array(&req->arena, 2 * (size_t)data_cnt + 1,
-                                                sizeof(*req->segs));
+    req->segs =
+        (struct bytes_ref *)arena_array(&req->arena, 2 * (size_t)data_cnt + 1, sizeof(*req->segs));
     if (req->segs == NULL) {
         kbuf_put(kb);
         for (uint32_t i = 0; i < data_cnt; i++)
@@ -176,8 +176,7 @@ void kreq_out_end(struct kreq *req, struct wire_writer *w, struct kbuf **data, u
     }
     if (w->len > pos) {
         buf_get(&kb->buf);
-        req->segs[cnt++] =
-            (struct bytes_ref){&kb->buf, (uint32_t)pos, (uint32_t)(w->len - pos)};
+        req->segs[cnt++] = (struct bytes_ref){&kb->buf, (uint32_t)pos, (uint32_t)(w->len - pos)};
     }
     kbuf_put(kb);
     req->seg_cnt = cnt;
@@ -487,15 +486,15 @@ static void conn_start(struct kconn *c)
         if (!pipelines)
             c->running_serial_cnt++;
         struct wire_reader r;
-        wire_reader_init(&r, span_of(req->frame->data + req->body_pos,
-                                     req->frame_len - req->body_pos));
+        wire_reader_init(&r,
+                         span_of(req->frame->data + req->body_pos, req->frame_len - req->body_pos));
         req->refs++; /* the handler may finish at once */
         int rc = req->api->start(req, &r);
         kreq_charge_arena(req);
         if (rc < 0) {
             c->k->st.malformed++;
-            LOG_WARN("%s: %s version %d: %s, closing", c->peer, req->api->name,
-                     kreq_version(req), err_text(rc));
+            LOG_WARN("%s: %s version %d: %s, closing", c->peer, req->api->name, kreq_version(req),
+                     err_text(rc));
             kreq_done_silent(req, true);
         }
         kreq_put(req);
@@ -813,8 +812,7 @@ void kafka_stats_get(const struct kafka *k, struct kafka_stats *ret_stats)
     *ret_stats = k->st;
     ret_stats->connections = k->conn_cnt;
     ret_stats->requests_inflight = k->req_cnt;
-    ret_stats->request_bytes_used =
-        k->probes.used + k->frames_small.used + k->frames_large.used;
+    ret_stats->request_bytes_used = k->probes.used + k->frames_small.used + k->frames_large.used;
     ret_stats->response_bytes_used = k->responses.used;
 }
 

@@ -3,14 +3,14 @@
  *   bytes --frame--> kreq QUEUED --api->start--> RUNNING --kreq_done--> DONE --sent--> gone
  *
  * Frames. A frame costs at most FRAME_PROBE_SMALL bytes until that much of it has arrived, then
- * FRAME_PROBE_LARGE if the probe budget has them, and only then its declared size is reserved: frames up
- * to FRAME_LARGE_MIN from `frames_small`, others from `frames_large`, so that large requests can
- * only make each other wait. Who waits for memory does not read, which closes its TCP window. A
- * frame that holds more than the first probe and brings less than FRAME_STALL_BYTES in
+ * FRAME_PROBE_LARGE if the probe budget has them, and only then its declared size is reserved:
+ * frames up to FRAME_LARGE_MIN from `frames_small`, others from `frames_large`, so that large
+ * requests can only make each other wait. Who waits for memory does not read, which closes its TCP
+ * window. A frame that holds more than the first probe and brings less than FRAME_STALL_BYTES in
  * FRAME_STALL_MS is closed.
  *
- * Order. Responses leave in request order. Requests of APIs marked API_PIPELINES start while earlier
- * ones of the same kind still run (Produce: appends of one connection keep their order per
+ * Order. Responses leave in request order. Requests of APIs marked API_PIPELINES start while
+ * earlier ones of the same kind still run (Produce: appends of one connection keep their order per
  * partition because messages to an owner do); everything else starts when it is the oldest.
  *
  * Lifetime. A kreq has one reference for its place in the connection's queue and one per message
@@ -29,19 +29,19 @@
 #include "lib/iface/net_addr.h"
 #include "lib/wire/wire.h"
 
-#define KAFKA_INFLIGHT_MAX 64          /* requests of one connection read but not answered */
-#define KAFKA_REQS_MAX 4096            /* of one shard */
-#define KAFKA_CONN_READ_MAX 262144     /* bytes taken from one connection per turn */
-#define KAFKA_SEND_PIECE_MAX 262144    /* bytes handed to the transport at once */
+#define KAFKA_INFLIGHT_MAX 64       /* requests of one connection read but not answered */
+#define KAFKA_REQS_MAX 4096         /* of one shard */
+#define KAFKA_CONN_READ_MAX 262144  /* bytes taken from one connection per turn */
+#define KAFKA_SEND_PIECE_MAX 262144 /* bytes handed to the transport at once */
 #define KAFKA_SEND_SEGS_MAX 16
-#define FRAME_MIN 10                   /* header v1 with a null client id */
+#define FRAME_MIN 10 /* header v1 with a null client id */
 #define FRAME_PROBE_SMALL 4096
 #define FRAME_PROBE_LARGE 65536
 #define FRAME_LARGE_MIN (2u << 20)
 #define FRAME_STALL_MS 10000
 #define FRAME_STALL_BYTES 32768
-#define SEND_STALL_MS 60000            /* a peer that takes no byte of a response for so long */
-#define KAFKA_INFLATE_MAX (64u << 20)  /* decompressed size of one produced batch */
+#define SEND_STALL_MS 60000           /* a peer that takes no byte of a response for so long */
+#define KAFKA_INFLATE_MAX (64u << 20) /* decompressed size of one produced batch */
 #define KAFKA_REQUEST_BYTES_MIN (8u << 20)
 #define PRODUCER_ID_RETRY_MS 1000
 #define CLOSE_LINGER_MS 2000
@@ -73,11 +73,11 @@ struct kconn {
     conn_id id;
     uint16_t listener_idx;
     bool rx_pending, rx_eof, tx_blocked;
-    bool closing;        /* no more reading; close when the queue is empty */
-    bool close_now;      /* without answering the rest */
-    bool closed_by_us;   /* net close was called; only NET_EV_CLOSED may still come */
+    bool closing;      /* no more reading; close when the queue is empty */
+    bool close_now;    /* without answering the rest */
+    bool closed_by_us; /* net close was called; only NET_EV_CLOSED may still come */
     uint8_t head[4], head_len;
-    struct kbuf *frame;  /* being filled */
+    struct kbuf *frame; /* being filled */
     uint32_t frame_len, frame_got;
     struct budget_waiter frame_wait;
     bool frame_granted;
@@ -86,7 +86,7 @@ struct kconn {
     struct budget_waiter gate_wait; /* for response memory, before the next request starts */
     bool gate_granted;
     struct net_addr local;
-    struct list reqs;    /* oldest first */
+    struct list reqs; /* oldest first */
     uint32_t req_cnt, running_cnt, running_serial_cnt;
     uint64_t active_ns, tx_progress_ns;
     char peer[NET_ADDR_TEXT_MAX];

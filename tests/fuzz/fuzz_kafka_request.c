@@ -1,6 +1,7 @@
 /* fuzz_kafka_request.c - bytes of a Kafka client through the whole request path: frames, headers,
  * bodies, handlers, owners (fake logs) and responses, over the simulated transport. The first byte
- * says how the bytes are cut up; the world must be clean again afterwards (world_destroy checks). */
+ * says how the bytes are cut up; the world must be clean again afterwards (world_destroy checks).
+ */
 #include "lib/base/log.h"
 #include "tests/support/kafka_world.h"
 #include <stdlib.h>
@@ -29,7 +30,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     world_destroy(w);
     return 0;
 }
-
 
 static size_t seed_of(int16_t key, int16_t version, uint8_t *buf, size_t cap)
 {

@@ -250,8 +250,9 @@ void world_destroy(struct world *w)
         kafka_stats_get(s->kafka, &st);
         if (st.connections != 0 || st.requests_inflight != 0 || st.request_bytes_used != 0 ||
             st.response_bytes_used != 0) {
-            fprintf(stderr, "kafka_world: shard %u keeps %u connections, %u requests, %llu + %llu bytes\n", i,
-                    st.connections, st.requests_inflight,
+            fprintf(stderr,
+                    "kafka_world: shard %u keeps %u connections, %u requests, %llu + %llu bytes\n",
+                    i, st.connections, st.requests_inflight,
                     (unsigned long long)st.request_bytes_used,
                     (unsigned long long)st.response_bytes_used);
             abort();
@@ -444,8 +445,8 @@ void client_request(struct client *c, int16_t key, int16_t version, int32_t corr
 
 struct span make_batch(uint32_t n, uint32_t value_len, const struct seal_opts *opts)
 {
-    static const struct seal_opts plain = {.producer_id = -1, .producer_epoch = -1,
-                                           .base_sequence = -1};
+    static const struct seal_opts plain = {
+        .producer_id = -1, .producer_epoch = -1, .base_sequence = -1};
     uint32_t cap = BATCH_HEADER_LEN + n * (value_len + 32);
     uint8_t *buf = must_alloc(cap), *value = must_alloc(value_len);
     memset(value, 'x', value_len);

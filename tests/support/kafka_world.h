@@ -1,7 +1,8 @@
 /* kafka_world.h - the Kafka side of several shards on one thread: real mailboxes, the simulated
  * transport, fake logs (fake_plog.h), a fake control thread, and clients that send bytes.
  *
- * Time is virtual: world_run(ms) moves it in steps of 1 ms and runs every shard at each. One thread. */
+ * Time is virtual: world_run(ms) moves it in steps of 1 ms and runs every shard at each. One
+ * thread. */
 #pragma once
 #include "dataplane/kafka/handlers.h"
 #include "dataplane/net/net_sim.h"
@@ -17,7 +18,7 @@ struct client {
     bool open, closed, eof;
     uint8_t *in; /* what the broker sent and was not taken */
     size_t in_len, in_cap;
-    bool deaf;   /* does not read */
+    bool deaf; /* does not read */
 };
 struct admin_seen { /* the last MSG_ADMIN, copied */
     uint32_t cnt;
@@ -43,9 +44,9 @@ struct world {
     int listener[WORLD_SHARDS_MAX];
     /* the control thread */
     struct admin_seen admin;
-    bool ctl_away;    /* keeps admin requests */
-    int admin_rc;     /* < 0: what it answers */
-    bool creates;     /* CreateTopics makes the topic */
+    bool ctl_away; /* keeps admin requests */
+    int admin_rc;  /* < 0: what it answers */
+    bool creates;  /* CreateTopics makes the topic */
     int64_t next_id;
     bool ids_away;
     struct list held; /* of struct msg.link */
@@ -54,15 +55,16 @@ struct world {
 struct uuid world_topic_id(uint32_t n);
 
 struct world_opts {
-    uint32_t shards;        /* 1 */
-    uint64_t request_bytes; /* 64 MiB */
+    uint32_t shards;          /* 1 */
+    uint64_t request_bytes;   /* 64 MiB */
     uint32_t connections_max; /* 256 */
-    uint32_t chunk_max;     /* net_sim: short reads */
+    uint32_t chunk_max;       /* net_sim: short reads */
     uint64_t seed;
 };
 struct world *world_create(const struct world_opts *opts);
 void world_destroy(struct world *w);
-/* A topic of WORLD_TOPIC_PARTITIONS partitions, partition p on shard p % shards; config "k=v" or NULL. */
+/* A topic of WORLD_TOPIC_PARTITIONS partitions, partition p on shard p % shards; config "k=v" or
+ * NULL. */
 void world_topic(struct world *w, const char *name, const char *config);
 struct plog *world_plog(struct world *w, const char *topic, int32_t partition);
 void world_run(struct world *w, uint32_t ms);

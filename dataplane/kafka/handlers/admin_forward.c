@@ -1,6 +1,6 @@
-/* admin_forward.c - CreateTopics, DeleteTopics, CreatePartitions: decoded here to refuse what cannot
- * be understood and to know the timeout, then forwarded to sluiced as they came. Its answer is
- * passed on byte for byte; when there is none, every resource of the request gets the error. */
+/* admin_forward.c - CreateTopics, DeleteTopics, CreatePartitions: decoded here to refuse what
+ * cannot be understood and to know the timeout, then forwarded to sluiced as they came. Its answer
+ * is passed on byte for byte; when there is none, every resource of the request gets the error. */
 #include "dataplane/kafka/handlers.h"
 
 #define ADMIN_TIMEOUT_MIN_MS 0
@@ -153,8 +153,7 @@ int create_partitions_start(struct kreq *req, struct wire_reader *r)
     struct forward_op *op = arena_alloc(&req->arena, sizeof(*op));
     if (op == NULL)
         return -E_LIMIT;
-    int rc = create_partitions_request_read(r, kreq_version(req), &req->arena,
-                                            &op->in.partitions);
+    int rc = create_partitions_request_read(r, kreq_version(req), &req->arena, &op->in.partitions);
     if (rc < 0)
         return rc;
     op->respond_error = create_partitions_error;

@@ -1,5 +1,5 @@
-/* describe_cluster.c - DescribeCluster: one broker, ours. Asked for controllers, a broker's listener
- * answers MISMATCHED_ENDPOINT_TYPE. */
+/* describe_cluster.c - DescribeCluster: one broker, ours. Asked for controllers, a broker's
+ * listener answers MISMATCHED_ENDPOINT_TYPE. */
 #include "dataplane/kafka/handlers.h"
 
 #define ENDPOINT_BROKERS 1

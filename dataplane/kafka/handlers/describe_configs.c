@@ -7,7 +7,14 @@
 
 enum { RES_TOPIC = 2, RES_BROKER = 4 };
 enum { SRC_TOPIC = 1, SRC_STATIC_BROKER = 4, SRC_DEFAULT = 5 };
-enum { TYPE_BOOLEAN = 1, TYPE_STRING = 2, TYPE_INT = 3, TYPE_LONG = 5, TYPE_DOUBLE = 6, TYPE_LIST = 7 };
+enum {
+    TYPE_BOOLEAN = 1,
+    TYPE_STRING = 2,
+    TYPE_INT = 3,
+    TYPE_LONG = 5,
+    TYPE_DOUBLE = 6,
+    TYPE_LIST = 7
+};
 enum { ERR_UNKNOWN_TOPIC = 3, ERR_INVALID_TOPIC = 17, ERR_INVALID_REQUEST = 42 };
 
 struct row {
@@ -211,9 +218,9 @@ int describe_configs_start(struct kreq *req, struct wire_reader *r)
     describe_configs_response_init(&d.resp);
     uint32_t cnt = d.in.resources.cnt;
     /* some 40 keys with synonyms per resource; the largest request still ends in -E_LIMIT */
-    uint64_t per_resource = (TOPIC_ROWS + BROKER_ROWS) *
-                            (sizeof(struct describe_configs_response_config) +
-                             3 * sizeof(struct describe_configs_response_synonym) + 64);
+    uint64_t per_resource =
+        (TOPIC_ROWS + BROKER_ROWS) * (sizeof(struct describe_configs_response_config) +
+                                      3 * sizeof(struct describe_configs_response_synonym) + 64);
     uint64_t allow = per_resource * cnt;
     kreq_arena_allow(req, allow < (64u << 20) ? allow : (64u << 20));
     d.resp.results.v = arena_array(&req->arena, cnt, sizeof(*d.resp.results.v));

@@ -7,17 +7,17 @@
  *
  * PASS     reads every `dirty` partition in waves: a wave is what fits into the bytes still allowed
  *          and WAVE_BYTES_MAX, one message per partition to its owner, each into a buffer reserved
- *          from the shard's response budget.                   ended by the last reply of the last wave
- * MEMORY   the first buffer of a wave was not to be had.       ended by the budget
- * PARKED   one registration per partition at its owner.        ended by a wake-up, timer, drain
+ *          from the shard's response budget.                   ended by the last reply of the last
+ * wave MEMORY   the first buffer of a wave was not to be had.       ended by the budget PARKED one
+ * registration per partition at its owner.        ended by a wake-up, timer, drain
  *
  * The first partition that has anything returns at least one whole batch (KIP-74): when its batch
  * does not fit it is read again, alone, into a buffer of the size the owner named.
  *
  * Waiting for min_bytes: n partitions that together miss `missing` bytes wait for
  * ceil(missing / n) more each: whoever completes the sum, at least one of them passes its share. A
- * partition that was woken and returned nothing new is at its own limit and is not waited for again.
- * While parked no data is held; it is read again for the answer.
+ * partition that was woken and returned nothing new is at its own limit and is not waited for
+ * again. While parked no data is held; it is read again for the answer.
  *
  * Sessions: none are kept; every answer says session 0, so clients send whole requests. */
 #include "dataplane/kafka/handlers.h"
@@ -43,12 +43,12 @@ struct fetch_part {
     const struct fetch_request_partition *in;
     struct fetch_response_partition *out;
     uint16_t owner;
-    bool dirty;      /* to be read in this pass */
-    bool reading;    /* a MSG_FETCH is out */
-    bool registered; /* a MSG_FETCH_WAIT is out */
-    bool full;       /* waiting brings nothing new */
-    bool retried;    /* read again for its first whole batch */
-    uint32_t seen;   /* bytes the last read returned */
+    bool dirty;        /* to be read in this pass */
+    bool reading;      /* a MSG_FETCH is out */
+    bool registered;   /* a MSG_FETCH_WAIT is out */
+    bool full;         /* waiting brings nothing new */
+    bool retried;      /* read again for its first whole batch */
+    uint32_t seen;     /* bytes the last read returned */
     struct kbuf *data; /* len bytes; NULL: none */
     uint32_t len;
 };
@@ -60,14 +60,14 @@ struct fetch_op {
     uint32_t part_cnt;
     enum fetch_state state;
     uint32_t max_bytes, min_bytes;
-    bool immediate;      /* max_wait is over, or there is none */
-    bool error;          /* some partition has one: answer */
-    uint32_t next;       /* first part not yet in a wave of this pass */
+    bool immediate; /* max_wait is over, or there is none */
+    bool error;     /* some partition has one: answer */
+    uint32_t next;  /* first part not yet in a wave of this pass */
     uint32_t wave_from;
     uint32_t reading_cnt;
-    bool have_data;      /* an earlier part of this pass returned bytes */
-    uint32_t got;        /* bytes of this pass */
-    uint32_t retry;      /* index of the part to read again, or part_cnt */
+    bool have_data;       /* an earlier part of this pass returned bytes */
+    uint32_t got;         /* bytes of this pass */
+    uint32_t retry;       /* index of the part to read again, or part_cnt */
     uint32_t memory_need; /* granted in FE_MEMORY */
     bool memory_granted;
     struct budget_waiter memory;
@@ -245,7 +245,8 @@ static void on_memory(struct budget_waiter *w)
     kreq_kick(op->req);
 }
 
-/* A buffer of cap bytes: 1 got it, 0 waiting in FE_MEMORY, -ENOMEM. may_wait: nothing else is out. */
+/* A buffer of cap bytes: 1 got it, 0 waiting in FE_MEMORY, -ENOMEM. may_wait: nothing else is out.
+ */
 static int part_buffer(struct fetch_op *op, struct fetch_part *p, uint32_t cap, bool may_wait)
 {
     struct kafka *k = op->req->k;
@@ -484,9 +485,9 @@ static int fetch_alloc(struct fetch_op *op)
     uint64_t parts = 0;
     for (uint32_t i = 0; i < topics; i++)
         parts += op->in.topics.v[i].partitions.cnt;
-    kreq_arena_allow(req, parts * (sizeof(struct fetch_part) +
-                                   sizeof(struct fetch_response_partition) + 64) +
-                              topics * (sizeof(struct fetch_response_topic) + 64));
+    kreq_arena_allow(
+        req, parts * (sizeof(struct fetch_part) + sizeof(struct fetch_response_partition) + 64) +
+                 topics * (sizeof(struct fetch_response_topic) + 64));
     op->parts = arena_array(&req->arena, parts, sizeof(*op->parts));
     op->resp.responses.v = arena_array(&req->arena, topics, sizeof(*op->resp.responses.v));
     if (op->parts == NULL || op->resp.responses.v == NULL)
@@ -499,7 +500,8 @@ static int fetch_alloc(struct fetch_op *op)
         out->topic = in->topic;
         out->topic_id = in->topic_id;
         out->partitions.cnt = in->partitions.cnt;
-        out->partitions.v = arena_array(&req->arena, in->partitions.cnt, sizeof(*out->partitions.v));
+        out->partitions.v =
+            arena_array(&req->arena, in->partitions.cnt, sizeof(*out->partitions.v));
         if (out->partitions.v == NULL)
             return -E_LIMIT;
         for (uint32_t j = 0; j < in->partitions.cnt; j++) {
@@ -578,8 +580,8 @@ int fetch_start(struct kreq *req, struct wire_reader *r)
     const struct kafka *k = req->k;
     uint32_t asked = op->in.max_bytes > 0 ? (uint32_t)op->in.max_bytes : 0;
     op->max_bytes = min_u32(asked, k->s->conf->fetch_max_bytes);
-    op->max_bytes = (uint32_t)(op->max_bytes > k->responses.cap / 2 ? k->responses.cap / 2
-                                                                    : op->max_bytes);
+    op->max_bytes =
+        (uint32_t)(op->max_bytes > k->responses.cap / 2 ? k->responses.cap / 2 : op->max_bytes);
     op->min_bytes = op->in.min_bytes > 0 ? (uint32_t)op->in.min_bytes : 0;
     op->min_bytes = min_u32(op->min_bytes, op->max_bytes);
     op->immediate = op->in.max_wait_ms <= 0 || op->part_cnt == 0;
@@ -596,8 +598,7 @@ int fetch_start(struct kreq *req, struct wire_reader *r)
     }
     if (!op->immediate)
         timer_arm(k->s->timers, &op->timer,
-                  k->s->now_ns + (uint64_t)op->in.max_wait_ms * UINT64_C(1000000),
-                  on_fetch_timer);
+                  k->s->now_ns + (uint64_t)op->in.max_wait_ms * UINT64_C(1000000), on_fetch_timer);
     fetch_pass(op);
     return 0;
 }

@@ -12,7 +12,12 @@ enum {
     TS_LATEST_TIERED = -5,
     TS_EARLIEST_PENDING_UPLOAD = -6,
 };
-enum { ERR_UNKNOWN_TOPIC = 3, ERR_NOT_LEADER = 6, ERR_UNSUPPORTED_VERSION = 35, ERR_INVALID_REQUEST = 42 };
+enum {
+    ERR_UNKNOWN_TOPIC = 3,
+    ERR_NOT_LEADER = 6,
+    ERR_UNSUPPORTED_VERSION = 35,
+    ERR_INVALID_REQUEST = 42
+};
 
 struct list_part {
     struct list_offsets_msg m;
@@ -80,8 +85,7 @@ static int ask_partition(struct list_op *op, const struct meta_topic *t,
                          struct list_offsets_response_partition *out)
 {
     struct kreq *req = op->req;
-    if (t == NULL || in->partition_index < 0 ||
-        (uint32_t)in->partition_index >= t->partition_cnt) {
+    if (t == NULL || in->partition_index < 0 || (uint32_t)in->partition_index >= t->partition_cnt) {
         out->error_code = ERR_UNKNOWN_TOPIC;
         return 0;
     }

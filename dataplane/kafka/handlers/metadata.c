@@ -51,8 +51,7 @@ static int fill_topic(struct metadata_op *op, const struct meta_topic *t,
     out->is_internal = topic_is_internal(t);
     if (op->in.include_topic_authorized_operations)
         out->topic_authorized_operations = TOPIC_OPERATIONS;
-    out->partitions.v =
-        arena_array(&op->req->arena, t->partition_cnt, sizeof(*out->partitions.v));
+    out->partitions.v = arena_array(&op->req->arena, t->partition_cnt, sizeof(*out->partitions.v));
     if (out->partitions.v == NULL)
         return -E_LIMIT;
     out->partitions.cnt = t->partition_cnt;
@@ -186,8 +185,8 @@ static void on_created(struct admin_op *admin)
     if (admin->m.msg.rc == 0) {
         struct wire_reader r;
         wire_reader_init(&r, span_of(admin->m.reply, admin->m.reply_len));
-        op->created_ok = create_topics_response_read(&r, CREATE_TOPICS_VERSION, &req->arena,
-                                                     &op->created) == 0;
+        op->created_ok =
+            create_topics_response_read(&r, CREATE_TOPICS_VERSION, &req->arena, &op->created) == 0;
     }
     if (answer(op) < 0)
         kreq_fail(req);

@@ -7,7 +7,8 @@
  * After a timeout the data stays appended and the request's memory stays until the last reply, as
  * the owner may still read the batch. Appends of one connection to one partition keep their order:
  * requests start in order and messages to an owner stay in order.
- * Checks, in Kafka's order (gotchas 4.1): topic id or name, internal topic, the batch itself, acks. */
+ * Checks, in Kafka's order (gotchas 4.1): topic id or name, internal topic, the batch itself, acks.
+ */
 #include "dataplane/kafka/handlers.h"
 #include "dataplane/kafka/owner.h"
 #include "lib/base/log.h"
@@ -155,7 +156,8 @@ static void rules_read(struct kreq *req, const struct produce_request_topic *in,
 static void fail_batch(struct kreq *req, struct produce_response_partition *out, int rc,
                        const struct batch_check_result *check)
 {
-    fail_partition(out, (int16_t)err_kafka_code(rc), check->why != NULL ? check->why : err_text(rc));
+    fail_partition(out, (int16_t)err_kafka_code(rc),
+                   check->why != NULL ? check->why : err_text(rc));
     if (check->bad_record < 0)
         return;
     struct produce_response_record_error *e = arena_alloc(&req->arena, sizeof(*e));

@@ -54,8 +54,10 @@ struct produce1 { /* a Produce of one partition */
     struct produce_request_topic topic;
     struct produce_request_partition part;
 };
-__attribute__((unused)) static struct produce_request *
-produce1(struct produce1 *p, const char *topic, int32_t partition, struct span records, int16_t acks)
+__attribute__((unused)) static struct produce_request *produce1(struct produce1 *p,
+                                                                const char *topic,
+                                                                int32_t partition,
+                                                                struct span records, int16_t acks)
 {
     produce_request_init(&p->req);
     produce_request_topic_init(&p->topic);

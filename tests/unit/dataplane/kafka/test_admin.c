@@ -244,8 +244,8 @@ static void describe_configs_tells_value_source_and_synonyms(void **state)
             int8_t type;
             const char *name;
             int16_t error;
-        } res[6] = {{2, "t", 0}, {4, self, 0}, {2, "absent", 3}, {4, "99", 42}, {16, "x", 42},
-                    {2, "t", 0}};
+        } res[6] = {{2, "t", 0},   {4, self, 0},  {2, "absent", 3},
+                    {4, "99", 42}, {16, "x", 42}, {2, "t", 0}};
         describe_configs_request_init(&m);
         m.include_synonyms = m.include_documentation = true;
         m.resources.v = r;
@@ -416,8 +416,7 @@ TEST_MAIN(TEST(metadata_names_one_broker_and_every_topic_in_all_versions),
           TEST(metadata_tells_what_is_wrong_with_a_name_or_an_id),
           TEST(metadata_creates_a_topic_that_is_asked_for),
           TEST(auto_creation_without_a_control_plane_is_leader_not_available),
-          TEST(the_advertised_address_is_the_listeners),
-          TEST(describe_cluster_knows_brokers_only),
+          TEST(the_advertised_address_is_the_listeners), TEST(describe_cluster_knows_brokers_only),
           TEST(describe_configs_tells_value_source_and_synonyms),
           TEST(describe_topic_partitions_goes_on_from_its_cursor),
           TEST(admin_requests_are_forwarded_as_they_came),

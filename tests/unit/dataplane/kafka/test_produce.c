@@ -113,6 +113,7 @@ static void what_is_wrong_with_a_partition_is_told_for_that_partition(void **sta
     world_topic(w, "_sluice.gaps", NULL);
     struct client *c = client_open(w);
     struct span good = make_batch(2, 10, NULL);
+    struct span large = make_batch(1, 200, NULL);
     uint8_t *bad = malloc(good.len);
     struct span bad_span = span_of(bad, good.len);
 
@@ -126,7 +127,7 @@ static void what_is_wrong_with_a_partition_is_told_for_that_partition(void **sta
     assert_int_equal(produce(c, 9, "t", 0, good, -2).error_code, 21);
     assert_int_equal(produce(c, 9, "t", 0, SPAN_NULL, 1).error_code, 87);
     assert_int_equal(produce(c, 9, "t", 0, WIRE_EMPTY, 1).error_code, 87);
-    assert_int_equal(produce(c, 9, "small", 0, make_batch(1, 200, NULL), 1).error_code, 10);
+    assert_int_equal(produce(c, 9, "small", 0, large, 1).error_code, 10);
     struct produce_response_partition r = produce(c, 9, "compacted", 0, good, 1);
     assert_int_equal(r.error_code, 87); /* no key */
     assert_int_equal(r.record_errors.cnt, 1);
@@ -143,7 +144,9 @@ static void what_is_wrong_with_a_partition_is_told_for_that_partition(void **sta
     memcpy(bad, good.p, good.len);
     bad[BATCH_MAGIC] = 1;
     assert_int_equal(produce(c, 9, "t", 0, bad_span, 1).error_code, 87);
-    struct seal_opts txn = {.producer_id = 1, .producer_epoch = 0, .base_sequence = 0,
+    struct seal_opts txn = {.producer_id = 1,
+                            .producer_epoch = 0,
+                            .base_sequence = 0,
                             .attributes = BATCH_ATTR_TRANSACTIONAL};
     struct span t = make_batch(1, 10, &txn);
     assert_int_equal(produce(c, 9, "t", 0, t, 1).error_code, 48);
@@ -157,6 +160,7 @@ static void what_is_wrong_with_a_partition_is_told_for_that_partition(void **sta
     assert_int_equal(world_plog(w, "t", 0)->next, 0);
     assert_int_equal(produce(c, 9, "t", 0, good, 1).error_code, 0);
     drop(t);
+    drop(large);
     drop(good);
     free(bad);
     client_close(c);

@@ -97,7 +97,8 @@ static void what_cannot_be_understood_closes_the_connection(void **state)
     static const uint8_t old_produce[] = {0, 0, 0, 2, 0, 0, 0, 1, 0xff, 0xff, 0, 1, 0, 0, 0, 0};
     static const uint8_t future_fetch[] = {0, 1, 0, 19, 0, 0, 0, 1, 0xff, 0xff, 0};
     static const uint8_t short_body[] = {0, 3, 0, 1, 0, 0, 0, 1, 0xff, 0xff, 0, 0};
-    static const uint8_t huge_array[] = {0, 3, 0, 1, 0, 0, 0, 1, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff};
+    static const uint8_t huge_array[] = {0, 3,    0,    1,    0,    0,    0,
+                                         1, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff};
     static const uint8_t bad_client_id[] = {0, 3, 0, 1, 0, 0, 0, 1, 0x7f, 0xff};
     const struct {
         const uint8_t *p;
