@@ -68,8 +68,10 @@ void owner_on_fetch_wait(struct shard *s, struct msg *msg)
 void owner_on_fetch_cancel(struct shard *s, struct msg *msg)
 {
     struct fetch_cancel_msg *c = container_of(msg, struct fetch_cancel_msg, msg);
-    if (c->wait->waiting)
-        plog_wait_cancel(&c->wait->w);
+    if (c->wait->waiting) {
+        plog_wait_cancel(&c->wait->w); /* done() will not run any more */
+        on_wait_done(&c->wait->w);
+    }
     msg_reply(s->mbox, msg, 0);
 }
 

@@ -13,18 +13,28 @@ struct fake_answer {
     int64_t upto;
 };
 
+/* All queues there are, so that a cancelled wait can be found in one. */
+static struct list *queues[FAKE_PLOGS_MAX];
+static uint32_t queue_cnt;
+
 struct plog_set *fake_plogs_create(void)
 {
     struct plog_set *set = calloc(1, sizeof(*set));
     if (set == NULL)
         abort();
     list_init(&set->queue);
+    if (queue_cnt == FAKE_PLOGS_MAX)
+        abort();
+    queues[queue_cnt++] = &set->queue;
     return set;
 }
 
 void fake_plogs_destroy(struct plog_set *set)
 {
     struct list *n;
+    for (uint32_t i = 0; i < queue_cnt; i++)
+        if (queues[i] == &set->queue)
+            queues[i--] = queues[--queue_cnt];
     while ((n = list_pop_head(&set->queue)) != NULL)
         free(container_of(n, struct fake_answer, link));
     for (uint32_t i = 0; i < set->cnt; i++) {
@@ -174,12 +184,27 @@ void plog_wait(struct plog *p, struct plog_wait *w)
     waits_fire(p);
 }
 
+static bool is_wait(const struct fake_answer *a, const struct plog_wait *w)
+{
+    return a->kind == K_WAIT && a->what == w;
+}
+
+/* As the store does it: the registration is gone, done() does not run any more. */
 void plog_wait_cancel(struct plog_wait *w)
 {
-    if (!list_is_linked(&w->link))
-        return; /* it fired; the answer is on its way */
-    list_del(&w->link);
-    w->done(w);
+    if (list_is_linked(&w->link)) {
+        list_del(&w->link);
+        return;
+    }
+    for (uint32_t i = 0; i < queue_cnt; i++)
+        list_for_each_safe(n, tmp, queues[i])
+        {
+            struct fake_answer *a = container_of(n, struct fake_answer, link);
+            if (is_wait(a, w)) {
+                list_del(n);
+                free(a);
+            }
+        }
 }
 
 void plog_list_offsets(struct plog *p, struct plog_list_offsets *q)
