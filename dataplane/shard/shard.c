@@ -66,10 +66,10 @@ static bool sleep_once(struct shard *s, const struct shard_run_opts *o, uint64_t
     if (ns == 0 || !mbox_sleep_prepare(s->mbox))
         return false;
     uint64_t before = clock_tsc();
+    s->sleeps++;
     o->wait(s, ns);
     mbox_sleep_done(s->mbox);
     uint64_t cycles = clock_tsc() - before;
-    s->sleeps++;
     s->sleep_cycles += cycles;
     s->idle_cycles += cycles;
     return true;
