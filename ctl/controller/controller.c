@@ -484,6 +484,7 @@ static int16_t create_topics(struct controller *c, struct pending *p, struct wir
         struct create_topics_response_topic *out = &resp->topics.v[i];
         create_topics_response_topic_init(out);
         out->name = names[i];
+        out->error_message = SPAN_NULL;
         out->configs.null = true;
         resp->topics.cnt = i + 1;
         if (rep[i]) {

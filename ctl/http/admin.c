@@ -390,6 +390,7 @@ static bool post_read(struct http_call *c, json_t *json, struct create_topics_re
 {
     const char *key;
     json_t *v;
+    t->name = SPAN_NULL;
     t->num_partitions = -1;
     t->replication_factor = -1;
     if (!json_is_object(json)) {
