@@ -332,10 +332,17 @@ static int journal_dir_path(struct data_dir *d)
     return n < 0 || (size_t)n >= sizeof(d->journal_path) ? -ENAMETOOLONG : 0;
 }
 
+/* Make a directory and flush its name. */
 static int mkdir_if_missing(struct file_io *io, const char *path)
 {
+    char parent[STORE_PATH_MAX];
     int rc = io->ops->mkdir(io, path);
-    return rc == -EEXIST ? 0 : rc;
+    if (rc < 0)
+        return rc == -EEXIST ? 0 : rc;
+    const char *slash = strrchr(path, '/');
+    int n = slash == NULL ? 1 : slash == path ? 1 : (int)(slash - path);
+    (void)snprintf(parent, sizeof(parent), "%.*s", n, slash == NULL ? "." : path);
+    return io->ops->dir_sync(io, parent);
 }
 
 static int clean_mark_take(struct data_dir *d)

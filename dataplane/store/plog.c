@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define HASH_MIN 1024u
 #define RETRY_NS UINT64_C(1000000000)
@@ -99,7 +100,7 @@ void plog_cache_update(struct plog *p)
     while (p->keep != NULL) {
         struct chunk *c = p->keep, *next = chunk_next(p, c);
         uint64_t need = c->last_batch_end > chunk_end(c) ? c->last_batch_end : chunk_end(c);
-        if (need > p->flushed.lsn || c->write_to != 0 || c == p->wchunk)
+        if (need > p->flushed.lsn || c->write_to != 0 || c->written < c->used)
             return;
         list_add_tail(&p->set->cache, &c->cache);
         p->keep = next;
@@ -118,6 +119,8 @@ static void chunk_evict(struct plog_set *set, struct chunk *c)
         if (p->tail != NULL) /* else it is read from the file again */
             memcpy(p->tail, c->buf + (c->used - tail_len), tail_len);
     }
+    if (p->wchunk == c)
+        p->wchunk = chunk_next(p, c);
     list_del(&c->cache);
     list_del(&c->link);
     staging_put(set->staging, c);
@@ -160,10 +163,11 @@ static void written_advance(struct plog *p)
 {
     while (p->wchunk != NULL) {
         struct chunk *c = p->wchunk;
+        struct chunk *next = chunk_next(p, c);
         c->seg->written = c->pos + c->written;
-        if (c->written < c->used)
-            return;
-        p->wchunk = chunk_next(p, c);
+        if (c->written < c->used || next == NULL)
+            return; /* the last chunk stays: it may take more bytes */
+        p->wchunk = next;
     }
 }
 
@@ -184,6 +188,7 @@ static void on_written(struct file_op *op, int res)
         return;
     }
     c->written = to;
+    c->seg->is_dirty = true; /* here, not at submission: a flush under way does not cover it */
     written_advance(p);
     plog_pump(p);
 }
@@ -198,7 +203,6 @@ static void chunk_write(struct plog *p, struct chunk *c)
     c->op.done = on_written;
     c->op.file = s->file;
     c->op.len = end - start;
-    s->is_dirty = true;
     s->io++;
     s->used_ns = now_ns(p->set);
     p->io++;
@@ -220,12 +224,8 @@ static void pump(struct plog *p)
             continue;
         }
         if (!c->has_prefix) {
-            if (p->tail == NULL) {
-                seg_want_open(c->seg); /* reads the tail block */
-                continue;
-            }
-            memcpy(c->buf, p->tail, c->from);
-            c->has_prefix = true;
+            seg_want_open(c->seg); /* reads the block that the chunk begins in */
+            continue;
         }
         chunk_write(p, c);
     }
@@ -312,7 +312,7 @@ static void flush_round_start(struct plog *p)
     }
     p->flush_at = p->flush_to;
     p->flush_rc = 0;
-    p->hold_next = journal_use(p->sd->journal);
+    p->hold_next = p->flush_to_use;
     p->flush_pending = dirty;
     if (dirty == 0) {
         flush_round_done(p);
@@ -331,16 +331,26 @@ static void flush_round_start(struct plog *p)
     }
 }
 
+/* What goes to the journal from now on lies in this use of a file or a later one: once `m` is
+ * flushed, older uses are not needed for this partition. */
+void plog_flush_want(struct plog *p, struct mark m)
+{
+    if (m.lsn <= p->flush_to.lsn)
+        return;
+    p->flush_to = m;
+    p->flush_to_use = journal_use(p->sd->journal);
+}
+
 static void drain_one(struct plog *p)
 {
     struct plog_set *set = p->set;
-    if (p->draining || p->state != PL_OPEN)
+    /* Its journal entry may still be in flight: nothing to drain then. */
+    if (p->draining || p->state != PL_OPEN || p->durable.lsn <= p->flushed.lsn)
         return;
     p->draining = true;
     set->draining_cnt++;
     set->st.drains++;
-    if (p->flush_to.lsn < p->durable.lsn)
-        p->flush_to = p->durable;
+    plog_flush_want(p, p->durable);
     plog_pump(p);
 }
 
@@ -421,10 +431,8 @@ void plog_settle(struct plog *p)
             (void)job_submit(p, JOB_CLOSE, NULL);
         else if (p->commit == C_NONE && p->flush_pending == 0) {
             plog_dirty(p);
-            if (p->flush_to.lsn < p->durable.lsn) {
-                p->flush_to = p->durable;
-                pump(p);
-            }
+            plog_flush_want(p, p->durable);
+            pump(p);
         }
         break;
     case PL_DETACHING:
@@ -547,8 +555,9 @@ bool plog_roll(struct plog *p)
     s->has_index = true;
     s->index_changed = true;
     s->file = p->spare;
+    if (p->spare != NULL)
+        p->spare_asked = false; /* else its job is still under way: it serves the roll after this */
     p->spare = NULL;
-    p->spare_asked = false;
     free(p->tail);
     p->tail = NULL;
     p->segs[p->seg_cnt++] = s;
@@ -853,6 +862,11 @@ void plog_set_destroy(struct plog_set *set)
 {
     if (set == NULL)
         return;
+    set->closing = true; /* nothing new is begun by what ends now */
+    for (int i = 0; set->dirwork != NULL && dirwork_pending(set->dirwork) > 0 && i < 10000; i++) {
+        if (dirwork_poll(set->dirwork) == 0)
+            (void)usleep(1000); /* the worker is at it; this is not a shard any more */
+    }
     dirwork_destroy(set->dirwork);
     for (struct list *n = list_pop_head(&set->all); n; n = list_pop_head(&set->all)) {
         struct plog *p = container_of(n, struct plog, all_link);
@@ -958,7 +972,7 @@ void plog_set_close(struct plog_set *set, plog_set_closed_fn *done, void *arg)
             continue;
         drain_end(p);
         p->state = PL_CLOSING;
-        p->flush_to = p->durable.lsn > p->flush_to.lsn ? p->durable : p->flush_to;
+        plog_flush_want(p, p->durable);
         plog_dirty(p);
         plog_pump(p);
     }

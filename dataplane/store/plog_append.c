@@ -280,7 +280,7 @@ static int append_try(struct plog *p, struct plog_append *a)
         answer(set, a, 0);
     plog_dirty(p);
     struct seg *s = plog_active(p);
-    if (!p->spare_asked && s->len > p->conf.segment_bytes / 2)
+    if (!p->spare_asked && s->is_named && s->len > p->conf.segment_bytes / 2)
         p->spare_asked = job_submit(p, JOB_PREPARE, NULL);
     return 0;
 }
@@ -461,8 +461,7 @@ static void commit_direct(struct plog *p)
     commit_start(p, C_DIRECT);
     p->set->st.group_commits++;
     p->set->st.direct_commits++;
-    if (p->flush_to.lsn < p->end.lsn)
-        p->flush_to = p->end;
+    plog_flush_want(p, p->end);
     plog_pump(p);
 }
 

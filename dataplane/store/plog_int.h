@@ -110,9 +110,10 @@ struct plog {
     bool urgent;            /* somebody waits */
     struct list group_link;
 
-    uint64_t write_to;    /* lsn wanted in the files */
-    struct mark flush_to; /* wanted flushed */
-    struct mark flush_at; /* the round in flight covers */
+    uint64_t write_to;     /* lsn wanted in the files */
+    struct mark flush_to;  /* wanted flushed */
+    uint64_t flush_to_use; /* journal use when flush_to was set */
+    struct mark flush_at;  /* the round in flight covers */
     uint32_t flush_pending;
     int flush_rc;
 
@@ -215,6 +216,7 @@ static inline uint64_t now_ns(const struct plog_set *set)
     return set->shard->now_ns;
 }
 void plog_pump(struct plog *p);
+void plog_flush_want(struct plog *p, struct mark m);
 void plog_fail(struct plog *p, int rc, const char *what);
 void plog_settle(struct plog *p); /* nothing in flight any more? then the next step of its state */
 int plog_segs_from_part(struct plog *p);

@@ -379,9 +379,11 @@ static void open_done(struct plog_job *k)
         k->ix = old;
         s->has_index = true;
     }
-    if (k->got_tail && p->tail == NULL && k->len == s->written && s == plog_active(p)) {
-        p->tail = k->tail;
-        k->tail = NULL;
+    struct chunk *c = p->wchunk;
+    if (k->got_tail && c != NULL && c->seg == s && !c->has_prefix) {
+        ASSERT(c->pos + c->from == k->len);
+        memcpy(c->buf, k->tail, c->from);
+        c->has_prefix = true;
     }
     if (rc == -EMFILE || rc == -ENFILE || rc == -ENOMEM) {
         LOG_WARN("%s: cannot open segment %lld: %s; trying again", p->dir, (long long)s->base,
@@ -515,6 +517,8 @@ static void job_done(struct dirjob *j)
             p->spare = k->file;
         else if (k->file != NULL)
             p->set->io->ops->close(k->file);
+        if (j->rc < 0)
+            p->spare_asked = false;
         break;
     case JOB_SEAL:
         seal_done(k);
@@ -594,8 +598,7 @@ static void open_prepare(struct plog_job *k)
     k->ix.max_ts_offset = s->ix.max_ts_offset;
     /* The tail block is needed by the first chunk that begins inside a block. */
     k->len = s->written;
-    k->need_tail = s == plog_active(p) && p->tail == NULL && (s->written & (FILE_BLOCK - 1)) != 0 &&
-                   p->wchunk != NULL && !p->wchunk->has_prefix;
+    k->need_tail = p->wchunk != NULL && p->wchunk->seg == s && !p->wchunk->has_prefix;
 }
 
 /* The index leaves memory with the file: entries added meanwhile are merged when it is read again.

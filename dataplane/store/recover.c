@@ -641,26 +641,30 @@ static int seg_create(struct part *p, const char *dir, int64_t base)
     return rc;
 }
 
-static int quarantine_from(struct scan *s, uint32_t first)
+/* Segments from `first` on are not a part of the log. Behind a damaged one they are kept under
+ * another name; at or above the recovery point nothing in them was ever acknowledged. */
+static int segs_put_aside(struct scan *s, uint32_t first)
 {
     struct file_io *io = s->p->dir->io;
+    bool keep = s->po->limit < 0 && s->next < s->po->recovery_point;
     for (uint32_t i = first; i < s->p->seg_cnt; i++) {
         char from[STORE_PATH_MAX], to[STORE_PATH_MAX];
-        int64_t base = s->p->segs[i].base;
-        int rc = path_seg(from, s->dir, base, SFX_LOG);
+        const struct part_seg *g = &s->p->segs[i];
+        bool rename = keep && g->len > 0;
+        int rc = path_seg(from, s->dir, g->base, SFX_LOG);
         if (rc == 0)
-            rc = path_seg(to, s->dir, base, SFX_LOG ".quarantine");
+            rc = path_seg(to, s->dir, g->base, SFX_LOG ".quarantine");
         if (rc == 0)
-            rc = s->p->segs[i].len == 0 || s->po->limit >= 0 ? io->ops->unlink(io, from)
-                                                             : io->ops->rename(io, from, to);
+            rc = rename ? io->ops->rename(io, from, to) : io->ops->unlink(io, from);
         if (rc == 0)
-            rc = unlink_seg(io, s->dir, base, SFX_INDEX);
+            rc = unlink_seg(io, s->dir, g->base, SFX_INDEX);
         if (rc == 0)
-            rc = unlink_seg(io, s->dir, base, SFX_TIMEINDEX);
+            rc = unlink_seg(io, s->dir, g->base, SFX_TIMEINDEX);
         if (rc < 0)
             return rc;
-        if (s->p->segs[i].len > 0 && s->po->limit < 0)
-            note(s->rep, RC_LATER_SEGMENT, "%s segment %" PRId64, s->dir, base);
+        if (g->len > 0)
+            note(s->rep, rename ? RC_LATER_SEGMENT : RC_UNFLUSHED_SEGMENT, "%s segment %" PRId64,
+                 s->dir, g->base);
     }
     s->p->seg_cnt = first;
     return 0;
@@ -789,8 +793,13 @@ static int part_scan(struct scan *s, struct found *x, bool epochs_known)
         if (rc == 0 && s->cut && s->po->limit < 0 && i + 1 < p->seg_cnt &&
             p->segs[i + 1].base == s->next)
             s->cut = false;
+        /* A hole between segments at or above the recovery point: what fills it is in the journal,
+         * and nothing behind it was acknowledged through its segment. Below, compaction made it. */
+        if (rc == 0 && i + 1 < p->seg_cnt && p->segs[i + 1].base > s->next &&
+            s->next >= s->po->recovery_point)
+            s->cut = true;
         if (rc == 0 && s->cut)
-            rc = quarantine_from(s, i + 1);
+            rc = segs_put_aside(s, i + 1);
         if (rc < 0)
             return rc;
     }

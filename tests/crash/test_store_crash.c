@@ -1,0 +1,224 @@
+/* test_store_crash.c - append, cut the power at any operation, recover, compare with the model.
+ *
+ * The model remembers every batch ever offered. After each cut: every acknowledged batch is there,
+ * at its offset, unaltered; offsets are dense; nothing is there twice, nothing that was not
+ * offered. test_store_crash [seeds [first seed]] */
+#include "tests/support/store_env.h"
+#include "tests/support/test.h"
+
+#define PARTS 6u
+#define OFFERED_MAX 4096u
+
+struct offer {
+    struct plog_append a;
+    uint8_t *bytes;
+    uint32_t part, len;
+    int32_t cnt;
+    uint64_t tag;
+    bool in_flight, acked;
+    int64_t base;
+};
+struct model {
+    struct env e;
+    struct offer *o; /* OFFERED_MAX */
+    uint32_t cnt;
+};
+
+static void offer_done(struct plog_append *a)
+{
+    struct offer *o = container_of(a, struct offer, a);
+    o->in_flight = false;
+    o->acked = a->rc == 0 && a->wait_durable;
+    o->base = a->base_offset;
+    free(o->bytes);
+    o->bytes = NULL;
+}
+
+static void offer_one(struct model *m)
+{
+    struct env *e = &m->e;
+    if (m->cnt == OFFERED_MAX)
+        return;
+    struct offer *o = &m->o[m->cnt];
+    uint64_t kind = env_rnd(e, 20);
+    uint32_t len = kind < 14   ? 80 + (uint32_t)env_rnd(e, 4000)
+                   : kind < 19 ? 80 + (uint32_t)env_rnd(e, 40000)
+                               : 80 + (uint32_t)env_rnd(e, 150000);
+    *o = (struct offer){.part = (uint32_t)env_rnd(e, PARTS),
+                        .len = len,
+                        .cnt = 1 + (int32_t)env_rnd(e, 5),
+                        .tag = m->cnt + 1,
+                        .in_flight = true};
+    struct env_batch b = {.tag = o->tag,
+                          .len = len,
+                          .cnt = o->cnt,
+                          .ts = 1700000000000 + (int64_t)env_rnd(e, 100000),
+                          .producer_id = -1,
+                          .producer_epoch = -1,
+                          .base_seq = -1};
+    o->bytes = env_batch_build(&b);
+    o->a = (struct plog_append){.origin = PLOG_CLIENT,
+                                .wait_durable = env_rnd(e, 5) != 0,
+                                .batch = span_of(o->bytes, len),
+                                .max_timestamp_ms = b.ts,
+                                .done = offer_done};
+    m->cnt++;
+    plog_append(e->parts[o->part], &o->a);
+}
+
+static void verify_part(struct model *m, uint32_t part, uint8_t *seen)
+{
+    struct env *e = &m->e;
+    static uint8_t buf[1u << 20];
+    struct plog_offsets off;
+    plog_offsets_get(e->parts[part], &off);
+    int64_t next = off.log_start;
+    assert_int_equal(next, 0);
+    while (next < off.durable) {
+        struct env_read x;
+        assert_int_equal(env_read(e, part, next, buf, sizeof(buf), &x), 0);
+        assert_true(x.r.len > 0);
+        for (uint32_t at = 0; at < x.r.len;) {
+            const uint8_t *b = buf + at;
+            struct batch_info info;
+            assert_int_equal(batch_verify(b, x.r.len - at, &info), 0);
+            assert_int_equal(info.base_offset, next);
+            uint64_t tag = load_be64(b + BATCH_HEADER_LEN);
+            assert_in_range(tag, 1, m->cnt);
+            struct offer *o = &m->o[tag - 1];
+            assert_int_equal(o->part, part);
+            assert_int_equal(o->len, info.total_len);
+            assert_int_equal(o->cnt, info.record_cnt);
+            assert_false(seen[tag]);
+            seen[tag] = 1;
+            if (o->acked)
+                assert_int_equal(o->base, next);
+            next += info.last_offset_delta + 1;
+            at += info.total_len;
+        }
+    }
+}
+
+static void verify(struct model *m)
+{
+    uint8_t *seen = calloc(1, OFFERED_MAX + 1);
+    for (uint32_t i = 0; i < PARTS; i++)
+        if (m->e.parts[i] != NULL)
+            verify_part(m, i, seen);
+    for (uint32_t i = 0; i < m->cnt; i++)
+        if (m->o[i].acked && !seen[m->o[i].tag])
+            fail_msg("batch %" PRIu64 " (partition %" PRIu32 ", offset %" PRId64 ", %" PRIu32
+                     " bytes) was acknowledged and is gone",
+                     m->o[i].tag, m->o[i].part, m->o[i].base, m->o[i].len);
+    free(seen);
+}
+
+static void answer_lost(struct model *m)
+{
+    for (uint32_t i = 0; i < m->cnt; i++) { /* their connection is gone: nobody was answered */
+        m->o[i].in_flight = false;
+        free(m->o[i].bytes);
+        m->o[i].bytes = NULL;
+    }
+}
+
+static void run_until(struct model *m, uint32_t steps)
+{
+    struct env *e = &m->e;
+    for (uint32_t i = 0; i < steps && !fake_disk_is_dead(e->disk); i++) {
+        for (uint64_t n = env_rnd(e, 6); n > 0; n--)
+            offer_one(m);
+        env_step(e, (uint32_t)env_rnd(e, 8), env_rnd(e, 10) == 0 ? 60000000 : env_rnd(e, 3000000));
+        if (env_rnd(e, 60) == 0)
+            env_step(e, 8, 1500000000); /* drain, idle close, checkpoints */
+    }
+}
+
+static bool verbose; /* SLUICE_TEST_LOG: print what recovery says */
+
+static void say(void *arg, const char *text)
+{
+    (void)arg;
+    printf("  %s\n", text);
+}
+
+static void one_seed(uint64_t seed)
+{
+    static struct model m; /* large */
+    m = (struct model){0};
+    struct env *e = &m.e;
+    m.o = calloc(OFFERED_MAX, sizeof(*m.o));
+    env_init(e, seed);
+    if (verbose) {
+        log_set_level(LOG_LEVEL_INFO);
+        e->say = say;
+    }
+    e->sc.staging_bytes = (2u + (uint32_t)env_rnd(e, 4)) << 20;
+    e->sc.journal_threshold_bytes = env_rnd(e, 2) ? 64u << 10 : 16u << 10;
+    assert_int_equal(env_open(e), 0);
+    assert_int_equal(env_create_parts(e, PARTS), 0);
+    for (int life = 0; life < 4; life++) {
+        uint64_t at = fake_disk_ops(e->disk) + 1 + env_rnd(e, 400);
+        bool clean = env_rnd(e, 4) == 0;
+        if (verbose)
+            printf("life %d, %s, ends at operation %" PRIu64 "\n", life, clean ? "clean" : "cut",
+                   at);
+        if (!clean)
+            fake_disk_die_at(e->disk, at);
+        else if (env_rnd(e, 2))
+            fake_disk_fail_at(e->disk, at, env_rnd(e, 2) ? -EIO : -ENOSPC);
+        run_until(&m, clean ? 60 : 4000);
+        if (clean && !fake_disk_is_dead(e->disk)) {
+            env_settle(e);
+            int rc = env_close(e);
+            assert_true(rc <= 0);
+            answer_lost(&m);
+        } else {
+            env_abandon(e);
+            answer_lost(&m);
+            fake_disk_power_cut(e->disk);
+        }
+        if (env_rnd(e, 5) == 0) { /* power fails again during recovery */
+            fake_disk_die_at(e->disk, fake_disk_ops(e->disk) + env_rnd(e, 60));
+            if (env_open(e) == 0)
+                env_abandon(e);
+            fake_disk_power_cut(e->disk);
+        }
+        assert_int_equal(env_open(e), 0);
+        verify(&m);
+    }
+    env_settle(e);
+    assert_int_equal(env_close(e), 0);
+    assert_int_equal(env_open(e), 0);
+    assert_int_equal(e->rep.cnt[RC_SCANNED], 0);
+    verify(&m);
+    assert_int_equal(env_close(e), 0);
+    answer_lost(&m);
+    env_fini(e);
+    free(m.o);
+}
+
+static uint64_t seeds = 200, first_seed = 1;
+
+static void every_acknowledged_batch_survives_a_power_cut_at_any_operation(void **state)
+{
+    (void)state;
+    if (getenv("SLUICE_TEST_LOG") != NULL)
+        verbose = true;
+    for (uint64_t s = first_seed; s < first_seed + seeds; s++) {
+        print_message("seed %" PRIu64 "\n", s);
+        one_seed(s);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1)
+        seeds = strtoull(argv[1], NULL, 10);
+    if (argc > 2)
+        first_seed = strtoull(argv[2], NULL, 10);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_acknowledged_batch_survives_a_power_cut_at_any_operation),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,33 @@
+/* fake_file.h - a disk in memory behind the file table: it loses what was not flushed at a power
+ * cut, tears writes at sectors, completes in any order, fails on command, and aborts when a rule of
+ * direct I/O is broken (alignment; two writes in flight to one block). Everything is drawn from the
+ * seed. One thread. */
+#pragma once
+#include "dataplane/io/file.h"
+#include <stdint.h>
+
+struct fake_disk;
+struct fake_disk *fake_disk_new(uint64_t seed);
+void fake_disk_free(struct fake_disk *d);
+/* Use as struct file_io.ops with .arg = the disk. */
+extern const struct file_io_ops fake_file_ops;
+
+/* Complete up to n operations in flight, picked at random. Count completed. */
+uint32_t fake_disk_poll(struct fake_disk *d, uint32_t n);
+uint32_t fake_disk_in_flight(const struct fake_disk *d);
+/* Operations that change the disk, so far. */
+uint64_t fake_disk_ops(const struct fake_disk *d);
+/* The power goes at operation `op`: it and all later ones fail with -EIO; what is in flight then is
+ * partly on disk. */
+void fake_disk_die_at(struct fake_disk *d, uint64_t op);
+bool fake_disk_is_dead(const struct fake_disk *d);
+/* Operation number `op` (counted as above) fails once with rc, the disk lives on. */
+void fake_disk_fail_at(struct fake_disk *d, uint64_t op, int rc);
+/* Every write that makes a file longer fails with -ENOSPC while `full`; space() says 0 then. */
+void fake_disk_set_full(struct fake_disk *d, bool full);
+/* What was not flushed is gone, or half there; the power is back. All files must be closed. */
+void fake_disk_power_cut(struct fake_disk *d);
+/* Content as a reader sees it; NULL: no such file. Valid until the next change. */
+const uint8_t *fake_disk_content(struct fake_disk *d, const char *path, uint64_t *ret_len);
+/* Names of all files, one call each. */
+void fake_disk_each(struct fake_disk *d, void (*fn)(void *arg, const char *path), void *arg);
