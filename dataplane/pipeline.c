@@ -37,6 +37,7 @@
 #define SLEEP_PORT_QUIET_NS UINT64_C(10000000) /* and this often after a quiet second */
 #define STOP_POLL_NS UINT64_C(1000000)
 #define QUIESCE_NS UINT64_C(5000000000)
+#define STOP_WARN_NS UINT64_C(2000000000)
 #define SECOND_NS UINT64_C(1000000000)
 #define NET_EVENTS 64
 enum { BUFS_KAFKA = 1, BUFS_STREAMS, BUFS_DGRAMS }; /* io_uring's provided-buffer groups */
@@ -53,6 +54,7 @@ struct pshard {
     struct uring_op wake_op; /* watches the mailbox's eventfd */
     bool wake_armed;
     bool quiet, closing, closed;
+    uint64_t stop_ns; /* when stopping began, or was last complained about */
     bool doors_open;
     struct file_io files;
     struct net *streams; /* TCP of event listeners; s.net serves Kafka */
@@ -563,10 +565,21 @@ static void on_stop(struct shard *s, struct msg *m)
         return;
     }
     s->stopping = true;
+    ps->stop_ns = s->now_ns;
     s->stop_msg = m;
     for (size_t i = MODULE_CNT; i-- > 0;)
         if (modules[i].drain != NULL)
             modules[i].drain(ps);
+}
+
+/* A stop that takes long should say what it waits for. */
+static uint32_t waits_for(struct pshard *ps, const char *name)
+{
+    if (ps->s.now_ns - ps->stop_ns > STOP_WARN_NS) {
+        LOG_WARN("shard %u: stopping waits for %s", ps->s.id, name);
+        ps->stop_ns = ps->s.now_ns;
+    }
+    return 0;
 }
 
 static uint32_t st_stop(struct shard *s, uint32_t budget)
@@ -576,20 +589,20 @@ static uint32_t st_stop(struct shard *s, uint32_t budget)
         return 0;
     for (size_t i = 0; i < MODULE_CNT; i++)
         if (modules[i].is_idle != NULL && !modules[i].is_idle(ps))
-            return 0;
+            return waits_for(ps, modules[i].name);
     if (!ps->quiet) {
         ps->quiet = true;
         atomic_fetch_add(&ps->p->quiet_cnt, 1);
     }
     if (atomic_load(&ps->p->quiet_cnt) < s->cnt)
-        return 0;
+        return waits_for(ps, "other shards");
     for (size_t i = MODULE_CNT; !ps->closing && i-- > 0;)
         if (modules[i].close != NULL)
             modules[i].close(ps);
     ps->closing = true;
     for (size_t i = 0; i < MODULE_CNT; i++)
         if (modules[i].is_closed != NULL && !modules[i].is_closed(ps))
-            return 0;
+            return waits_for(ps, modules[i].name);
     msg_reply(s->mbox, s->stop_msg, ps->store_rc);
     s->stop_msg = NULL;
     ps->closed = true;
