@@ -22,18 +22,18 @@
 #include <unistd.h>
 
 #define NS_PER_MS UINT64_C(1000000)
-#define TICK_MS 200             /* forwarding of stderr lines, retries */
+#define TICK_MS 200 /* forwarding of stderr lines, retries */
 #define CONNECT_RETRY_MS 20
 #define PING_EVERY_MS 2000
 #define SAMPLE_MS 1000
 #define PING_TIMEOUT_MS 10000
 #define DRAIN_MS 30000
-#define DRAIN_GRACE_MS 5000     /* beyond DRAIN_MS, then SIGKILL */
-#define FAST_FAIL_S 5.0         /* an end sooner than this counts as a failed start */
-#define FAST_FAILS_MAX 5        /* before the first READY; then sluiced gives up */
+#define DRAIN_GRACE_MS 5000 /* beyond DRAIN_MS, then SIGKILL */
+#define FAST_FAIL_S 5.0     /* an end sooner than this counts as a failed start */
+#define FAST_FAILS_MAX 5    /* before the first READY; then sluiced gives up */
 #define BACKOFF_MS 250
 #define BACKOFF_MAX_MS 30000
-#define LOCK_WAIT_MS 60000      /* for a dataplane that runs but does not listen */
+#define LOCK_WAIT_MS 60000 /* for a dataplane that runs but does not listen */
 
 static uint64_t in_ms(uint32_t ms)
 {
@@ -114,9 +114,9 @@ static void write_ports(struct daemon *d)
         const struct daemon_listener *l = &d->listeners[i];
         bool tcp = l->kind == CTL_LISTENER_KAFKA || l->kind == CTL_LISTENER_INGEST_TCP;
         bool v6 = strchr(l->host, ':') != NULL;
-        len += (size_t)snprintf(text + len, sizeof(text) - len, "%s %s %s%s%s:%u\n", l->name,
-                                tcp ? "tcp" : "udp", v6 ? "[" : "", l->host, v6 ? "]" : "",
-                                l->port);
+        len +=
+            (size_t)snprintf(text + len, sizeof(text) - len, "%s %s %s%s%s:%u\n", l->name,
+                             tcp ? "tcp" : "udp", v6 ? "[" : "", l->host, v6 ? "]" : "", l->port);
     }
     http_bound(d->http, &a);
     (void)net_addr_format(&a, http); /* the length is not needed */
@@ -144,7 +144,8 @@ static void print_gave_up(const struct daemon *d)
     if (d->shard_cnt == 1)
         printf("  - cores: one shard serves everything\n");
     if (!c->idle_poll)
-        printf("  - polling: an idle shard sleeps, which adds some microseconds to the first event\n");
+        printf(
+            "  - polling: an idle shard sleeps, which adds some microseconds to the first event\n");
     if (c->dev)
         printf("  - staying up: without sluiced the dataplane ends after 30 s (--dev)\n");
     printf("`sluicectl doctor` says what to change on a real server.\n");
@@ -177,8 +178,9 @@ static void become_ready(struct daemon *d)
 {
     d->phase = DAEMON_READY;
     write_ports(d);
-    LOG_INFO("ready: dataplane %d, %d shards, %u listeners, %u topics", (int)supervise_pid(d->supervise),
-             d->shard_cnt, d->listener_cnt, controller_image(d->controller)->topic_cnt);
+    LOG_INFO("ready: dataplane %d, %d shards, %u listeners, %u topics",
+             (int)supervise_pid(d->supervise), d->shard_cnt, d->listener_cnt,
+             controller_image(d->controller)->topic_cnt);
     if (hints_wanted && !d->ever_ready)
         print_hints(d);
     d->ever_ready = true;
@@ -217,8 +219,10 @@ static void drain(struct daemon *d)
     q.deadline_ms = DRAIN_MS;
     int rc = -ENOTCONN;
     if (link_is_up(d->link)) {
-        struct link_ask ask = {.type = CTL_DRAIN_REQUEST, .answer_type = CTL_DRAIN_RESPONSE,
-                               .timeout_ms = DRAIN_MS + DRAIN_GRACE_MS, .done = on_drained,
+        struct link_ask ask = {.type = CTL_DRAIN_REQUEST,
+                               .answer_type = CTL_DRAIN_RESPONSE,
+                               .timeout_ms = DRAIN_MS + DRAIN_GRACE_MS,
+                               .done = on_drained,
                                .arg = d};
         LINK_ENCODE(ctl_drain_request, &q, (ask.body = span_, rc = link_ask(d->link, &ask)));
     }
@@ -251,7 +255,8 @@ static bool conf_is_current(const struct daemon *d)
     struct conf *old = malloc(sizeof(*old));
     ASSERT(old != NULL);
     run_path(d, path, "dataplane.conf");
-    bool same = conf_read(old, path, err, sizeof(err)) == 0 && memcmp(old, d->conf, sizeof(*old)) == 0;
+    bool same =
+        conf_read(old, path, err, sizeof(err)) == 0 && memcmp(old, d->conf, sizeof(*old)) == 0;
     free(old);
     return same;
 }
@@ -371,8 +376,11 @@ static int admin_request(struct daemon *d, uint64_t id, const struct ctl_admin_r
     if (call == NULL)
         return -ENOMEM;
     *call = (struct admin_call){d, d->connection, id};
-    struct admin_request req = {.api_key = m->api_key, .api_version = m->api_version,
-                                .body = m->body, .done = on_admin_done, .arg = call};
+    struct admin_request req = {.api_key = m->api_key,
+                                .api_version = m->api_version,
+                                .body = m->body,
+                                .done = on_admin_done,
+                                .arg = call};
     controller_admin(d->controller, &req);
     return 0;
 }
@@ -390,8 +398,8 @@ static void producer_ids(struct daemon *d, uint64_t id)
 }
 static void gap(const struct ctl_gap *m)
 {
-    static const char *const kinds[] = {"?", "a stop", "a crash", "a change of shards or partitions",
-                                        "a full disk"};
+    static const char *const kinds[] = {"?", "a stop", "a crash",
+                                        "a change of shards or partitions", "a full disk"};
     const char *kind = m->kind >= 1 && m->kind <= 4 ? kinds[m->kind] : kinds[0];
     LOG_WARN("gap recorded: %s, at most %" PRId64 " events lost, %" PRId64 " ms%s %.*s", kind,
              m->in_flight_max, m->to_wall_ms - m->from_wall_ms,
@@ -472,7 +480,10 @@ static bool on_pong(void *arg, int rc, const struct ctl_frame *f)
 static void ping(struct daemon *d)
 {
     struct ctl_ping q = {.sent_ns = (int64_t)clock_mono_ns()};
-    struct link_ask ask = {.type = CTL_PING, .answer_type = CTL_PONG, .done = on_pong, .arg = d,
+    struct link_ask ask = {.type = CTL_PING,
+                           .answer_type = CTL_PONG,
+                           .done = on_pong,
+                           .arg = d,
                            .timeout_ms = PING_TIMEOUT_MS};
     int rc = 0;
     LINK_ENCODE(ctl_ping, &q, (ask.body = span_, rc = link_ask(d->link, &ask)));
@@ -608,8 +619,8 @@ static void sample(struct daemon *d)
             continue;
         uint64_t busy = c->shard.busy_cycles, all = busy + c->shard.idle_cycles;
         if (all > d->all_cycles[i] && busy >= d->busy_cycles[i])
-            d->busy_percent[i] = 100.0 * (double)(busy - d->busy_cycles[i]) /
-                                 (double)(all - d->all_cycles[i]);
+            d->busy_percent[i] =
+                100.0 * (double)(busy - d->busy_cycles[i]) / (double)(all - d->all_cycles[i]);
         d->busy_cycles[i] = busy;
         d->all_cycles[i] = all;
     }
@@ -714,8 +725,7 @@ static int pid_lock(const struct daemon *d, char *err, size_t cap)
     if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
         ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
         text[n > 0 ? n : 0] = '\0';
-        snprintf(err, cap, "%s is in use by another sluiced, process %d", d->conf->dir,
-                 atoi(text));
+        snprintf(err, cap, "%s is in use by another sluiced, process %d", d->conf->dir, atoi(text));
         close(fd);
         return -E_LOCKED;
     }
@@ -756,15 +766,15 @@ static int open_all(struct daemon *d, const struct daemon_opts *opts, char *err,
 {
     static const struct link_ops ops = {on_hello, on_frame, on_down};
     char sock[PATH_MAX], conf_path[PATH_MAX], err_path[PATH_MAX], ports[PATH_MAX];
-    struct controller_opts co = {.conf = d->conf, .identity = &d->identity, .publish = on_publish,
-                                 .publish_arg = d};
+    struct controller_opts co = {
+        .conf = d->conf, .identity = &d->identity, .publish = on_publish, .publish_arg = d};
     run_path(d, sock, "dataplane.sock");
     run_path(d, conf_path, "dataplane.conf");
     run_path(d, err_path, "dataplane.err");
     run_path(d, ports, "ports");
     (void)unlink(ports); /* of an earlier run; usually absent */
-    struct supervise_opts so = {.program = opts->dataplane, .conf_path = conf_path,
-                                .err_path = err_path};
+    struct supervise_opts so = {
+        .program = opts->dataplane, .conf_path = conf_path, .err_path = err_path};
     int rc = controller_open(&co, &d->controller, err, cap);
     if (rc < 0)
         return rc;

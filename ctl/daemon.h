@@ -4,7 +4,8 @@
  *     STARTING --dataplane applied all metadata--> READY --dataplane ended--> STARTING
  *     any --SIGTERM--> STOPPING --dataplane ended--> daemon_run returns
  *
- * Runs on: sluiced's main thread; libmicrohttpd runs inside its poll loop, so nothing here locks. */
+ * Runs on: sluiced's main thread; libmicrohttpd runs inside its poll loop, so nothing here locks.
+ */
 #pragma once
 #include "ctl/controller/controller.h"
 #include "ctl/link/link.h"
@@ -38,15 +39,15 @@ struct daemon {
     int64_t start_wall_ms;
 
     /* dataplane */
-    bool greeted;          /* HELLO_REPLY sent: batches may follow */
-    uint64_t connection;   /* counts greetings; answers of an older one are dropped */
-    int64_t ready_offset;  /* READY when this is applied */
+    bool greeted;         /* HELLO_REPLY sent: batches may follow */
+    uint64_t connection;  /* counts greetings; answers of an older one are dropped */
+    int64_t ready_offset; /* READY when this is applied */
     int32_t shard_cnt;
     uint32_t listener_cnt;
     struct daemon_listener listeners[DAEMON_LISTENERS_MAX];
-    uint32_t restarts;     /* times the dataplane ended unasked */
-    char last_exit[512];   /* how it ended last */
-    bool answers;          /* it answered the last ping */
+    uint32_t restarts;   /* times the dataplane ended unasked */
+    char last_exit[512]; /* how it ended last */
+    bool answers;        /* it answered the last ping */
     /* by shard, of the last second; cpu -1: unknown */
     double busy_percent[STATS_SHARDS_MAX];
     int shard_cpu[STATS_SHARDS_MAX];
@@ -63,12 +64,12 @@ struct daemon {
 };
 
 struct daemon_opts {
-    const struct conf *conf;      /* borrowed */
-    const char *dataplane;        /* program */
-    bool print_hints;             /* the "try this" text when ready */
+    const struct conf *conf; /* borrowed */
+    const char *dataplane;   /* program */
+    bool print_hints;        /* the "try this" text when ready */
 };
-/* Takes the lock, opens the metadata log, starts HTTP, serves until told to stop. The process's exit
- * code; messages are on stderr. */
+/* Takes the lock, opens the metadata log, starts HTTP, serves until told to stop. The process's
+ * exit code; messages are on stderr. */
 int daemon_run(const struct daemon_opts *opts);
 
 /* The mapping of DIR/run/stats.shm, opened again when the dataplane made a new one. The caller

@@ -23,7 +23,8 @@ static const char usage[] =
     "  sluiced --config-help           every configuration key\n"
     "\n"
     "  --data DIR         data directory (default with --dev: ./sluice-data)\n"
-    "  --set KEY=VALUE    overrides one key, such as kafka.listeners[0].bind=127.0.0.1:0; repeatable\n"
+    "  --set KEY=VALUE    overrides one key, such as kafka.listeners[0].bind=127.0.0.1:0; "
+    "repeatable\n"
     "  --dataplane PATH   the sluice-dataplane program (default: found beside this one)\n"
     "  --version, --help\n";
 
@@ -147,8 +148,7 @@ int main(int argc, char **argv)
     } else {
         accel_init(false);
         raise_nofile();
-        struct daemon_opts d = {.conf = &l->conf, .dataplane = o.dataplane,
-                                .print_hints = o.dev};
+        struct daemon_opts d = {.conf = &l->conf, .dataplane = o.dataplane, .print_hints = o.dev};
         rc = 0;
         if (d.dataplane == NULL) {
             rc = supervise_find_program(program, sizeof(program), err, sizeof(err));

@@ -192,8 +192,8 @@ static void read_set(struct doc *d, const char *path)
             skip_node(d);
             continue;
         }
-        int n = snprintf(words + len, sizeof(words) - len, "%s%s", len == 0 ? "" : " ",
-                         scalar(&d->ev));
+        int n =
+            snprintf(words + len, sizeof(words) - len, "%s%s", len == 0 ? "" : " ", scalar(&d->ev));
         if (n < 0 || (size_t)n >= sizeof(words) - len) {
             report(d->l, line, col, "%s: too many names", path);
             return;
@@ -349,7 +349,8 @@ static void read_document(struct doc *d)
     if (!next(d) || !next(d)) /* DOCUMENT_END, then STREAM_END */
         return;
     if (d->ev.type != YAML_STREAM_END_EVENT)
-        report(d->l, ev_line(&d->ev), ev_col(&d->ev), "a second document: one file is one document");
+        report(d->l, ev_line(&d->ev), ev_col(&d->ev),
+               "a second document: one file is one document");
 }
 void conf_load_text(struct conf_load *l, const char *name, const char *text, size_t len)
 {
@@ -488,8 +489,8 @@ static void check_binds(struct conf_load *l)
     for (uint32_t i = 0; i < c->listener_cnt; i++) {
         if (c->listeners[i].port_name[0] != '\0')
             continue;
-        b[n] = (struct bound){.tcp = c->listeners[i].transport == CONF_TCP,
-                              .a = c->listeners[i].bind};
+        b[n] =
+            (struct bound){.tcp = c->listeners[i].transport == CONF_TCP, .a = c->listeners[i].bind};
         snprintf(b[n].path, sizeof(b[n].path), "listeners[%u].bind", i);
         n++;
     }
@@ -520,16 +521,17 @@ static void check_kafka(struct conf_load *l)
                       "allow_plaintext: true",
                       text);
         if (net_addr_is_any(&k->bind) && k->advertised_host[0] == '\0')
-            report_at(l, path,
-                      "%s is not an address clients can connect to: add advertised_host", text);
+            report_at(l, path, "%s is not an address clients can connect to: add advertised_host",
+                      text);
     }
     if (c->fetch_max_bytes < c->message_max_bytes)
         report_at(l, "kafka.fetch_max_bytes", "is smaller than topic_defaults.message_max_bytes");
     if (c->request_bytes < c->socket_request_max_bytes)
-        report_at(l, "memory.requests",
-                  "is smaller than kafka.request_max_bytes (%u bytes): the largest request could never "
-                  "be read",
-                  c->socket_request_max_bytes);
+        report_at(
+            l, "memory.requests",
+            "is smaller than kafka.request_max_bytes (%u bytes): the largest request could never "
+            "be read",
+            c->socket_request_max_bytes);
 }
 static void check_port_listener(struct conf_load *l, uint32_t i)
 {
@@ -629,9 +631,11 @@ static void check_sizes(struct conf_load *l)
 {
     struct conf *c = &l->conf;
     if (c->message_max_bytes > c->log_segment_bytes)
-        report_at(l, "topic_defaults.message_max_bytes", "is larger than topic_defaults.segment_bytes");
+        report_at(l, "topic_defaults.message_max_bytes",
+                  "is larger than topic_defaults.segment_bytes");
     if (c->batch_bytes > c->message_max_bytes)
-        report_at(l, "storage.batch_bytes", "is larger than topic_defaults.message_max_bytes (%u bytes)",
+        report_at(l, "storage.batch_bytes",
+                  "is larger than topic_defaults.message_max_bytes (%u bytes)",
                   c->message_max_bytes);
     if (c->journal_threshold_bytes > c->journal_file_bytes / 2)
         report_at(l, "journal.threshold_bytes", "is more than half of journal.file_bytes");
@@ -640,7 +644,9 @@ static void check_sizes(struct conf_load *l)
     if (c->staging_bytes < 2ull * c->message_max_bytes)
         report_at(l, "memory.staging", "is less than twice topic_defaults.message_max_bytes");
     if (c->log_retention_ms == 0 || c->log_retention_bytes == 0)
-        report_at(l, c->log_retention_ms == 0 ? "topic_defaults.retention" : "topic_defaults.retention_bytes",
+        report_at(l,
+                  c->log_retention_ms == 0 ? "topic_defaults.retention"
+                                           : "topic_defaults.retention_bytes",
                   "0 would delete everything at once; write unlimited to keep everything");
     if ((uint32_t)c->num_partitions > c->partitions_max)
         report_at(l, "topic_defaults.partitions", "is more than topic_defaults.partitions_max (%u)",

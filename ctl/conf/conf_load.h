@@ -14,7 +14,7 @@ struct conf_load { /* what is being loaded; conf_load_init .. conf_load_fini */
     char *errors; /* lines ending in \n; "" when all is well */
     size_t errors_len, errors_cap;
     uint32_t error_cnt;
-    const char *file; /* NULL: no file */
+    const char *file;       /* NULL: no file */
     struct conf_seen *seen; /* where each path was given */
     uint32_t seen_cnt, seen_cap;
 };

@@ -1,8 +1,8 @@
 /* controller.c - see controller.h.
  *
- * A change is prepared in memory first (records, then the next image from them), appended second and
- * installed third, so that a refused or failed append leaves everything as it was.
- * Invariant: image->offset + 1 == meta_log_next_offset, except before the first record. */
+ * A change is prepared in memory first (records, then the next image from them), appended second
+ * and installed third, so that a refused or failed append leaves everything as it was. Invariant:
+ * image->offset + 1 == meta_log_next_offset, except before the first record. */
 #include "ctl/controller/controller.h"
 #include "ctl/controller/meta_log.h"
 #include "ctl/controller/topic_rules.h"
@@ -309,9 +309,10 @@ static uint32_t create_count(const struct controller *c, struct arena *a,
             bool us = as->broker_ids.cnt == 1 && as->broker_ids.v[0] == c->id.node_id;
             if (!place || !us) {
                 *error = KERR_INVALID_ASSIGNMENT;
-                *msg = place ? say(a, "Partition %d must be assigned to broker %d, the only one.",
-                                   as->partition_index, c->id.node_id)
-                             : say(a, "Partitions should be a consecutive 0-based integer sequence.");
+                *msg = place
+                           ? say(a, "Partition %d must be assigned to broker %d, the only one.",
+                                 as->partition_index, c->id.node_id)
+                           : say(a, "Partitions should be a consecutive 0-based integer sequence.");
                 return 0;
             }
             seen[as->partition_index] = 1;
@@ -344,7 +345,8 @@ static bool create_configs_ok(struct arena *a, const struct create_topics_reques
 {
     char why[MESSAGE_MAX];
     for (uint32_t i = 0; i < in->configs.cnt; i++) {
-        *error = topic_config_check(in->configs.v[i].name, in->configs.v[i].value, why, sizeof(why));
+        *error =
+            topic_config_check(in->configs.v[i].name, in->configs.v[i].value, why, sizeof(why));
         for (uint32_t j = 0; j < i && *error == 0; j++)
             if (span_eq(in->configs.v[i].name, in->configs.v[j].name)) {
                 *error = KERR_INVALID_CONFIG;
@@ -413,8 +415,10 @@ static bool create_name_free(const struct controller *c, struct pending *p, uint
         const struct create_topics_response_topic *o = &p->resp.create.topics.v[j];
         if (o->error_code == 0 && topic_names_collide(o->name, out->name)) {
             out->error_code = KERR_INVALID_TOPIC;
-            out->error_message = say(&p->arena, "Topic '%.*s' collides with another of the request: "
-                                     "%.*s", n, name, (int)o->name.len, (const char *)o->name.p);
+            out->error_message = say(&p->arena,
+                                     "Topic '%.*s' collides with another of the request: "
+                                     "%.*s",
+                                     n, name, (int)o->name.len, (const char *)o->name.p);
             return false;
         }
     }
@@ -439,8 +443,7 @@ static void create_one(struct controller *c, struct pending *p, struct change *c
     if (!create_name_free(c, p, i))
         return;
     uint32_t partitions = create_count(c, &p->arena, in, &out->error_code, &out->error_message);
-    if (partitions == 0 ||
-        !create_configs_ok(&p->arena, in, &out->error_code, &out->error_message))
+    if (partitions == 0 || !create_configs_ok(&p->arena, in, &out->error_code, &out->error_message))
         return;
     if (!room_for(c, ch, partitions)) {
         out->error_code = KERR_POLICY_VIOLATION;
@@ -451,8 +454,10 @@ static void create_one(struct controller *c, struct pending *p, struct change *c
                 partitions, c->conf->partitions_max, c->img->partition_cnt + ch->partitions_added);
         return;
     }
-    struct proposed_topic t = {.name = in->name, .partitions = partitions,
-                               .configs = in->configs.v, .config_cnt = in->configs.cnt};
+    struct proposed_topic t = {.name = in->name,
+                               .partitions = partitions,
+                               .configs = in->configs.v,
+                               .config_cnt = in->configs.cnt};
     p->topic_ids[i] = propose_topic(c, ch, pl, &t);
     out->topic_id = p->topic_ids[i];
     out->num_partitions = (int32_t)partitions;
@@ -521,8 +526,8 @@ static void delete_one(struct controller *c, struct pending *p, struct change *c
     const char *writer = writer_of(c, t->name);
     if (writer != NULL) {
         out->error_code = KERR_POLICY_VIOLATION;
-        out->error_message = say(&p->arena, "'%s' is written by %s: remove that listener first",
-                                 t->name, writer);
+        out->error_message =
+            say(&p->arena, "'%s' is written by %s: remove that listener first", t->name, writer);
         return;
     }
     for (uint32_t j = 0; j < i; j++) {
@@ -633,9 +638,9 @@ static void grow_one(struct controller *c, struct pending *p, struct change *ch,
         const struct wire_i32s *ids = &in->assignments.v[k].broker_ids;
         if (ids->cnt != 1 || ids->v[0] != c->id.node_id) {
             out->error_code = KERR_INVALID_ASSIGNMENT;
-            out->error_message = say(
-                &p->arena, "Every partition must be assigned to broker %d, the only one.",
-                c->id.node_id);
+            out->error_message =
+                say(&p->arena, "Every partition must be assigned to broker %d, the only one.",
+                    c->id.node_id);
             return;
         }
     }
@@ -939,8 +944,10 @@ static void propose_own(struct controller *c, struct change *ch, struct own_topi
         return;
     }
     snprintf(own->name[own->cnt], sizeof(own->name[0]), "%s", name);
-    struct proposed_topic t = {.name = span_str(own->name[own->cnt]), .partitions = partitions,
-                               .configs = config, .config_cnt = config == NULL ? 0 : 1};
+    struct proposed_topic t = {.name = span_str(own->name[own->cnt]),
+                               .partitions = partitions,
+                               .configs = config,
+                               .config_cnt = config == NULL ? 0 : 1};
     own->cnt++;
     (void)propose_topic(c, ch, &own->pl, &t); /* nobody asks for the id */
 }
@@ -1051,8 +1058,7 @@ int controller_open(const struct controller_opts *opts, struct controller **ret_
     c->img->cluster_id = c->id.cluster_id;
     c->img->node_id = c->id.node_id;
     snprintf(dir, sizeof(dir), "%s/" META_LOG_DIR, opts->conf->data_dirs[0]);
-    struct meta_log_opts lo = {
-        .dir = dir, .node_id = c->id.node_id, .directory = c->id.dir_id[0]};
+    struct meta_log_opts lo = {.dir = dir, .node_id = c->id.node_id, .directory = c->id.dir_id[0]};
     rc = meta_log_open(&lo, replay_batch, c, &c->log, err, err_cap);
     if (rc < 0)
         goto undo;

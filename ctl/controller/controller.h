@@ -50,7 +50,7 @@ int64_t controller_applied(const struct controller *c);
 
 struct admin_request {
     int16_t api_key, api_version;
-    struct span body;   /* copied when needed after the call */
+    struct span body; /* copied when needed after the call */
     admin_done_fn *done;
     void *arg;
 };

@@ -165,16 +165,17 @@ static int cluster_agree(const struct conf *c, const struct dir_state *st, struc
         const struct identity_file *f = &st[i].f;
         if (f->node_id != c->node_id)
             return fail(-E_FOREIGN_DIR, err, cap,
-                        "%s/meta.properties belongs to node %d, this node is %d (node.id)", c->data_dirs[i],
-                        f->node_id, c->node_id);
+                        "%s/meta.properties belongs to node %d, this node is %d (node.id)",
+                        c->data_dirs[i], f->node_id, c->node_id);
         if (uuid_is_zero(id)) {
             *id = f->cluster_id;
             from = c->data_dirs[i];
         } else if (!uuid_eq(id, &f->cluster_id)) {
             uuid_format(&f->cluster_id, a);
             uuid_format(id, b);
-            return fail(-E_FOREIGN_DIR, err, cap, "%s/meta.properties belongs to cluster %s, but %s says %s",
-                        c->data_dirs[i], a, from, b);
+            return fail(-E_FOREIGN_DIR, err, cap,
+                        "%s/meta.properties belongs to cluster %s, but %s says %s", c->data_dirs[i],
+                        a, from, b);
         }
         for (uint32_t j = 0; j < i; j++)
             if (st[j].have && uuid_eq(&st[j].f.dir_id, &f->dir_id))

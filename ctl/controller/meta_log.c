@@ -157,10 +157,11 @@ static int side_files(const struct meta_log_opts *o)
         if (files[i].format != NULL)
             snprintf(text, sizeof(text), "%s", files[i].format);
         else
-            snprintf(text, sizeof(text),
-                     "{\"leaderId\":%d,\"leaderEpoch\":%d,\"votedId\":%d,\"votedDirectoryId\":\"%s\","
-                     "\"data_version\":1}",
-                     o->node_id, META_LEADER_EPOCH, o->node_id, dir_id);
+            snprintf(
+                text, sizeof(text),
+                "{\"leaderId\":%d,\"leaderEpoch\":%d,\"votedId\":%d,\"votedDirectoryId\":\"%s\","
+                "\"data_version\":1}",
+                o->node_id, META_LEADER_EPOCH, o->node_id, dir_id);
         int rc = text_file_replace(path, text, strlen(text));
         if (rc < 0)
             return rc;
@@ -267,15 +268,16 @@ static int batch_make(struct meta_log *log, const struct span *records, uint32_t
         struct rec r = {.value = records[i], .timestamp_ms = timestamp_ms};
         rc = batch_builder_add(&b, &r);
     }
-    struct seal_opts o = {.codec = CODEC_NONE, .producer_id = -1, .producer_epoch = -1,
-                          .base_sequence = -1};
+    struct seal_opts o = {
+        .codec = CODEC_NONE, .producer_id = -1, .producer_epoch = -1, .base_sequence = -1};
     if (rc == 0)
         rc = batch_seal(&b, log->codecs, &o, NULL, 0, ret_batch);
     if (rc < 0) {
         free(buf);
         return rc;
     }
-    /* Uncompressed batches are sealed in place; base offset and leader epoch lie outside the CRC. */
+    /* Uncompressed batches are sealed in place; base offset and leader epoch lie outside the CRC.
+     */
     ASSERT(ret_batch->p == buf);
     store_be64(buf + BATCH_BASE_OFFSET, (uint64_t)log->next_offset);
     store_be32(buf + BATCH_LEADER_EPOCH, META_LEADER_EPOCH);

@@ -4,13 +4,12 @@
  * One append is one RecordBatch is one atomic change. It is on the device when meta_log_append
  * returns. Nobody else writes the directory while sluiced holds its lock.
  *
- *     OPEN --a write or flush fails--> FAILED      further appends are refused with -E_STORAGE until
- *                                                  the log is opened again (what a failed flush left
- *                                                  on the device is unknown)
- * Opening walks the CRCs. A tail that is not a whole batch and has no whole batch behind it is a
- * torn last append, never acknowledged: it is cut off, and a line says so. Damage with batches
- * behind it is not a torn append: opening is refused, nothing is cut.
- * Runs on: sluiced's main thread. Blocks: all of it. */
+ *     OPEN --a write or flush fails--> FAILED      further appends are refused with -E_STORAGE
+ * until the log is opened again (what a failed flush left on the device is unknown) Opening walks
+ * the CRCs. A tail that is not a whole batch and has no whole batch behind it is a torn last
+ * append, never acknowledged: it is cut off, and a line says so. Damage with batches behind it is
+ * not a torn append: opening is refused, nothing is cut. Runs on: sluiced's main thread. Blocks:
+ * all of it. */
 #pragma once
 #include "lib/base/err.h"
 #include "lib/base/span.h"
@@ -28,9 +27,9 @@ struct meta_log;
 typedef int meta_batch_fn(void *arg, const struct span *records, uint32_t cnt, int64_t last_offset);
 
 struct meta_log_opts {
-    const char *dir;        /* .../log/__cluster_metadata-0; created when missing */
-    int32_t node_id;        /* for quorum-state */
-    struct uuid directory;  /* of the log directory, for quorum-state */
+    const char *dir;       /* .../log/__cluster_metadata-0; created when missing */
+    int32_t node_id;       /* for quorum-state */
+    struct uuid directory; /* of the log directory, for quorum-state */
 };
 /* Opens or creates, replays every batch through `fn`. 0, -errno, -E_CORRUPT_BATCH (damaged in the
  * middle; err[] says where), or what fn returned. */
@@ -45,7 +44,8 @@ NODISCARD int meta_log_append(struct meta_log *log, const struct span *records, 
                               int64_t timestamp_ms, int64_t *ret_last_offset);
 /* Offset the next record gets. */
 int64_t meta_log_next_offset(const struct meta_log *log);
-/* Walks the batches whose last offset is at least `from`. 0, -errno, -E_CORRUPT_BATCH or fn's rc. */
+/* Walks the batches whose last offset is at least `from`. 0, -errno, -E_CORRUPT_BATCH or fn's rc.
+ */
 NODISCARD int meta_log_read(struct meta_log *log, int64_t from, meta_batch_fn *fn, void *arg);
 /* Bytes in the segment, for status. */
 uint64_t meta_log_size(const struct meta_log *log);

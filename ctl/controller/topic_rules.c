@@ -37,9 +37,11 @@ __attribute__((format(printf, 4, 5))) static int16_t fail(int16_t code, char *er
 int16_t topic_name_check(struct span name, char *err, size_t cap)
 {
     if (name.len == 0)
-        return fail(KERR_INVALID_TOPIC, err, cap, "Topic name is invalid: the empty string is not allowed");
+        return fail(KERR_INVALID_TOPIC, err, cap,
+                    "Topic name is invalid: the empty string is not allowed");
     if (span_eq_str(name, ".") || span_eq_str(name, ".."))
-        return fail(KERR_INVALID_TOPIC, err, cap, "Topic name is invalid: '.' and '..' are not allowed");
+        return fail(KERR_INVALID_TOPIC, err, cap,
+                    "Topic name is invalid: '.' and '..' are not allowed");
     if (name.len > 249)
         return fail(KERR_INVALID_TOPIC, err, cap,
                     "Topic name is invalid: the length %u is longer than 249", name.len);
@@ -134,10 +136,11 @@ static int16_t value_check(const struct row *r, const char *v, char *err, size_t
     switch (r->type) {
     case T_BOOLEAN:
         if (strcasecmp(v, "true") != 0 && strcasecmp(v, "false") != 0)
-            return fail(KERR_INVALID_CONFIG, err, cap,
-                        "Invalid value %s for configuration %s: Expected value to be either true or "
-                        "false",
-                        v, r->key);
+            return fail(
+                KERR_INVALID_CONFIG, err, cap,
+                "Invalid value %s for configuration %s: Expected value to be either true or "
+                "false",
+                v, r->key);
         if (strcmp(r->key, "remote.storage.enable") == 0 && strcasecmp(v, "true") == 0)
             return fail(KERR_INVALID_CONFIG, err, cap, "Tiered storage is not available here");
         return 0;
@@ -164,8 +167,8 @@ int16_t topic_config_check(struct span key, struct span value, char *err, size_t
         if (!span_eq_str(key, rows[i].key))
             continue;
         if (span_is_null(value))
-            return fail(KERR_INVALID_CONFIG, err, cap, "Null value not supported for topic configs: %s",
-                        rows[i].key);
+            return fail(KERR_INVALID_CONFIG, err, cap,
+                        "Null value not supported for topic configs: %s", rows[i].key);
         if (value.len >= sizeof(text) || memchr(value.p, 0, value.len) != NULL)
             return fail(KERR_INVALID_CONFIG, err, cap,
                         "Invalid value for configuration %s: longer than %zu bytes or with a NUL",

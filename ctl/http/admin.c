@@ -96,8 +96,8 @@ static json_t *port_ledger(const char *name, const struct port_stats *p)
 static json_t *listener_ledger(const char *name, const struct listener_stats *l)
 {
     const uint64_t *w = (const uint64_t *)l;
-    uint64_t right = l->parsed + l->in_reassembly +
-                     drops_sum(stats_listener_desc, stats_listener_desc_cnt, w);
+    uint64_t right =
+        l->parsed + l->in_reassembly + drops_sum(stats_listener_desc, stats_listener_desc_cnt, w);
     json_t *o = counts_json(stats_listener_desc, stats_listener_desc_cnt, w, false);
     json_object_set_new(o, "name", json_string(name));
     json_object_set_new(o, "dropped",
@@ -191,8 +191,8 @@ void status_get(struct http_call *c)
     if (daemon_stats_open(d, &r) < 0)
         r = NULL; /* no dataplane yet: the lists stay empty */
     int64_t now = clock_wall_ms();
-    int64_t since = r != NULL && supervise_is_running(d->supervise) ? stats_header(r)->start_wall_ms
-                                                                    : now;
+    int64_t since =
+        r != NULL && supervise_is_running(d->supervise) ? stats_header(r)->start_wall_ms : now;
     uuid_format(&d->identity.cluster_id, cluster);
     json_t *ports = json_array(), *why = json_array();
     for (uint32_t i = 0; i < d->conf->port_cnt; i++)
@@ -202,7 +202,8 @@ void status_get(struct http_call *c)
     for (uint32_t i = 0; i < n; i++)
         json_array_append_new(why, json_string(reasons[i]));
     json_t *o = json_pack(
-        "{s:s, s:s, s:i, s:s, s:{s:i, s:I}, s:{s:s, s:i, s:I, s:i}, s:o, s:o, s:o, s:o, s:i, s:i, s:o}",
+        "{s:s, s:s, s:i, s:s, s:{s:i, s:I}, s:{s:s, s:i, s:I, s:i}, s:o, s:o, s:o, s:o, s:i, s:i, "
+        "s:o}",
         "version", SLUICE_VERSION, "cluster_id", cluster, "node_id", d->identity.node_id,
         "data_dir", d->conf->dir, "sluiced", "pid", (int)getpid(), "uptime_s",
         (json_int_t)((now - d->start_wall_ms) / 1000), "dataplane", "state", phases[d->phase],
@@ -255,13 +256,13 @@ static json_t *partition_json(const struct meta_topic *t, uint32_t i,
     none.leader_epoch = t->partitions[i].leader_epoch;
     if (p == NULL)
         p = &none;
-    json_t *o = json_pack(
-        "{s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:i, s:n}", "partition", (int)i, "shard",
-        p->shard, "log_start", (json_int_t)p->log_start, "durable", (json_int_t)p->durable,
-        "stable", (json_int_t)p->stable, "next", (json_int_t)p->next, "size_bytes",
-        (json_int_t)p->size_bytes, "unflushed_bytes", (json_int_t)p->unflushed_bytes, "segments",
-        p->segment_cnt, "leader_epoch", p->leader_epoch >= 0 ? p->leader_epoch : none.leader_epoch,
-        "error");
+    json_t *o =
+        json_pack("{s:i, s:i, s:I, s:I, s:I, s:I, s:I, s:I, s:i, s:i, s:n}", "partition", (int)i,
+                  "shard", p->shard, "log_start", (json_int_t)p->log_start, "durable",
+                  (json_int_t)p->durable, "stable", (json_int_t)p->stable, "next",
+                  (json_int_t)p->next, "size_bytes", (json_int_t)p->size_bytes, "unflushed_bytes",
+                  (json_int_t)p->unflushed_bytes, "segments", p->segment_cnt, "leader_epoch",
+                  p->leader_epoch >= 0 ? p->leader_epoch : none.leader_epoch, "error");
     if (p->error_code != 0)
         json_object_set_new(o, "error", json_string(kafka_error_name(p->error_code)));
     return o;
@@ -279,8 +280,8 @@ static void describe_end(struct http_call *c)
     json_t *ordered = json_array();
     for (uint32_t i = 0; i < ds->t->partition_cnt; i++) {
         json_t *p = json_array_get(ds->partitions, i);
-        json_array_append_new(ordered, json_is_null(p) ? partition_json(ds->t, i, NULL)
-                                                       : json_incref(p));
+        json_array_append_new(ordered,
+                              json_is_null(p) ? partition_json(ds->t, i, NULL) : json_incref(p));
     }
     uuid_format(&ds->t->id, id);
     json_t *o = json_pack("{s:s, s:s, s:b, s:o, s:o}", "name", ds->t->name, "id", id, "internal",
@@ -342,11 +343,14 @@ void topic_get(struct http_call *c)
     q.topics.cnt = 1;
     q.topics.null = false;
     struct link_ask ask = {.type = CTL_PARTITION_STATS_REQUEST,
-                           .answer_type = CTL_PARTITION_STATS_RESPONSE, .done = on_partition_stats,
-                           .arg = c, .timeout_ms = STATS_TIMEOUT_MS};
+                           .answer_type = CTL_PARTITION_STATS_RESPONSE,
+                           .done = on_partition_stats,
+                           .arg = c,
+                           .timeout_ms = STATS_TIMEOUT_MS};
     int rc = 0;
     http_wait(c);
-    LINK_ENCODE(ctl_partition_stats_request, &q, (ask.body = span_, rc = link_ask(c->d->link, &ask)));
+    LINK_ENCODE(ctl_partition_stats_request, &q,
+                (ask.body = span_, rc = link_ask(c->d->link, &ask)));
     if (rc < 0)
         describe_end(c);
 }
@@ -379,8 +383,9 @@ static void on_created(void *arg, int16_t error, const char *message, struct spa
                    (int)t->error_message.len, (const char *)t->error_message.p);
     } else {
         uuid_format(&t->topic_id, id);
-        http_answer_json(c, 201, json_pack("{s:s, s:s, s:i}", "name", c->name, "id", id,
-                                           "partitions", t->num_partitions));
+        http_answer_json(c, 201,
+                         json_pack("{s:s, s:s, s:i}", "name", c->name, "id", id, "partitions",
+                                   t->num_partitions));
     }
     arena_fini(&a);
 }
@@ -437,9 +442,11 @@ void topic_post(struct http_call *c)
     struct create_topics_request q;
     struct create_topics_request_topic t;
     struct create_topics_request_config *configs = NULL;
-    json_t *json = json_loadb(c->body == NULL ? "" : c->body, c->body_len, JSON_REJECT_DUPLICATES, &je);
+    json_t *json =
+        json_loadb(c->body == NULL ? "" : c->body, c->body_len, JSON_REJECT_DUPLICATES, &je);
     if (json == NULL) {
-        http_error(c, 400, "INVALID_REQUEST", "the body is not JSON: line %d: %s", je.line, je.text);
+        http_error(c, 400, "INVALID_REQUEST", "the body is not JSON: line %d: %s", je.line,
+                   je.text);
         return;
     }
     create_topics_request_init(&q);
@@ -460,7 +467,8 @@ void topic_post(struct http_call *c)
         } else {
             struct admin_request req = {.api_key = CREATE_TOPICS_REQUEST_KEY,
                                         .api_version = CREATE_VERSION,
-                                        .body = span_of(buf, (uint32_t)w.len), .done = on_created,
+                                        .body = span_of(buf, (uint32_t)w.len),
+                                        .done = on_created,
                                         .arg = c};
             http_wait(c);
             controller_admin(c->d->controller, &req);
@@ -512,7 +520,8 @@ void topic_delete(struct http_call *c)
     ASSERT(w.err == 0); /* a name is at most 255 bytes: path_match */
     struct admin_request req = {.api_key = DELETE_TOPICS_REQUEST_KEY,
                                 .api_version = DELETE_VERSION,
-                                .body = span_of(buf, (uint32_t)w.len), .done = on_deleted,
+                                .body = span_of(buf, (uint32_t)w.len),
+                                .done = on_deleted,
                                 .arg = c};
     http_wait(c);
     controller_admin(c->d->controller, &req);

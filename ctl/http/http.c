@@ -100,7 +100,8 @@ static bool host_ok(const struct daemon *d, const char *host)
         return false;
     snprintf(name, sizeof(name), "%s", host);
     char *colon = strrchr(name, ':');
-    if (colon != NULL && strchr(colon, ']') == NULL && strspn(colon + 1, "0123456789") == strlen(colon + 1))
+    if (colon != NULL && strchr(colon, ']') == NULL &&
+        strspn(colon + 1, "0123456789") == strlen(colon + 1))
         *colon = '\0';
     if (strcasecmp(name, "localhost") == 0 ||
         net_addr_parse_ip(name, (uint32_t)strlen(name), &a) == 0)
@@ -142,8 +143,8 @@ static void dispatch(struct http_call *c, const char *url, const char *method)
         return;
     }
     if (!c->over_unix && !host_ok(c->d, host)) {
-        http_error(c, 403, "INVALID_REQUEST",
-                   "Host '%s' is not served here; add it to http.hosts", host == NULL ? "" : host);
+        http_error(c, 403, "INVALID_REQUEST", "Host '%s' is not served here; add it to http.hosts",
+                   host == NULL ? "" : host);
         return;
     }
     if (c->body_too_large) {
@@ -248,11 +249,11 @@ static void on_completed(void *arg, struct MHD_Connection *conn, void **call_arg
 
 static struct MHD_Daemon *door_open(int fd, struct door_arg *arg, int *ret_epoll)
 {
-    struct MHD_Daemon *m = MHD_start_daemon(
-        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL,
-        on_request, arg, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
-        (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_S,
-        MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_END);
+    struct MHD_Daemon *m =
+        MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, arg,
+                         MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_LIMIT,
+                         (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_S,
+                         MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_END);
     if (m == NULL)
         return NULL;
     const union MHD_DaemonInfo *info = MHD_get_daemon_info(m, MHD_DAEMON_INFO_EPOLL_FD);

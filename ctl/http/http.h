@@ -5,7 +5,8 @@
  *
  * libmicrohttpd without threads: http_fds are polled by the main loop, http_run does the work.
  * Errors have the body {"error":{"code":"...","message":"..."}}.
- * Runs on: sluiced's main thread. A request that waits for the dataplane is suspended, never blocks. */
+ * Runs on: sluiced's main thread. A request that waits for the dataplane is suspended, never
+ * blocks. */
 #pragma once
 #include "lib/base/err.h"
 #include "dataplane/flow.h"

@@ -23,11 +23,11 @@ struct http_call {
     char *text; /* malloc'ed */
     size_t text_len;
     /* while it waits for the dataplane */
-    bool waiting;    /* somebody holds a pointer to this call */
-    bool abandoned;  /* the connection went away meanwhile: free it when the answer comes */
+    bool waiting;   /* somebody holds a pointer to this call */
+    bool abandoned; /* the connection went away meanwhile: free it when the answer comes */
     bool suspended;
-    void *arg;       /* of the handler that waits */
-    char name[256];  /* the topic it is about */
+    void *arg;      /* of the handler that waits */
+    char name[256]; /* the topic it is about */
 };
 /* Sets the answer; takes `text` (malloc'ed). Resumes a suspended call, frees an abandoned one. */
 void http_answer(struct http_call *c, int status, const char *content_type, char *text, size_t len);

@@ -106,9 +106,8 @@ static void ledger_metrics(FILE *f, const struct stats_reader *r)
         const struct family all[] = {
             {"port_", "port", stats_port_desc, stats_port_desc_cnt, h->port_cnt, h->port_name,
              (const uint64_t *)c->port, sizeof(c->port[0]) / 8},
-            {"listener_", "listener", stats_listener_desc, stats_listener_desc_cnt,
-             h->listener_cnt, h->listener_name, (const uint64_t *)c->listener,
-             sizeof(c->listener[0]) / 8},
+            {"listener_", "listener", stats_listener_desc, stats_listener_desc_cnt, h->listener_cnt,
+             h->listener_name, (const uint64_t *)c->listener, sizeof(c->listener[0]) / 8},
             {"events_", "listener", stats_event_desc, stats_event_desc_cnt, h->listener_cnt,
              h->listener_name, (const uint64_t *)c->events, sizeof(c->events[0]) / 8},
         };
@@ -171,8 +170,9 @@ void health_get(struct http_call *c)
     for (uint32_t i = 0; i < cnt; i++)
         json_array_append_new(list, json_string(reasons[i]));
     bool down = c->d->phase != DAEMON_READY;
-    http_answer_json(c, down ? 503 : 200,
-                     json_pack("{s:s, s:o}", "status", cnt == 0 ? "ok" : "degraded", "reasons", list));
+    http_answer_json(
+        c, down ? 503 : 200,
+        json_pack("{s:s, s:o}", "status", cnt == 0 ? "ok" : "degraded", "reasons", list));
 }
 void index_get(struct http_call *c)
 {

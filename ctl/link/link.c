@@ -193,9 +193,11 @@ int link_ask(struct link *l, const struct link_ask *ask)
         struct asked *a = &l->asked[i];
         if (a->id != 0)
             continue;
-        *a = (struct asked){.id = ++l->last_id, .answer_type = ask->answer_type,
+        *a = (struct asked){.id = ++l->last_id,
+                            .answer_type = ask->answer_type,
                             .deadline_ns = clock_mono_ns() + ask->timeout_ms * UINT64_C(1000000),
-                            .done = ask->done, .arg = ask->arg};
+                            .done = ask->done,
+                            .arg = ask->arg};
         link_send(l, ask->type, a->id, ask->body);
         return 0;
     }
@@ -263,9 +265,8 @@ static void frames_take(struct link *l)
     while (l->in.len > at) {
         struct ctl_frame f;
         size_t left = l->in.len - at;
-        int len = ctl_frame_parse(span_of(l->in.p + at, left > UINT32_MAX ? UINT32_MAX
-                                                                          : (uint32_t)left),
-                                  &f);
+        int len = ctl_frame_parse(
+            span_of(l->in.p + at, left > UINT32_MAX ? UINT32_MAX : (uint32_t)left), &f);
         if (len == -EAGAIN)
             break;
         int rc = len < 0 ? len : frame_take(l, &f);

@@ -15,8 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define LAST_BYTES 4096           /* of its stderr, kept for messages */
-#define ERR_FILE_MAX (16u << 20)  /* the file is emptied beyond this */
+#define LAST_BYTES 4096          /* of its stderr, kept for messages */
+#define ERR_FILE_MAX (16u << 20) /* the file is emptied beyond this */
 
 struct supervise {
     char program[PATH_MAX], conf_path[PATH_MAX], err_path[PATH_MAX];
@@ -74,7 +74,7 @@ __attribute__((noreturn)) static void child_main(struct supervise *s, int status
         dup2(nul, STDIN_FILENO);
     dup2(s->err_fd, STDOUT_FILENO);
     dup2(s->err_fd, STDERR_FILENO);
-    char *argv[] = {s->program, s->conf_path, NULL};
+    char *argv[] = {s->program, "--conf", s->conf_path, NULL};
     execv(s->program, argv);
     int rc = errno;
     ssize_t ignored = write(status_fd, &rc, sizeof(rc));
@@ -240,7 +240,8 @@ int supervise_find_program(char *path, size_t cap, char *err, size_t err_cap)
         if (access(path, X_OK) == 0)
             return 0;
     }
-    snprintf(err, err_cap, "sluice-dataplane was not found: looked at %s/%s and %s/%s; name it with "
+    snprintf(err, err_cap,
+             "sluice-dataplane was not found: looked at %s/%s and %s/%s; name it with "
              "--dataplane PATH",
              self, places[0], self, places[1]);
     return -ENOENT;

@@ -15,14 +15,14 @@
 struct supervise;
 struct supervise_opts {
     const char *program;   /* sluice-dataplane */
-    const char *conf_path; /* its one argument: DIR/run/dataplane.conf */
+    const char *conf_path; /* passed as --conf: DIR/run/dataplane.conf */
     const char *err_path;  /* DIR/run/dataplane.err */
 };
 /* How it ended. */
 struct supervise_exit {
-    bool known;    /* false: it was adopted, only its parent could know */
+    bool known; /* false: it was adopted, only its parent could know */
     bool signaled;
-    int code;      /* exit status, or the signal's number */
+    int code; /* exit status, or the signal's number */
     bool was_child;
     double lived_s;
 };

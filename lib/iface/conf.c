@@ -27,11 +27,31 @@
 #define CONF_VALUE_MAX 1100 /* longest value as text: a path */
 
 enum kind {
-    K_BOOL, K_INT, K_SIZE, K_DURATION, K_TEXT, K_PATH, K_NAME, K_TOPIC, K_ADDR, K_IP, K_CIDR,
-    K_UUID, K_HEADERS, K_ZONE, K_ENUM_IDLE, K_ENUM_COMPRESSION, K_ENUM_TRANSPORT, K_ENUM_PROTO,
+    K_BOOL,
+    K_INT,
+    K_SIZE,
+    K_DURATION,
+    K_TEXT,
+    K_PATH,
+    K_NAME,
+    K_TOPIC,
+    K_ADDR,
+    K_IP,
+    K_CIDR,
+    K_UUID,
+    K_HEADERS,
+    K_ZONE,
+    K_ENUM_IDLE,
+    K_ENUM_COMPRESSION,
+    K_ENUM_TRANSPORT,
+    K_ENUM_PROTO,
 };
 enum scope {
-    SC_conf, SC_conf_listener, SC_conf_port, SC_conf_kafka_listener, SC_conf_route,
+    SC_conf,
+    SC_conf_listener,
+    SC_conf_port,
+    SC_conf_kafka_listener,
+    SC_conf_route,
 };
 enum change { CH_RESTART, CH_INTERNAL };
 
@@ -65,17 +85,43 @@ struct group {
 
 static const struct key keys[] = {
 #define CONF_KEY(sc, name, kind, field, def, min, max, change, help)                               \
-    {SC_##sc, name, K_##kind, offsetof(struct sc, field), FIELD_SIZE(sc, field), def, min, max,    \
-     CH_##change, help, __LINE__},
+    {                                                                                              \
+        SC_##sc,                                                                                   \
+        name,                                                                                      \
+        K_##kind,                                                                                  \
+        offsetof(struct sc, field),                                                                \
+        FIELD_SIZE(sc, field),                                                                     \
+        def,                                                                                       \
+        min,                                                                                       \
+        max,                                                                                       \
+        CH_##change,                                                                               \
+        help,                                                                                      \
+        __LINE__},
 #include "lib/iface/conf.def"
 };
 static const struct list lists[] = {
 #define CONF_LIST(sc, name, el, field, cnt, max, help)                                             \
-    {SC_##sc, name, SC_##el, 0, offsetof(struct sc, field), offsetof(struct sc, cnt),              \
-     ELEM_SIZE(sc, field), max, help, __LINE__},
+    {SC_##sc,                                                                                      \
+     name,                                                                                         \
+     SC_##el,                                                                                      \
+     0,                                                                                            \
+     offsetof(struct sc, field),                                                                   \
+     offsetof(struct sc, cnt),                                                                     \
+     ELEM_SIZE(sc, field),                                                                         \
+     max,                                                                                          \
+     help,                                                                                         \
+     __LINE__},
 #define CONF_VALUES(sc, name, kind, field, cnt, max, help)                                         \
-    {SC_##sc, name, SC_conf, K_##kind, offsetof(struct sc, field), offsetof(struct sc, cnt),       \
-     ELEM_SIZE(sc, field), max, help, __LINE__},
+    {SC_##sc,                                                                                      \
+     name,                                                                                         \
+     SC_conf,                                                                                      \
+     K_##kind,                                                                                     \
+     offsetof(struct sc, field),                                                                   \
+     offsetof(struct sc, cnt),                                                                     \
+     ELEM_SIZE(sc, field),                                                                         \
+     max,                                                                                          \
+     help,                                                                                         \
+     __LINE__},
 #include "lib/iface/conf.def"
 };
 static const struct group groups[] = {
@@ -91,23 +137,22 @@ static const char *const names_compression[] = {"auto",   "producer", "none", "g
                                                 "snappy", "lz4",      "zstd", NULL};
 static const char *const names_transport[] = {"udp", "tcp", NULL};
 static const char *const names_proto[] = {"syslog", "raw", NULL};
-static const char *const names_header[RH_CNT] = {
-    "source", "facility", "severity",   "host",      "app",   "procid",
-    "msgid",  "listener", "event_time", "truncated", "reason"};
+static const char *const names_header[RH_CNT] = {"source",     "facility",  "severity", "host",
+                                                 "app",        "procid",    "msgid",    "listener",
+                                                 "event_time", "truncated", "reason"};
 
 static const struct {
     const char *path, *value;
-} default_elements[] = {
-    {"kafka.listeners[0].name", "kafka"},
-    {"listeners[0].name", "syslog-udp"},
-    {"listeners[0].topic", "syslog"},
-    {"listeners[1].name", "syslog-tcp"},
-    {"listeners[1].transport", "tcp"},
-    {"listeners[1].topic", "syslog"},
-}, dev_values[] = {
-    {"node.dev", "true"},
-    {"data.dir", "./sluice-data"},
-    {"shards", "1"},
+} default_elements[] =
+    {
+        {"kafka.listeners[0].name", "kafka"}, {"listeners[0].name", "syslog-udp"},
+        {"listeners[0].topic", "syslog"},     {"listeners[1].name", "syslog-tcp"},
+        {"listeners[1].transport", "tcp"},    {"listeners[1].topic", "syslog"},
+},
+  dev_values[] = {
+      {"node.dev", "true"},
+      {"data.dir", "./sluice-data"},
+      {"shards", "1"},
 };
 
 /* ---- small helpers ---- */
@@ -125,8 +170,7 @@ __attribute__((format(printf, 3, 4))) static int fail(char *err, size_t cap, con
 static int number_parse(const char *text, int64_t min, int64_t max, int64_t *ret)
 {
     char *end;
-    if (!(isdigit((unsigned char)text[0]) ||
-          (text[0] == '-' && isdigit((unsigned char)text[1]))))
+    if (!(isdigit((unsigned char)text[0]) || (text[0] == '-' && isdigit((unsigned char)text[1]))))
         return -E_MALFORMED;
     errno = 0;
     long long v = strtoll(text, &end, 10);
@@ -218,10 +262,13 @@ static const char *const *enum_names(enum kind kind)
 static const struct unit {
     const char *name;
     int64_t factor;
-} size_units[] = {{"TiB", INT64_C(1) << 40}, {"GiB", INT64_C(1) << 30}, {"MiB", INT64_C(1) << 20},
-                  {"KiB", INT64_C(1) << 10}, {"B", 1},                  {NULL, 0}},
-  time_units[] = {{"d", 86400000}, {"h", 3600000}, {"m", 60000},
-                  {"s", 1000},     {"ms", 1},      {NULL, 0}};
+} size_units[] = {{"TiB", INT64_C(1) << 40},
+                  {"GiB", INT64_C(1) << 30},
+                  {"MiB", INT64_C(1) << 20},
+                  {"KiB", INT64_C(1) << 10},
+                  {"B", 1},
+                  {NULL, 0}},
+  time_units[] = {{"d", 86400000}, {"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}, {NULL, 0}};
 
 static void unit_format(int64_t v, const struct unit *units, bool bare_ok, char *out, size_t cap)
 {
@@ -246,7 +293,8 @@ static int unit_parse(const char *value, const struct unit *units, bool bare, co
         return 0;
     }
     if (!isdigit((unsigned char)value[0]))
-        return fail(err, cap, "'%s' is not a %s: write a number and a unit (%s)", value, what, hint);
+        return fail(err, cap, "'%s' is not a %s: write a number and a unit (%s)", value, what,
+                    hint);
     char *end;
     errno = 0;
     long long n = strtoll(value, &end, 10);
@@ -356,8 +404,8 @@ static int text_set(const struct field *f, const char *value, char *err, size_t 
     if ((int64_t)len > f->max || len >= f->size)
         return fail(err, cap, "is longer than %" PRId64 " characters", f->max);
     if (f->kind == K_TOPIC && !conf_topic_name_ok(value))
-        return fail(err, cap, "'%s' is not a topic name: 1 to 249 of letters, digits, '.', '_', '-'",
-                    value);
+        return fail(err, cap,
+                    "'%s' is not a topic name: 1 to 249 of letters, digits, '.', '_', '-'", value);
     memset(f->p, 0, f->size);
     memcpy(f->p, value, len);
     return 0;
@@ -366,8 +414,8 @@ static int addr_set(const struct field *f, const char *value, char *err, size_t 
 {
     struct net_addr a = {.port = 0};
     if (f->kind == K_ADDR && net_addr_parse(value, (uint32_t)strlen(value), &a) < 0)
-        return fail(err, cap,
-                    "'%s' is not an address and port: write 127.0.0.1:9092 or [::1]:9092", value);
+        return fail(err, cap, "'%s' is not an address and port: write 127.0.0.1:9092 or [::1]:9092",
+                    value);
     if (f->kind == K_IP && net_addr_parse_ip(value, (uint32_t)strlen(value), &a) < 0)
         return fail(err, cap, "'%s' is not an IP address", value);
     memcpy(f->p, &a, sizeof(a));
@@ -386,7 +434,8 @@ static int cidr_set(const struct field *f, const char *value, char *err, size_t 
     memcpy(f->p, &a, sizeof(a));
     return 0;
 bad:
-    return fail(err, cap, "'%s' is not an address with prefix length, such as 192.0.2.10/24", value);
+    return fail(err, cap, "'%s' is not an address with prefix length, such as 192.0.2.10/24",
+                value);
 }
 static int uuid_set(const struct field *f, const char *value, char *err, size_t cap)
 {
@@ -405,7 +454,8 @@ static int headers_set(const struct field *f, const char *value, char *err, size
         for (const char *p = value; *p != '\0';) {
             size_t n = strcspn(p, " ,");
             uint32_t i = 0;
-            while (i < RH_CNT && !(strlen(names_header[i]) == n && memcmp(p, names_header[i], n) == 0))
+            while (i < RH_CNT &&
+                   !(strlen(names_header[i]) == n && memcmp(p, names_header[i], n) == 0))
                 i++;
             if (n > 0 && i == RH_CNT)
                 return fail(err, cap, "'%.*s' is not a header", (int)n, p);
@@ -1070,7 +1120,8 @@ int conf_read(struct conf *c, const char *path, char *err, size_t err_cap)
     if (rc < 0)
         fail(err, err_cap, "%s:%u: %s", path, line_no - 1, why);
     char *save = NULL;
-    for (char *l = strtok_r(copy, "\n", &save); l != NULL && rc == 0; l = strtok_r(NULL, "\n", &save)) {
+    for (char *l = strtok_r(copy, "\n", &save); l != NULL && rc == 0;
+         l = strtok_r(NULL, "\n", &save)) {
         rc = count_check(next, l, why, sizeof(why));
         if (rc < 0)
             fail(err, err_cap, "%s: %s", path, why);
@@ -1124,6 +1175,7 @@ void conf_print_reference(FILE *out)
 {
     for (uint32_t i = 0; i < GROUP_CNT; i++) {
         fprintf(out, "%s%s - %s\n", i == 0 ? "" : "\n", groups[i].title, groups[i].help);
-        scope_print(out, SC_conf, "", groups[i].row, i + 1 < GROUP_CNT ? groups[i + 1].row : INT_MAX);
+        scope_print(out, SC_conf, "", groups[i].row,
+                    i + 1 < GROUP_CNT ? groups[i + 1].row : INT_MAX);
     }
 }

@@ -26,22 +26,29 @@
 
 enum conf_transport { CONF_UDP, CONF_TCP };
 enum conf_proto { CONF_SYSLOG, CONF_RAW }; /* more later: GELF, JSON lines */
-enum conf_compression { CONF_COMP_AUTO, CONF_COMP_PRODUCER, CONF_COMP_NONE, CONF_COMP_GZIP,
-                        CONF_COMP_SNAPPY, CONF_COMP_LZ4, CONF_COMP_ZSTD };
+enum conf_compression {
+    CONF_COMP_AUTO,
+    CONF_COMP_PRODUCER,
+    CONF_COMP_NONE,
+    CONF_COMP_GZIP,
+    CONF_COMP_SNAPPY,
+    CONF_COMP_LZ4,
+    CONF_COMP_ZSTD
+};
 
 struct conf_listener { /* where events arrive */
     char name[CONF_NAME_MAX];
     enum conf_transport transport;
     enum conf_proto proto;
     char port_name[CONF_NAME_MAX]; /* DPDK port by name; empty: kernel socket */
-    struct net_addr bind;          /* address and UDP/TCP port; port 0: any free one (kernel only) */
+    struct net_addr bind; /* address and UDP/TCP port; port 0: any free one (kernel only) */
     char topic[250];
-    int32_t topic_partitions;      /* -1: one per shard */
-    uint32_t event_bytes_max;      /* longer events are cut and marked truncated */
-    uint32_t header_mask;          /* bit i: write enum rec_header i */
-    int32_t zone_offset_s;         /* RFC 3164 timestamps: seconds east of UTC */
-    uint32_t rcvbuf_bytes;         /* kernel sockets */
-    uint32_t connections_max;      /* TCP */
+    int32_t topic_partitions; /* -1: one per shard */
+    uint32_t event_bytes_max; /* longer events are cut and marked truncated */
+    uint32_t header_mask;     /* bit i: write enum rec_header i */
+    int32_t zone_offset_s;    /* RFC 3164 timestamps: seconds east of UTC */
+    uint32_t rcvbuf_bytes;    /* kernel sockets */
+    uint32_t connections_max; /* TCP */
 };
 struct conf_addr {
     struct net_addr ip; /* .port unused */
@@ -72,31 +79,31 @@ struct conf_kafka_listener {
 };
 struct conf {
     /* identity and places */
-    char dir[CONF_PATH_MAX];                     /* DIR: log/ journal/ run/ state/ */
-    uint32_t data_dir_cnt;                       /* log.dirs; [0] is DIR/log */
+    char dir[CONF_PATH_MAX]; /* DIR: log/ journal/ run/ state/ */
+    uint32_t data_dir_cnt;   /* log.dirs; [0] is DIR/log */
     char data_dirs[CONF_DIRS_MAX][CONF_PATH_MAX];
     struct uuid cluster_id;
     int32_t node_id;
-    bool dev;                                    /* --dev: exit 30 s after losing sluiced */
+    bool dev; /* --dev: exit 30 s after losing sluiced */
 
     /* shards and memory */
-    uint32_t shard_cnt;                          /* 0: plan decides */
-    char cpus[256];                              /* list such as "2-5"; empty: plan decides */
-    bool idle_poll;                              /* false: adaptive */
+    uint32_t shard_cnt; /* 0: plan decides */
+    char cpus[256];     /* list such as "2-5"; empty: plan decides */
+    bool idle_poll;     /* false: adaptive */
     bool hugepages;
-    char eal_extra[512];                         /* more EAL arguments, space separated */
-    uint64_t staging_bytes;                      /* per shard: staging and tail cache */
-    uint64_t request_bytes;                      /* per shard: Kafka request and response budget */
-    uint32_t connections_max;                    /* per shard */
-    uint32_t mbufs;                              /* per shard */
+    char eal_extra[512];      /* more EAL arguments, space separated */
+    uint64_t staging_bytes;   /* per shard: staging and tail cache */
+    uint64_t request_bytes;   /* per shard: Kafka request and response budget */
+    uint32_t connections_max; /* per shard */
+    uint32_t mbufs;           /* per shard */
 
     /* log */
-    uint32_t flush_max_ms;                       /* sluice.flush.max.ms */
-    uint32_t linger_ms;                          /* ingest batches */
-    uint32_t batch_bytes;                        /* ingest batches close at this size */
+    uint32_t flush_max_ms; /* sluice.flush.max.ms */
+    uint32_t linger_ms;    /* ingest batches */
+    uint32_t batch_bytes;  /* ingest batches close at this size */
     uint64_t journal_file_bytes;
-    uint32_t journal_file_cnt;                   /* per shard and data directory */
-    uint32_t journal_threshold_bytes;            /* partitions with less queued go to the journal */
+    uint32_t journal_file_cnt;        /* per shard and data directory */
+    uint32_t journal_threshold_bytes; /* partitions with less queued go to the journal */
     uint64_t storage_min_free_bytes;
 
     /* topic defaults (Kafka's broker keys) */
@@ -107,7 +114,7 @@ struct conf {
     uint32_t log_index_interval_bytes, log_index_size_max_bytes;
     uint32_t message_max_bytes;
     uint32_t partitions_max;
-    enum conf_compression listener_compression;  /* sluice.compression of listener topics */
+    enum conf_compression listener_compression; /* sluice.compression of listener topics */
 
     /* Kafka protocol limits */
     uint32_t socket_request_max_bytes, fetch_max_bytes;
@@ -125,7 +132,8 @@ struct conf {
     struct conf_listener listeners[CONF_LISTENERS_MAX];
 };
 
-/* Values of `sluiced --dev` with no configuration file: conf_init, the rows of --dev, conf_finish. */
+/* Values of `sluiced --dev` with no configuration file: conf_init, the rows of --dev, conf_finish.
+ */
 void conf_defaults(struct conf *c);
 /* Every key at the default of conf.def (one Kafka and two syslog listeners on loopback), not yet
  * finished. What a configuration file starts from. */
@@ -146,8 +154,14 @@ NODISCARD int conf_list_clear(struct conf *c, const char *path);
 NODISCARD int conf_list_append(struct conf *c, const char *path, char *err, size_t err_cap);
 
 /* What a dotted path may be, for readers of configuration files. Indices are part of the path. */
-enum conf_node { CONF_NODE_UNKNOWN, CONF_NODE_GROUP, CONF_NODE_KEY, CONF_NODE_LIST,
-                 CONF_NODE_VALUES, CONF_NODE_ELEMENT };
+enum conf_node {
+    CONF_NODE_UNKNOWN,
+    CONF_NODE_GROUP,
+    CONF_NODE_KEY,
+    CONF_NODE_LIST,
+    CONF_NODE_VALUES,
+    CONF_NODE_ELEMENT
+};
 enum conf_node conf_node_kind(const char *path);
 /* A key whose value is a set of words (headers): YAML may write it as a list. */
 bool conf_node_is_set(const char *path);

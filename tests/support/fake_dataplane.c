@@ -1,6 +1,6 @@
-/* fake_dataplane.c - a dataplane without data: the other end of the control socket, for the tests of
- * sluiced. Its argument is DIR/run/dataplane.conf; what it shall do is in DIR/fake (key=value lines,
- * read at start), what it saw is appended to DIR/fake.log.
+/* fake_dataplane.c - a dataplane without data: the other end of the control socket, for the tests
+ * of sluiced. It is started with --conf DIR/run/dataplane.conf; what it shall do is in DIR/fake
+ * (key=value lines, read at start), what it saw is appended to DIR/fake.log.
  *
  *   build=TEXT     say another build in HELLO, once (the line is removed)
  *   exit=N         end with N at once
@@ -321,8 +321,8 @@ int main(int argc, char **argv)
     char err[512], path[1200];
     struct sockaddr_un sa = {.sun_family = AF_UNIX};
     sigset_t set;
-    if (argc != 2 || conf_read(&conf, argv[1], err, sizeof(err)) < 0) {
-        fprintf(stderr, "fake: %s\n", argc == 2 ? err : "one argument");
+    if (argc != 3 || conf_read(&conf, argv[2], err, sizeof(err)) < 0) {
+        fprintf(stderr, "fake: %s\n", argc == 3 ? err : "usage: --conf FILE");
         return 2;
     }
     snprintf(path, sizeof(path), "%s/fake.log", conf.dir);
@@ -356,7 +356,8 @@ int main(int argc, char **argv)
     int sfd = signalfd(-1, &set, SFD_CLOEXEC);
     for (;;) {
         struct pollfd p[3] = {{.fd = conn < 0 ? srv : -1, .events = POLLIN},
-                              {.fd = conn, .events = POLLIN}, {.fd = sfd, .events = POLLIN}};
+                              {.fd = conn, .events = POLLIN},
+                              {.fd = sfd, .events = POLLIN}};
         if (poll(p, 3, -1) < 0)
             continue;
         if (p[0].revents) {

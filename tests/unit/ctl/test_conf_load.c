@@ -91,8 +91,10 @@ static void every_mistake_says_where_and_what(void **state)
         {"- a\n", "f.yaml:1:1: expected keys (key: value) at the top\n"},
         {"shards: &x 1\ncpus: *x\n",
          "f.yaml:2:7: cpus: aliases (*name) are not supported: write the value out\n"},
-        {"shards: 1\n---\nshards: 2\n", "f.yaml:2:1: a second document: one file is one document\n"},
-        {"kafka: {\n", "f.yaml:2:1: did not find expected node content, while parsing a flow node\n"},
+        {"shards: 1\n---\nshards: 2\n",
+         "f.yaml:2:1: a second document: one file is one document\n"},
+        {"kafka: {\n",
+         "f.yaml:2:1: did not find expected node content, while parsing a flow node\n"},
         {"\tshards: 1\n", "f.yaml:1:1: found character that cannot start any token, while scanning "
                           "for the next token\n"},
         {"shards: \"a\\0b\"\n", "f.yaml:1:9: shards: contains a NUL\n"},
@@ -151,7 +153,8 @@ static void every_mistake_says_where_and_what(void **state)
          "f.yaml:4:32: listeners[0].bind: 10.0.0.9 is not an address of port 'p'\n"},
         {"ports:\n- {name: p, device: d, addresses: [10.0.0.1/24]}\nlisteners:\n"
          "- {name: a, topic: t, port: p, bind: '10.0.0.1:1', transport: tcp}\n",
-         "f.yaml:4:52: listeners[0].transport: tcp is served on kernel sockets only: remove 'port'\n"},
+         "f.yaml:4:52: listeners[0].transport: tcp is served on kernel sockets only: remove "
+         "'port'\n"},
         {"topic_defaults: {message_max_bytes: 2MiB, segment_bytes: 1MiB}\n",
          "f.yaml:1:18: topic_defaults.message_max_bytes: is larger than "
          "topic_defaults.segment_bytes\n"},
@@ -163,9 +166,9 @@ static void every_mistake_says_where_and_what(void **state)
          "the largest request could never be read\n"},
         {"journal: {file_bytes: 1MiB, threshold_bytes: 1MiB}\n",
          "f.yaml:1:29: journal.threshold_bytes: is more than half of journal.file_bytes\n"},
-        {"topic_defaults: {retention: 0ms}\n",
-         "f.yaml:1:18: topic_defaults.retention: 0 would delete everything at once; write unlimited "
-         "to keep everything\n"},
+        {"topic_defaults: {retention: 0ms}\n", "f.yaml:1:18: topic_defaults.retention: 0 would "
+                                               "delete everything at once; write unlimited "
+                                               "to keep everything\n"},
         {"data: {dir: /a, log_dirs: [/b, /b]}\n",
          "f.yaml:1:32: data.log_dirs[1]: '/b' is listed twice\n"},
     };
@@ -206,11 +209,10 @@ static void set_overrides_and_its_mistakes_are_named(void **state)
     conf_load_set(&l, "shards");
     conf_load_set(&l, "http.bind=127.0.0.1:9092");
     assert_rc(conf_load_finish(&l, "/"), -E_CONFIG);
-    assert_string_equal(l.errors,
-                        "--set shards=many: shards: 'many' is not a whole number\n"
-                        "--set shards: expected key=value\n"
-                        "--set http.bind: TCP 127.0.0.1:9092 is already taken by "
-                        "kafka.listeners[0].bind\n");
+    assert_string_equal(l.errors, "--set shards=many: shards: 'many' is not a whole number\n"
+                                  "--set shards: expected key=value\n"
+                                  "--set http.bind: TCP 127.0.0.1:9092 is already taken by "
+                                  "kafka.listeners[0].bind\n");
     conf_load_fini(&l);
 }
 static void a_missing_file_is_named(void **state)

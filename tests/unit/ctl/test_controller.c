@@ -29,8 +29,8 @@ static void on_publish(void *arg, const struct span *records, uint32_t cnt, int6
 static void open_again(struct fixture *f)
 {
     char err[512] = "";
-    struct controller_opts o = {.conf = &f->conf, .identity = &f->id, .publish = on_publish,
-                                .publish_arg = f};
+    struct controller_opts o = {
+        .conf = &f->conf, .identity = &f->id, .publish = on_publish, .publish_arg = f};
     if (identity_load(&f->conf, &f->id, err, sizeof(err)) < 0 ||
         controller_open(&o, &f->c, err, sizeof(err)) < 0)
         fail_msg("%s", err);
@@ -90,8 +90,11 @@ static void call(struct fixture *f, int16_t key, int16_t version, const void *ms
         create_partitions_request_write(&w, version, msg);
     assert_int_equal(w.err, 0);
     f->expect = key;
-    struct admin_request q = {.api_key = key, .api_version = version,
-                              .body = span_of(buf, (uint32_t)w.len), .done = on_done, .arg = f};
+    struct admin_request q = {.api_key = key,
+                              .api_version = version,
+                              .body = span_of(buf, (uint32_t)w.len),
+                              .done = on_done,
+                              .arg = f};
     controller_admin(f->c, &q);
 }
 static void applied(struct fixture *f)
@@ -141,12 +144,23 @@ static void create_topics_follows_kafkas_rules(void **state)
         int32_t partitions;
         int16_t rf, error;
     } rows[] = {
-        {"good", 3, 1, 0},          {"good", 3, 1, 36},      {"default", -1, -1, 0},
-        {"", 1, 1, 17},             {".", 1, 1, 17},         {"..", 1, 1, 17},
-        {"with space", 1, 1, 17},   {"sl/ash", 1, 1, 17},    {"a.b", 1, 1, 0},
-        {"a_b", 1, 1, 17},          {"rf3", 1, 3, 38},       {"rf0", 1, 0, 38},
-        {"rf-2", 1, -2, 38},        {"none", 0, 1, 37},      {"neg", -2, 1, 37},
-        {"many", 101, 1, 44},       {"__cluster_metadata", 1, 1, 17},
+        {"good", 3, 1, 0},
+        {"good", 3, 1, 36},
+        {"default", -1, -1, 0},
+        {"", 1, 1, 17},
+        {".", 1, 1, 17},
+        {"..", 1, 1, 17},
+        {"with space", 1, 1, 17},
+        {"sl/ash", 1, 1, 17},
+        {"a.b", 1, 1, 0},
+        {"a_b", 1, 1, 17},
+        {"rf3", 1, 3, 38},
+        {"rf0", 1, 0, 38},
+        {"rf-2", 1, -2, 38},
+        {"none", 0, 1, 37},
+        {"neg", -2, 1, 37},
+        {"many", 101, 1, 44},
+        {"__cluster_metadata", 1, 1, 17},
         {"__consumer_offsets", 5, 1, 0},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -273,17 +287,28 @@ static void configs_are_checked_against_the_table(void **state)
         const char *key, *value;
         int16_t error;
     } rows[] = {
-        {"retention.ms", "1000", 0},          {"retention.ms", "-1", 0},
-        {"retention.ms", "-2", 40},           {"retention.ms", "soon", 40},
-        {"retention.ms", "1 ", 40},           {"retention.sm", "1", 40},
-        {"cleanup.policy", "compact", 0},     {"cleanup.policy", "compact,delete", 0},
-        {"cleanup.policy", "", 40},           {"cleanup.policy", "burn", 40},
-        {"compression.type", "zstd", 0},      {"compression.type", "rar", 40},
-        {"segment.bytes", "1048575", 40},     {"segment.bytes", "4294967296", 40},
-        {"preallocate", "TRUE", 0},           {"preallocate", "yes", 40},
-        {"min.cleanable.dirty.ratio", "0.3", 0}, {"min.cleanable.dirty.ratio", "1.5", 40},
-        {"sluice.compression", "auto", 0},    {"sluice.compression", "gzip", 40},
-        {"remote.storage.enable", "true", 40}, {"flush.ms", NULL, 40},
+        {"retention.ms", "1000", 0},
+        {"retention.ms", "-1", 0},
+        {"retention.ms", "-2", 40},
+        {"retention.ms", "soon", 40},
+        {"retention.ms", "1 ", 40},
+        {"retention.sm", "1", 40},
+        {"cleanup.policy", "compact", 0},
+        {"cleanup.policy", "compact,delete", 0},
+        {"cleanup.policy", "", 40},
+        {"cleanup.policy", "burn", 40},
+        {"compression.type", "zstd", 0},
+        {"compression.type", "rar", 40},
+        {"segment.bytes", "1048575", 40},
+        {"segment.bytes", "4294967296", 40},
+        {"preallocate", "TRUE", 0},
+        {"preallocate", "yes", 40},
+        {"min.cleanable.dirty.ratio", "0.3", 0},
+        {"min.cleanable.dirty.ratio", "1.5", 40},
+        {"sluice.compression", "auto", 0},
+        {"sluice.compression", "gzip", 40},
+        {"remote.storage.enable", "true", 40},
+        {"flush.ms", NULL, 40},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         char why[512];
@@ -294,8 +319,8 @@ static void configs_are_checked_against_the_table(void **state)
     }
     struct create_topics_request q;
     struct create_topics_request_topic t;
-    struct create_topics_request_config cfg[2] = {
-        {span_str("retention.ms"), span_str("1000")}, {span_str("retention.ms"), span_str("2")}};
+    struct create_topics_request_config cfg[2] = {{span_str("retention.ms"), span_str("1000")},
+                                                  {span_str("retention.ms"), span_str("2")}};
     create_topics_request_init(&q);
     topic(&t, "c", 1, 1);
     t.configs.v = cfg;
@@ -391,7 +416,8 @@ static void create_partitions_only_grows(void **state)
         const char *name;
         int32_t count;
         int16_t error;
-    } rows[] = {{"g", 2, 37}, {"g", 1, 37}, {"g", 0, 37}, {"g", 200, 44}, {"no", 4, 3}, {"g", 5, 0}};
+    } rows[] = {{"g", 2, 37},   {"g", 1, 37}, {"g", 0, 37},
+                {"g", 200, 44}, {"no", 4, 3}, {"g", 5, 0}};
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct create_partitions_request q;
         struct create_partitions_request_topic t;
@@ -425,8 +451,9 @@ static void registration_makes_features_topics_and_a_broker_epoch(void **state)
     assert_int_equal(t->partition_cnt, 3);
     assert_string_equal(meta_topic_config(t, "sluice.compression"), "auto");
     assert_int_equal(image_topic_by_name(img, span_str("syslog.dlq"))->partition_cnt, 1);
-    assert_string_equal(meta_topic_config(image_topic_by_name(img, span_str("_sluice.gaps")),
-                                          "retention.ms"), "-1");
+    assert_string_equal(
+        meta_topic_config(image_topic_by_name(img, span_str("_sluice.gaps")), "retention.ms"),
+        "-1");
     int64_t offset = controller_last_offset(f->c);
     assert_ok(controller_register(f->c, &h, &again)); /* the same process: nothing new */
     assert_int_equal(again, epoch);
@@ -491,8 +518,10 @@ static void what_does_not_parse_and_foreign_apis_are_refused(void **state)
         int16_t key, version, error;
     } rows[] = {{19, 7, 42}, {20, 6, 42}, {37, 3, 42}, {19, 1, 35}, {19, 8, 35}, {3, 1, 35}};
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        struct admin_request q = {.api_key = rows[i].key, .api_version = rows[i].version,
-                                  .body = span_of("\xff\xff\xff\xff\x0f", 5), .done = on_done,
+        struct admin_request q = {.api_key = rows[i].key,
+                                  .api_version = rows[i].version,
+                                  .body = span_of("\xff\xff\xff\xff\x0f", 5),
+                                  .done = on_done,
                                   .arg = f};
         controller_admin(f->c, &q);
         assert_int_equal(f->answers, i + 1);

@@ -1,4 +1,5 @@
-/* test_meta_log.c - the metadata log: what was appended is there after any crash, and nothing else. */
+/* test_meta_log.c - the metadata log: what was appended is there after any crash, and nothing else.
+ */
 #include "ctl/controller/meta_log.c"
 #include "accel/accel.h"
 #include "tests/support/test.h"
@@ -86,8 +87,9 @@ static void a_crash_at_any_byte_of_the_last_batch_loses_only_that_batch(void **s
             bool whole = cut == end || (garbage > 0 && end - cut <= sizeof(tail) &&
                                         memcmp(tail, bytes + cut, end - cut) == 0);
             log = reopen(dir, &s, 0);
-            assert_string_equal(s.text, !whole ? "one;two;three;"
-                                                  : "one;two;three;the last one;and its second record;");
+            assert_string_equal(s.text, !whole
+                                            ? "one;two;three;"
+                                            : "one;two;three;the last one;and its second record;");
             assert_int_equal(meta_log_size(log), !whole ? keep : end);
             int64_t next = append(log, "next", NULL);
             assert_int_equal(next, !whole ? 3 : 5);
