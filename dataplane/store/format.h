@@ -78,11 +78,10 @@ struct journal_head {
 struct journal_run {
     struct uuid topic_id;
     int32_t partition;
-    uint32_t incarnation; /* of the partition's memory state: a later one replaces what an earlier
-                             one queued but never acknowledged at the same offsets */
+    uint32_t zero;
     int64_t base_offset;
     uint32_t len;
-    uint32_t zero;
+    uint32_t zero2;
 };
 _Static_assert(sizeof(struct journal_head) == 40, "journal head layout");
 _Static_assert(sizeof(struct journal_run) == 40, "journal run layout");

@@ -2,7 +2,8 @@
  *
  * Uses are numbered from 1; file = use % file_cnt. The tail is the oldest use that somebody holds.
  * A file whose write or flush failed ends its use at once: what it holds stays valid for its
- * holders, the failed entry is superseded through journal_run.incarnation. */
+ * holders. The failed entry may be whole on the disk though nobody was told so: it is scrubbed
+ * before its partitions take the same offsets again. */
 #include "dataplane/store/journal.h"
 #include "accel/crc32c.h"
 #include "lib/base/assert.h"
@@ -24,6 +25,9 @@ struct journal {
     bool use_is_over;    /* a write failed: go to the next file */
     uint64_t seq;
     uint32_t held[JOURNAL_FILES_MAX]; /* holders by use % file_cnt */
+    uint64_t
+        bad_pos[JOURNAL_FILES_MAX]; /* of the failed entry that ended the use; UINT64_MAX: none */
+    uint64_t entry_pos;             /* of the entry in flight */
     struct file *files[JOURNAL_FILES_MAX];
     uint8_t *buf;
     uint32_t buf_cap, len, run_cnt;
@@ -135,6 +139,23 @@ void journal_destroy(struct journal *j)
     free(j);
 }
 
+int journal_scrub(struct journal *j, uint64_t use)
+{
+    uint64_t pos = j->bad_pos[use % j->file_cnt];
+    struct file *f = j->files[use % j->file_cnt];
+    if (pos == UINT64_MAX)
+        return 0;
+    uint8_t *zero = aligned_alloc(FILE_BLOCK, FILE_BLOCK);
+    if (zero == NULL)
+        return -ENOMEM;
+    memset(zero, 0, FILE_BLOCK);
+    int64_t n = j->io->ops->pwrite(f, zero, FILE_BLOCK, pos);
+    free(zero);
+    if (n != FILE_BLOCK)
+        return n < 0 ? (int)n : -EIO;
+    return j->io->ops->fsync(f);
+}
+
 bool journal_is_busy(const struct journal *j)
 {
     return j->state == JN_WRITING || j->state == JN_FLUSHING;
@@ -181,6 +202,7 @@ static bool use_next(struct journal *j)
         return false;
     j->use = next;
     j->pos = 0;
+    j->bad_pos[next % j->file_cnt] = UINT64_MAX;
     j->use_is_over = false;
     if (getrandom(&j->generation, sizeof(j->generation), 0) != (ssize_t)sizeof(j->generation))
         abort(); /* a kernel without randomness; uuid_random does the same */
@@ -234,8 +256,10 @@ uint32_t journal_run_cnt(const struct journal *j)
 static void finish(struct journal *j, int rc)
 {
     j->state = JN_IDLE;
-    if (rc < 0)
+    if (rc < 0) {
         j->use_is_over = true;
+        j->bad_pos[j->use % j->file_cnt] = j->entry_pos;
+    }
     j->done(j->done_arg, rc);
 }
 
@@ -281,9 +305,9 @@ void journal_commit(struct journal *j, journal_done_fn *done, void *arg)
     j->done_arg = arg;
     j->state = JN_WRITING;
     j->op.done = on_written;
-    uint64_t pos = j->pos;
+    j->entry_pos = j->pos;
     j->pos += padded;
-    j->io->ops->write(j->files[j->use % j->file_cnt], &j->op, j->buf, padded, pos);
+    j->io->ops->write(j->files[j->use % j->file_cnt], &j->op, j->buf, padded, j->entry_pos);
 }
 
 /* ------------------------------------------------------------------------------------------ replay

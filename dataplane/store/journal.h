@@ -27,7 +27,8 @@ struct journal_conf {
     uint32_t entry_bytes_max;
 };
 struct journal;
-/* rc 0: the entry is flushed. Negative: it may or may not be on disk; the file takes no more. */
+/* rc 0: the entry is flushed. Negative: it may or may not be on disk (journal_scrub); the file
+ * takes no more. */
 typedef void journal_done_fn(void *arg, int rc);
 
 /* Opens the files, writing those that are missing or of another size. Blocking. */
@@ -51,6 +52,9 @@ uint64_t journal_use(const struct journal *j);
 /* A partition holds (releases) undrained bytes in file use `use`. */
 void journal_hold(struct journal *j, uint64_t use);
 void journal_release(struct journal *j, uint64_t use);
+/* Make the failed entry of `use` unreadable (0 when there is none). Blocking, on a housekeeping
+ * thread: the caller holds that use, so the file is not taken into use again meanwhile. */
+NODISCARD int journal_scrub(struct journal *j, uint64_t use);
 /* Oldest use with a holder, JOURNAL_USE_NONE: none. */
 uint64_t journal_tail_use(const struct journal *j);
 /* Files that could be taken into use right now. */

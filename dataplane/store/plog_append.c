@@ -405,6 +405,8 @@ static void journal_done(void *arg, int rc)
     for (struct list *n = list_pop_head(&sd->group); n; n = list_pop_head(&sd->group)) {
         struct plog *p = container_of(n, struct plog, group_link);
         p->io--;
+        if (rc < 0)
+            p->bad_use = journal_use(sd->journal);
         if (p->state == PL_FENCED || p->state == PL_DETACHING) {
             p->commit = C_NONE;
             plog_settle(p);
@@ -435,7 +437,6 @@ static bool journal_run_add(struct plog *p)
     uint32_t len = (uint32_t)(p->end.lsn - p->durable.lsn);
     uint8_t *b = journal_add(j, &(struct journal_run){.topic_id = p->part->topic_id,
                                                       .partition = p->part->partition,
-                                                      .incarnation = p->incarnation,
                                                       .base_offset = p->durable.offset,
                                                       .len = len});
     if (b == NULL)

@@ -91,7 +91,6 @@ struct plog {
     int64_t log_start;
     struct mark end, durable, flushed;
     int32_t leader_epoch;
-    uint32_t incarnation;
 
     struct seg **segs; /* oldest first, the last one is active */
     uint32_t seg_cnt, seg_cap;
@@ -118,6 +117,7 @@ struct plog {
     int flush_rc;
 
     uint64_t hold_use, hold_next; /* journal files needed until drained */
+    uint64_t bad_use;             /* holds a failed entry with bytes of ours; 0: none */
     uint64_t journal_lsn;         /* end of the last bytes that went to the journal */
     struct list drain_link;       /* set->drain */
     uint64_t drain_ns;

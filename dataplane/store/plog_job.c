@@ -31,6 +31,7 @@ struct plog_job {
     uint8_t *bytes;
     uint64_t bytes_len;
     int64_t limit, log_start;
+    uint64_t bad_use;
     struct recover_opts ro;
     struct recover_report report;
 };
@@ -279,6 +280,11 @@ static void fence_run(struct dirjob *j)
     uint32_t cnt = 0;
     k->report.say = fence_say;
     files_close(k);
+    if (k->bad_use != 0) {
+        j->rc = journal_scrub(k->p->sd->journal, k->bad_use);
+        if (j->rc < 0)
+            return;
+    }
     j->rc = recover_part_init(&k->part, k->p->part->dir, k->p->part->name);
     if (j->rc == 0) {
         k->part.mark = k->p->part->mark;
@@ -471,7 +477,7 @@ static void fence_done(struct plog_job *k)
     p->journal_lsn = 0;
     p->flush_pending = 0;
     p->commit = C_NONE;
-    p->incarnation++;
+    p->bad_use = 0;
     p->spare_asked = false;
     p->state = PL_OPEN;
     set->st.recovered++;
@@ -569,6 +575,7 @@ static bool fence_prepare(struct plog_job *k)
         return false;
     k->limit = p->flushed.offset;
     k->log_start = p->log_start;
+    k->bad_use = p->bad_use;
     recover_opts_default(&k->ro);
     k->ro.index_interval_bytes = p->conf.index_interval_bytes;
     k->ro.index_bytes_max = p->conf.index_bytes_max;

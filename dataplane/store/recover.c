@@ -168,6 +168,7 @@ struct scan {
     int64_t next;          /* one past the last good batch */
     int64_t producer_from; /* batches below are in the loaded snapshot */
     bool cut;              /* this segment was cut: later ones are not used */
+    bool limit_hit;        /* ... because of recover_part_opts.limit */
 };
 
 static int scan_batch(struct scan *s, struct seg_index *ix, uint64_t pos,
@@ -268,7 +269,7 @@ static int seg_scan_walk(struct scan *s, struct walk *w, struct seg_index *ix, i
             return rc;
         if (rc == 1 && is_in_place(s, base, &b)) {
             if (s->po->limit >= 0 && b.base_offset >= s->po->limit) {
-                s->cut = true;
+                s->cut = s->limit_hit = true;
                 break;
             }
             rc = scan_batch(s, ix, pos, &b);
@@ -790,7 +791,7 @@ static int part_scan(struct scan *s, struct found *x, bool epochs_known)
     for (uint32_t i = first; i < p->seg_cnt && !s->cut; i++) {
         int rc = seg_scan(s, &p->segs[i]);
         /* A zero tail in a segment that was left by a roll: the next one continues the log. */
-        if (rc == 0 && s->cut && s->po->limit < 0 && i + 1 < p->seg_cnt &&
+        if (rc == 0 && s->cut && !s->limit_hit && i + 1 < p->seg_cnt &&
             p->segs[i + 1].base == s->next)
             s->cut = false;
         /* A hole between segments at or above the recovery point: what fills it is in the journal,
@@ -1015,8 +1016,8 @@ int recover_part_append(struct part *p, const struct span *batches, uint32_t cnt
 struct replay_run {
     struct part *p;
     uint64_t seq;
-    uint32_t order, incarnation;
-    int64_t base, cutoff; /* batches at or above cutoff were superseded */
+    uint32_t order;
+    int64_t base;
     uint8_t *bytes;
     uint32_t len;
 };
@@ -1088,23 +1089,11 @@ static int replay_collect(void *arg, const struct journal_found *f)
     r->runs[r->cnt] = (struct replay_run){.p = p,
                                           .seq = f->seq,
                                           .order = r->cnt,
-                                          .incarnation = f->run.incarnation,
                                           .base = f->run.base_offset,
-                                          .cutoff = INT64_MAX,
                                           .bytes = bytes,
                                           .len = f->run.len};
     r->cnt++;
     return 0;
-}
-
-/* A later incarnation restarted at some offset: what earlier ones queued from there on was refused
- * to its producer. */
-static void runs_set_cutoff(struct replay_run *runs, uint32_t cnt)
-{
-    for (uint32_t i = 0; i < cnt; i++)
-        for (uint32_t k = i + 1; k < cnt; k++)
-            if (runs[k].incarnation > runs[i].incarnation && runs[k].base < runs[i].cutoff)
-                runs[i].cutoff = runs[k].base;
 }
 
 static int runs_apply(struct replay *r, struct replay_run *runs, uint32_t cnt)
@@ -1112,7 +1101,6 @@ static int runs_apply(struct replay *r, struct replay_run *runs, uint32_t cnt)
     struct span *batches = NULL;
     uint32_t n = 0, cap = 0;
     int rc = 0;
-    runs_set_cutoff(runs, cnt);
     for (uint32_t i = 0; rc == 0 && i < cnt; i++) {
         for (uint32_t at = 0; rc == 0 && at < runs[i].len;) {
             struct batch_info b;
@@ -1121,16 +1109,11 @@ static int runs_apply(struct replay *r, struct replay_run *runs, uint32_t cnt)
                      runs[i].base);
                 break;
             }
-            if (b.base_offset >= runs[i].cutoff) {
-                note(r->rep, RC_JOURNAL_STALE, "%s offset %" PRId64, runs[i].p->name,
-                     b.base_offset);
-            } else {
-                void *a = batches;
-                rc = grow(&a, n, &cap, sizeof(*batches));
-                batches = a;
-                if (rc == 0)
-                    batches[n++] = span_of(runs[i].bytes + at, b.total_len);
-            }
+            void *a = batches;
+            rc = grow(&a, n, &cap, sizeof(*batches));
+            batches = a;
+            if (rc == 0)
+                batches[n++] = span_of(runs[i].bytes + at, b.total_len);
             at += b.total_len;
         }
     }

@@ -178,7 +178,8 @@ static void one_seed(uint64_t seed)
             answer_lost(&m);
             fake_disk_power_cut(e->disk);
         }
-        if (env_rnd(e, 5) == 0) { /* power fails again during recovery */
+        fake_disk_fail_at(e->disk, UINT64_MAX, 0); /* if it was not reached */
+        if (env_rnd(e, 5) == 0) {                  /* power fails again during recovery */
             fake_disk_die_at(e->disk, fake_disk_ops(e->disk) + env_rnd(e, 60));
             if (env_open(e) == 0)
                 env_abandon(e);
