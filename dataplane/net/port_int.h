@@ -1,0 +1,63 @@
+/* port_int.h - what port_setup.c makes and port_rx.c, port_tx.c use. */
+#pragma once
+#include "dataplane/net/ip_reasm.h"
+#include "dataplane/net/pkt.h"
+#include "dataplane/net/port.h"
+#include "lib/base/timer.h"
+#include <rte_ethdev.h>
+#include <rte_mbuf.h>
+
+#define PORT_BURST 32u      /* frames of one rx_burst */
+#define PORT_TURN_MAX 1024u /* frames a shard takes in one turn */
+#define PORT_TX_MAX 64u     /* frames queued per port and turn */
+#define PORT_SAMPLE_NS UINT64_C(1000000000)
+
+struct port { /* one device */
+    const struct conf_port *conf;
+    uint16_t idx; /* in conf.ports and in the counters */
+    uint16_t dev; /* DPDK's port id */
+    uint16_t rxq_cnt, txq_cnt;
+    bool is_steered; /* the device hashes on the source address alone, one queue per shard */
+    bool is_started, is_open;
+    uint16_t poller_cnt;        /* shards that were planned to poll it, */
+    uint16_t poller[SHARD_MAX]; /* by their planned queue */
+    struct pkt_host *host;
+};
+struct ports {
+    struct ports_cfg cfg;
+    uint32_t cnt;
+    struct port port[CONF_PORTS_MAX];
+    struct rte_mempool *pool[SHARD_MAX];
+};
+
+struct port_if { /* one port as one shard sees it */
+    const struct port *port;
+    struct port_stats *stats;
+    struct ip_reasm *reasm;
+    uint16_t rxq_first, rxq_cnt, rxq_step; /* queues rxq_first + i * rxq_step */
+    uint16_t rxq_next;                     /* which i is polled first: they take turns */
+    bool can_tx;                           /* queue rxq_first sends, too */
+    uint16_t tx_cnt;
+    struct rte_mbuf *tx[PORT_TX_MAX];
+    /* Of the shard with queue 0: sampling the device. */
+    bool was_up;
+    uint64_t last_imissed, last_ierrors, last_nombuf;
+};
+struct port_set {
+    struct port_set_cfg cfg;
+    struct ports *ports;
+    struct rte_mempool *pool;
+    bool is_draining;
+    uint32_t if_cnt, if_next;
+    struct port_if ifs[CONF_PORTS_MAX];
+    uint32_t turn_cnt;
+    struct rte_mbuf *turn[PORT_TURN_MAX]; /* received in this turn, still read */
+    struct timer sample;
+};
+
+/* Queue the answer to a PKT_REPLY, or an announcement of own address i. */
+void port_tx_reply(struct port_set *ps, struct port_if *pi, const struct pkt *p);
+void port_tx_announce(struct port_set *ps, struct port_if *pi, uint32_t i);
+/* port_sample.c: once a second what the device counted, link changes, reassembly timeouts. */
+void port_sample_start(struct port_set *ps);
+void port_sample_stop(struct port_set *ps);

@@ -1,0 +1,197 @@
+/* port_rx.c - from a device queue to listeners: burst -> prefetch -> parse -> act.
+ *
+ * Frames stay in their buffers while parsers read them; port_tx_flush gives the buffers back at the
+ * end of the turn. Every frame of a burst is accounted for before the burst ends. */
+#include "dataplane/net/port_int.h"
+#include "lib/base/assert.h"
+
+#define PREFETCH_BYTES 64
+
+/* What became of the frames of one burst; added to the port's counters at its end. */
+struct tally {
+    uint64_t to_udp, handled, held, bytes;
+    uint32_t drop[PDROP_CNT];
+};
+
+static uint32_t pkt_flags(const struct rte_mbuf *m)
+{
+    uint64_t ol = m->ol_flags;
+    /* A checksum that the device calls bad is judged here again: some devices call a UDP checksum
+     * of zero bad. */
+    return ((ol & RTE_MBUF_F_RX_IP_CKSUM_MASK) == RTE_MBUF_F_RX_IP_CKSUM_GOOD ? PKT_IP_CHECKSUM_OK
+                                                                              : 0) |
+           ((ol & RTE_MBUF_F_RX_L4_CKSUM_MASK) == RTE_MBUF_F_RX_L4_CKSUM_GOOD ? PKT_L4_CHECKSUM_OK
+                                                                              : 0) |
+           (ol & RTE_MBUF_F_RX_VLAN_STRIPPED ? PKT_VLAN_STRIPPED : 0);
+}
+
+/* A frame spread over several buffers is moved into the first if it fits. Cold: buffers are made for
+ * the MTU. */
+__attribute__((noinline, cold)) static bool frame_linearize(struct rte_mbuf *m)
+{
+    return rte_pktmbuf_linearize(m) == 0;
+}
+
+static void frame_parse(const struct port_if *pi, struct rte_mbuf *m, struct pkt *p)
+{
+    if (unlikely(m->nb_segs > 1) && !frame_linearize(m)) {
+        p->kind = PKT_DROP;
+        p->why = PDROP_too_long;
+        return;
+    }
+    pkt_parse(pi->port->host, rte_pktmbuf_mtod(m, const uint8_t *), m->data_len, pkt_flags(m),
+              m->vlan_tci, p);
+}
+
+static struct dgram dgram_of(const struct port_set *ps, const struct pkt *p)
+{
+    return (struct dgram){.bytes = p->payload,
+                          .peer = p->src,
+                          .arrival_ms = ps->cfg.shard->wall_ms,
+                          .truncated = false};
+}
+
+/* Datagrams of one listener: those of other shards go there, the rest to the parser. */
+static void deliver(struct port_set *ps, const struct port_if *pi, uint16_t listener,
+                    struct dgram *dg, uint32_t n)
+{
+    if (ps->cfg.handover != NULL && !pi->port->is_steered)
+        n = dgram_handover_split(ps->cfg.handover, listener, dg, n);
+    if (n > 0)
+        (void)ps->cfg.deliver(ps->cfg.arg, listener, dg, n); /* it counts what it refuses */
+}
+
+/* All PKT_UDP of the burst, listener by listener, each in order of arrival. */
+static void udp_deliver(struct port_set *ps, const struct port_if *pi, const struct pkt *pk,
+                        uint32_t n, uint32_t listeners, struct tally *t)
+{
+    struct dgram dg[PORT_BURST];
+    for (; listeners != 0; listeners &= listeners - 1) {
+        uint16_t l = (uint16_t)__builtin_ctz(listeners);
+        uint32_t cnt = 0;
+        for (uint32_t i = 0; i < n; i++)
+            if (pk[i].kind == PKT_UDP && pk[i].listener == l)
+                dg[cnt++] = dgram_of(ps, &pk[i]);
+        deliver(ps, pi, l, dg, cnt);
+        t->to_udp += cnt;
+    }
+}
+
+/* A datagram of `frames` frames, whole again. */
+static void whole_act(struct port_set *ps, struct port_if *pi, struct pkt *p, uint32_t frames,
+                      struct tally *t)
+{
+    switch ((enum pkt_kind)p->kind) {
+    case PKT_UDP: {
+        struct dgram dg = dgram_of(ps, p);
+        deliver(ps, pi, p->listener, &dg, 1);
+        t->to_udp += frames;
+        return;
+    }
+    case PKT_REPLY:
+        port_tx_reply(ps, pi, p);
+        t->handled += frames;
+        return;
+    case PKT_DROP:
+        t->drop[p->why] += frames;
+        return;
+    case PKT_HANDLED:
+    case PKT_FRAGMENT: /* a fragment inside a fragment is no datagram: nothing sends it */
+        t->handled += frames;
+        return;
+    }
+}
+
+__attribute__((noinline, cold)) static void fragment_act(struct port_set *ps, struct port_if *pi,
+                                                         struct pkt *p, struct tally *t)
+{
+    struct ip_reasm_result res =
+        ip_reasm_add(pi->reasm, p, (int64_t)(ps->cfg.shard->now_ns / 1000000));
+    t->drop[PDROP_frag_limit] += res.dropped_cnt;
+    if (res.is_whole) {
+        pkt_parse_whole(pi->port->host, p, res.l4);
+        whole_act(ps, pi, p, res.frame_cnt, t);
+    }
+}
+
+static void tally_add(struct port_if *pi, uint32_t n, const struct tally *t)
+{
+    struct port_stats *st = pi->stats;
+    st->seen += n;
+    st->to_udp += t->to_udp;
+    st->handled += t->handled;
+    st->rx_bytes += t->bytes;
+    st->in_reassembly = ip_reasm_held(pi->reasm);
+    for (uint32_t i = 0; i < PDROP_CNT; i++)
+        st->drop[i] += t->drop[i];
+}
+
+/* @hot. One burst of one queue; frames taken. */
+static uint32_t burst_rx(struct port_set *ps, struct port_if *pi, uint16_t queue)
+{
+    struct rte_mbuf **m = ps->turn + ps->turn_cnt;
+    struct pkt pk[PORT_BURST];
+    struct tally t = {0};
+    uint32_t listeners = 0, others = 0;
+    uint16_t n = rte_eth_rx_burst(pi->port->dev, queue, m, PORT_BURST);
+    if (n == 0)
+        return 0;
+    ps->turn_cnt += n;
+    for (uint32_t i = 0; i < n; i++) {
+        const uint8_t *p = rte_pktmbuf_mtod(m[i], const uint8_t *);
+        __builtin_prefetch(p);
+        __builtin_prefetch(p + PREFETCH_BYTES);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        t.bytes += m[i]->pkt_len;
+        frame_parse(pi, m[i], &pk[i]);
+        if (likely(pk[i].kind == PKT_UDP))
+            listeners |= 1u << pk[i].listener;
+        else
+            others++;
+    }
+    for (uint32_t i = 0; others > 0 && i < n; i++) {
+        switch ((enum pkt_kind)pk[i].kind) {
+        case PKT_UDP:
+            continue;
+        case PKT_REPLY:
+            port_tx_reply(ps, pi, &pk[i]);
+            t.handled++;
+            break;
+        case PKT_HANDLED:
+            t.handled++;
+            break;
+        case PKT_DROP:
+            t.drop[pk[i].why]++;
+            break;
+        case PKT_FRAGMENT:
+            fragment_act(ps, pi, &pk[i], &t);
+            break;
+        }
+        others--;
+    }
+    udp_deliver(ps, pi, pk, n, listeners, &t);
+    tally_add(pi, n, &t);
+    return n;
+}
+
+uint32_t port_rx_poll(struct shard *s, uint32_t budget)
+{
+    struct port_set *ps = s->ports;
+    uint32_t done = 0;
+    if (ps == NULL || ps->is_draining)
+        return 0;
+    for (uint32_t k = 0; k < ps->if_cnt; k++) {
+        struct port_if *pi = &ps->ifs[(ps->if_next + k) % ps->if_cnt];
+        for (uint32_t q = 0; q < pi->rxq_cnt; q++) {
+            uint32_t i = (pi->rxq_next + q) % pi->rxq_cnt;
+            if (done >= budget || ps->turn_cnt + PORT_BURST > PORT_TURN_MAX)
+                goto full;
+            done += burst_rx(ps, pi, (uint16_t)(pi->rxq_first + i * pi->rxq_step));
+        }
+        pi->rxq_next++;
+    }
+full:
+    ps->if_next++;
+    return done;
+}

@@ -1,0 +1,90 @@
+/* port_sample.c - what is looked at once a second: the device's own counters and its link, and
+ * fragments that wait for others in vain.
+ *
+ * Devices count losses per port; they are kept by the shard that has queue 0. A driver that starts
+ * counting from zero again (memif, when its peer leaves) costs nothing: deltas are taken. */
+#include "dataplane/net/port_int.h"
+#include "lib/base/log.h"
+#include "lib/base/assert.h"
+
+static uint64_t delta(uint64_t *last, uint64_t now)
+{
+    uint64_t d = now >= *last ? now - *last : now;
+    *last = now;
+    return d;
+}
+
+static void device_sample(struct port_if *pi)
+{
+    struct rte_eth_stats st;
+    if (rte_eth_stats_get(pi->port->dev, &st) != 0)
+        return; /* a device without counters */
+    pi->stats->nic_imissed += delta(&pi->last_imissed, st.imissed);
+    pi->stats->nic_ierrors += delta(&pi->last_ierrors, st.ierrors);
+    pi->stats->nic_nombuf += delta(&pi->last_nombuf, st.rx_nombuf);
+}
+
+/* Announce our addresses whenever the link comes up, at start too: neighbours may remember the MAC
+ * of a machine that had them before. */
+static void link_sample(struct port_set *ps, struct port_if *pi)
+{
+    struct rte_eth_link link = {0};
+    if (rte_eth_link_get_nowait(pi->port->dev, &link) != 0)
+        return;
+    bool is_up = link.link_status == RTE_ETH_LINK_UP;
+    if (is_up == pi->was_up)
+        return;
+    pi->was_up = is_up;
+    LOG_INFO("port %s: link is %s", pi->port->conf->name, is_up ? "up" : "down");
+    for (uint32_t i = 0; is_up && i < pi->port->host->addr_cnt; i++)
+        port_tx_announce(ps, pi, i);
+}
+
+static void on_sample(struct timer *t, uint64_t now_ns)
+{
+    struct port_set *ps = container_of(t, struct port_set, sample);
+    for (uint32_t i = 0; i < ps->if_cnt; i++) {
+        struct port_if *pi = &ps->ifs[i];
+        pi->stats->drop[PDROP_frag_timeout] +=
+            ip_reasm_expire(pi->reasm, (int64_t)(now_ns / 1000000));
+        pi->stats->in_reassembly = ip_reasm_held(pi->reasm);
+        if (pi->rxq_first == 0) {
+            device_sample(pi);
+            link_sample(ps, pi);
+        }
+    }
+    timer_arm(ps->cfg.shard->timers, t, now_ns + PORT_SAMPLE_NS, on_sample);
+}
+
+void port_sample_start(struct port_set *ps)
+{
+    if (ps->if_cnt > 0 && ps->cfg.shard->timers != NULL)
+        timer_arm(ps->cfg.shard->timers, &ps->sample, ps->cfg.shard->now_ns, on_sample);
+}
+
+void port_sample_stop(struct port_set *ps)
+{
+    if (timer_is_armed(&ps->sample))
+        timer_cancel(ps->cfg.shard->timers, &ps->sample);
+}
+
+void port_set_sync(struct port_set *ps)
+{
+    for (uint32_t i = 0; i < ps->if_cnt; i++)
+        if (ps->ifs[i].rxq_first == 0)
+            device_sample(&ps->ifs[i]);
+}
+
+void port_set_drain(struct port_set *ps)
+{
+    if (ps->is_draining)
+        return;
+    ps->is_draining = true;
+    port_set_sync(ps);
+    port_sample_stop(ps);
+    for (uint32_t i = 0; i < ps->if_cnt; i++) {
+        struct port_if *pi = &ps->ifs[i];
+        pi->stats->drop[PDROP_restart] += ip_reasm_clear(pi->reasm);
+        pi->stats->in_reassembly = 0;
+    }
+}

@@ -1,0 +1,81 @@
+/* port_tx.c - frames of ours on their way out, and the end of a turn. */
+#include "dataplane/net/port_int.h"
+#include "lib/base/assert.h"
+
+/* A buffer for the next frame of this turn, or NULL (counted). */
+static struct rte_mbuf *tx_get(struct port_set *ps, struct port_if *pi)
+{
+    struct rte_mbuf *m = NULL;
+    if (pi->can_tx && pi->tx_cnt < PORT_TX_MAX)
+        m = rte_pktmbuf_alloc(ps->pool);
+    if (m == NULL)
+        pi->stats->tx_dropped++;
+    return m;
+}
+
+/* len 0: there was nothing to say (an answer longer than the MTU). */
+static void tx_put(struct port_if *pi, struct rte_mbuf *m, uint32_t len)
+{
+    if (len == 0) {
+        rte_pktmbuf_free(m);
+        return;
+    }
+    m->data_len = (uint16_t)len;
+    m->pkt_len = len;
+    pi->tx[pi->tx_cnt++] = m;
+}
+
+void port_tx_reply(struct port_set *ps, struct port_if *pi, const struct pkt *p)
+{
+    struct rte_mbuf *m = tx_get(ps, pi);
+    if (m != NULL)
+        tx_put(pi, m,
+               pkt_reply(pi->port->host, p, rte_pktmbuf_mtod(m, uint8_t *), rte_pktmbuf_tailroom(m)));
+}
+
+void port_tx_announce(struct port_set *ps, struct port_if *pi, uint32_t i)
+{
+    struct rte_mbuf *m = tx_get(ps, pi);
+    if (m != NULL)
+        tx_put(pi, m,
+               pkt_announce(pi->port->host, i, rte_pktmbuf_mtod(m, uint8_t *),
+                            rte_pktmbuf_tailroom(m)));
+}
+
+/* @hot. */
+static uint32_t if_flush(struct port_if *pi)
+{
+    uint32_t n = pi->tx_cnt;
+    uint64_t bytes = 0;
+    if (n == 0)
+        return 0;
+    uint16_t lens[PORT_TX_MAX];
+    for (uint32_t i = 0; i < n; i++)
+        lens[i] = pi->tx[i]->data_len;
+    uint32_t sent = rte_eth_tx_burst(pi->port->dev, pi->rxq_first, pi->tx, (uint16_t)n);
+    for (uint32_t i = 0; i < sent; i++)
+        bytes += lens[i];
+    if (sent < n)
+        rte_pktmbuf_free_bulk(pi->tx + sent, n - sent);
+    pi->stats->tx_frames += sent;
+    pi->stats->tx_bytes += bytes;
+    pi->stats->tx_dropped += n - sent;
+    pi->tx_cnt = 0;
+    return n;
+}
+
+uint32_t port_tx_flush(struct shard *s, uint32_t budget)
+{
+    struct port_set *ps = s->ports;
+    uint32_t n = 0;
+    if (ps == NULL)
+        return 0;
+    for (uint32_t i = 0; i < ps->if_cnt; i++) {
+        n += if_flush(&ps->ifs[i]);
+        ip_reasm_turn_end(ps->ifs[i].reasm);
+    }
+    if (ps->turn_cnt > 0)
+        rte_pktmbuf_free_bulk(ps->turn, ps->turn_cnt);
+    ps->turn_cnt = 0;
+    return n;
+}

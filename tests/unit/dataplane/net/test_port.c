@@ -1,0 +1,432 @@
+/* test_port.c - ports on a real EAL, without huge pages or root: frames written into a pcap file or
+ * a ring go through the stages, and the ledger balances after every turn. */
+#include "dataplane/net/port_int.h"
+#include "tests/support/test.h"
+#include "tests/unit/dataplane/net/frames.h"
+#include "lib/base/clock.h"
+#include <rte_eal.h>
+#include <rte_eth_ring.h>
+#include <sys/mman.h>
+
+struct rig { /* shards, all run by this thread */
+    struct conf *conf;
+    struct ports *ports;
+    struct mbox_net *boxes;
+    uint16_t cnt;
+    struct shard s[2];
+    struct counters *counters[2];
+    struct dgram_handover *handover[2];
+    uint32_t got[2], got_bytes[2], lost;
+    uint16_t last_listener;
+    uint8_t last[4096];
+    uint32_t last_len;
+};
+static struct rig *rig_now;
+static char *tmp;
+
+static uint32_t on_dgrams(void *arg, uint16_t listener, const struct dgram *dg, uint32_t n)
+{
+    struct shard *s = arg;
+    struct rig *r = rig_now;
+    for (uint32_t i = 0; i < n; i++) {
+        assert_true(s->cnt == 1 || source_shard(&dg[i].peer, s->cnt) == s->id);
+        assert_int_equal(dg[i].arrival_ms, s->wall_ms);
+        r->got[s->id]++;
+        r->got_bytes[s->id] += dg[i].bytes.len;
+        r->last_listener = listener;
+        r->last_len = dg[i].bytes.len;
+        memcpy(r->last, dg[i].bytes.p, dg[i].bytes.len < 4096 ? dg[i].bytes.len : 4096);
+    }
+    return n;
+}
+
+static void on_dropped(void *arg, uint16_t listener, uint32_t n)
+{
+    rig_now->lost += n;
+}
+static void on_request(struct shard *s, struct msg *m)
+{
+    dgram_handover_on_request(rig_now->handover[s->id], m);
+}
+static void on_reply(struct shard *s, struct msg *m)
+{
+    dgram_handover_on_reply(rig_now->handover[s->id], m);
+}
+
+static void rig_open(struct rig *r, const char *device, uint16_t shards)
+{
+    char err[1024] = "";
+    memset(r, 0, sizeof(*r));
+    rig_now = r;
+    r->cnt = shards;
+    r->conf = frames_conf();
+    strcpy(r->conf->ports[0].device, device);
+    msg_handlers[MSG_DGRAMS] = (struct msg_handlers){on_request, on_reply};
+    assert_ok(mbox_net_create(shards, 64, &r->boxes));
+    struct ports_cfg cfg = {.conf = r->conf, .shard_cnt = shards};
+    if (ports_open(&cfg, &r->ports, err, sizeof(err)) < 0)
+        fail_msg("%s", err);
+    for (uint16_t i = 0; i < shards; i++) {
+        struct shard *s = &r->s[i];
+        r->counters[i] = calloc(1, sizeof(*r->counters[i]));
+        *s = (struct shard){.id = i, .cnt = shards, .conf = r->conf, .counters = r->counters[i],
+                            .mbox = mbox_of(r->boxes, i), .now_ns = clock_mono_ns()};
+        assert_ok(timer_wheel_create(s->now_ns, &s->timers));
+        struct dgram_handover_cfg hc = {.mbox = s->mbox, .shard = i, .shard_cnt = shards,
+                                        .msg_cnt = 2, .deliver = on_dgrams, .dropped = on_dropped,
+                                        .arg = s};
+        if (shards > 1)
+            assert_ok(dgram_handover_create(&hc, &r->handover[i]));
+        struct port_set_cfg pc = {s, r->handover[i], on_dgrams, s};
+        assert_ok(port_set_create(r->ports, &pc, &s->ports));
+    }
+    if (ports_start(r->ports, err, sizeof(err)) < 0)
+        fail_msg("%s", err);
+}
+
+static uint64_t drops(const struct port_stats *st)
+{
+    uint64_t n = 0;
+    for (uint32_t i = 0; i < PDROP_CNT; i++)
+        n += st->drop[i];
+    return n;
+}
+
+/* One turn of every shard; frames taken. */
+static uint32_t rig_turn(struct rig *r)
+{
+    uint32_t n = 0;
+    for (uint16_t i = 0; i < r->cnt; i++) {
+        struct shard *s = &r->s[i];
+        s->now_ns = clock_mono_ns();
+        s->wall_ms = clock_wall_ms();
+        (void)mbox_poll(s->mbox, s, 32);
+        n += port_rx_poll(s, 32);
+        (void)timer_poll(s->timers, s->now_ns, 16);
+        (void)port_tx_flush(s, 32);
+        if (r->handover[i] != NULL)
+            dgram_handover_turn_end(r->handover[i]);
+        const struct port_stats *st = &r->counters[i]->port[0];
+        assert_int_equal(st->seen,
+                         st->to_udp + st->to_host + st->handled + st->in_reassembly + drops(st));
+    }
+    return n;
+}
+
+static void rig_settle(struct rig *r)
+{
+    for (int idle = 0; idle < 4;)
+        idle = rig_turn(r) > 0 ? 0 : idle + 1;
+}
+
+static struct port_stats rig_stats(const struct rig *r)
+{
+    struct port_stats sum = {0};
+    for (uint16_t i = 0; i < r->cnt; i++)
+        for (size_t w = 0; w < sizeof(sum) / 8; w++)
+            ((uint64_t *)&sum)[w] += ((const uint64_t *)&r->counters[i]->port[0])[w];
+    return sum;
+}
+
+static void rig_close(struct rig *r)
+{
+    for (uint16_t i = 0; i < r->cnt; i++)
+        port_set_drain(r->s[i].ports);
+    rig_settle(r);
+    ports_stop(r->ports);
+    for (uint16_t i = 0; i < r->cnt; i++) {
+        port_set_destroy(r->s[i].ports);
+        dgram_handover_destroy(r->handover[i]);
+        timer_wheel_destroy(r->s[i].timers);
+        free(r->counters[i]);
+    }
+    ports_close(r->ports);
+    mbox_net_destroy(r->boxes);
+    free(r->conf);
+}
+
+/* A pcap file, and how to append to it. */
+static void pcap_put(FILE *f, const struct frame *fr)
+{
+    uint32_t head[4] = {0, 0, fr->len, fr->len};
+    assert_int_equal(fwrite(head, sizeof(head), 1, f), 1);
+    assert_int_equal(fwrite(fr->b, fr->len, 1, f), 1);
+}
+static FILE *pcap_create(const char *path)
+{
+    static const uint32_t head[6] = {0xa1b2c3d4, 4u << 16 | 2, 0, 0, 65535, 1};
+    FILE *f = fopen(path, "w");
+    assert_non_null(f);
+    assert_int_equal(fwrite(head, sizeof(head), 1, f), 1);
+    return f;
+}
+
+/* Frames of every sort, `rounds` times; what the ledger must say. */
+static void pcap_mixture(const char *path, uint32_t rounds, struct port_stats *want)
+{
+    static uint8_t data[1200];
+    memset(data, 'x', sizeof(data));
+    FILE *f = pcap_create(path);
+    memset(want, 0, sizeof(*want));
+    for (uint32_t i = 0; i < rounds; i++) {
+        struct frame fr[8];
+        fr[0] = frame_udp4((uint8_t)i, 4000, 514, data, 100);
+        fr[1] = frame_udp6(4000, 514, data, 100);
+        fr[2] = frame_udp4((uint8_t)i, 4000, 9, data, 100);
+        want->drop[PDROP_udp_port]++;
+        fr[3] = frame_arp(ARP_REQUEST, our_ip4);
+        memcpy(fr[0].b, our_mac, 6);
+        fr[4] = frame_udp4((uint8_t)i, 4000, 514, data, 100);
+        fr[4].b[0] = 4;
+        want->drop[PDROP_not_for_us]++;
+        struct frame whole = frame_udp4((uint8_t)i, 4000, 515, data, 1200);
+        uint32_t parts = frame_split4(&whole, (uint16_t)i, 512, fr + 5, 3);
+        assert_int_equal(parts, 3);
+        want->to_udp += 2 + parts;
+        want->handled++;
+        for (uint32_t k = 0; k < 8; k++)
+            pcap_put(f, &fr[k]);
+        want->seen += 8;
+    }
+    fclose(f);
+}
+
+/* The vdev has a MAC of its own making; the frames are made for ours. */
+static void rig_set_mac(struct rig *r)
+{
+    memcpy(r->ports->port[0].host->mac, our_mac, 6);
+}
+
+static void frames_of_a_file_are_all_accounted_for(void **state)
+{
+    static struct rig r;
+    struct port_stats want;
+    char dev[600], path[512];
+    snprintf(path, sizeof(path), "%s/a.pcap", tmp);
+    pcap_mixture(path, 100, &want);
+    snprintf(dev, sizeof(dev), "net_pcap0,rx_pcap=%s", path);
+    rig_open(&r, dev, 1);
+    rig_set_mac(&r);
+    rig_settle(&r);
+    struct port_stats got = rig_stats(&r);
+    assert_int_equal(got.seen, want.seen);
+    assert_int_equal(got.to_udp, want.to_udp);
+    assert_int_equal(got.handled, want.handled);
+    assert_memory_equal(got.drop, want.drop, sizeof(want.drop));
+    assert_int_equal(r.got[0], 300);
+    assert_int_equal(r.got_bytes[0], 100 * (100 + 100 + 1200));
+    assert_int_equal(got.in_reassembly, 0);
+    assert_true(got.tx_frames + got.tx_dropped >= 100);
+    rig_close(&r);
+}
+
+static void two_shards_share_one_queue_by_source(void **state)
+{
+    static struct rig r;
+    struct port_stats want;
+    char dev[600], path[512];
+    snprintf(path, sizeof(path), "%s/b.pcap", tmp);
+    pcap_mixture(path, 200, &want);
+    snprintf(dev, sizeof(dev), "net_pcap1,rx_pcap=%s", path);
+    rig_open(&r, dev, 2);
+    rig_set_mac(&r);
+    rig_settle(&r);
+    struct port_stats got = rig_stats(&r);
+    assert_int_equal(got.seen, want.seen);
+    assert_int_equal(got.to_udp, want.to_udp);
+    assert_memory_equal(got.drop, want.drop, sizeof(want.drop));
+    assert_int_equal(r.counters[1]->port[0].seen, 0);
+    assert_true(r.got[0] > 100);
+    assert_true(r.got[1] > 100);
+    assert_int_equal(r.got[0] + r.got[1] + r.lost, 600);
+    rig_close(&r);
+}
+
+static void a_shard_polls_all_queues_that_are_its_own(void **state)
+{
+    static struct rig r;
+    struct port_stats want, sum = {0};
+    char dev[2048] = "net_pcap2", path[512];
+    for (int q = 0; q < 3; q++) {
+        snprintf(path, sizeof(path), "%s/q%d.pcap", tmp, q);
+        pcap_mixture(path, 10 + (uint32_t)q, &want);
+        sum.seen += want.seen;
+        snprintf(dev + strlen(dev), sizeof(dev) - strlen(dev), ",rx_pcap=%s", path);
+    }
+    rig_open(&r, dev, 2);
+    rig_set_mac(&r);
+    rig_settle(&r);
+    assert_int_equal(rig_stats(&r).seen, sum.seen);
+    assert_int_equal(r.counters[0]->port[0].seen, 8 * (10 + 12));
+    assert_int_equal(r.counters[1]->port[0].seen, 8 * 11);
+    rig_close(&r);
+}
+
+/* Both ends of a ring device in our hands. */
+static struct rte_ring *ring_in, *ring_out;
+
+static void ring_send(struct rig *r, const struct frame *f)
+{
+    struct rte_mbuf *m = rte_pktmbuf_alloc(r->ports->pool[0]);
+    assert_non_null(m);
+    memcpy(rte_pktmbuf_append(m, (uint16_t)f->len), f->b, f->len);
+    assert_int_equal(rte_ring_enqueue(ring_in, m), 0);
+}
+static bool ring_take(struct frame *f)
+{
+    void *p;
+    if (rte_ring_dequeue(ring_out, &p) != 0)
+        return false;
+    struct rte_mbuf *m = p;
+    f->len = m->pkt_len;
+    memcpy(f->b, rte_pktmbuf_mtod(m, void *), f->len);
+    rte_pktmbuf_free(m);
+    return true;
+}
+
+static void answers_leave_and_receive_buffers_come_back(void **state)
+{
+    static struct rig r;
+    struct frame f, out;
+    ring_in = rte_ring_create("t_in", 256, SOCKET_ID_ANY, RING_F_SP_ENQ | RING_F_SC_DEQ);
+    ring_out = rte_ring_create("t_out", 32, SOCKET_ID_ANY, RING_F_SP_ENQ | RING_F_SC_DEQ);
+    assert_true(rte_eth_from_rings("t", &ring_in, 1, &ring_out, 1, 0) >= 0);
+    rig_open(&r, "net_ring_t", 1);
+    rig_set_mac(&r);
+    unsigned before = rte_mempool_avail_count(r.ports->pool[0]);
+    rig_settle(&r); /* the link is up: both addresses are announced */
+    for (int i = 0; i < 2; i++)
+        assert_true(ring_take(&out));
+    assert_false(ring_take(&out));
+    f = frame_echo4("ping", 4);
+    ring_send(&r, &f);
+    f = frame_arp(ARP_REQUEST, our_ip4);
+    ring_send(&r, &f);
+    f = frame_ns(our_ip6);
+    ring_send(&r, &f);
+    rig_settle(&r);
+    assert_true(ring_take(&out));
+    assert_int_equal(out.b[ETH_LEN + IP4_LEN], ICMP_ECHO_REPLY);
+    assert_true(ring_take(&out));
+    assert_int_equal(load_be16(out.b + ETH_TYPE), ETHERTYPE_ARP);
+    assert_true(ring_take(&out));
+    assert_int_equal(load_be16(out.b + ETH_TYPE), ETHERTYPE_IP6);
+    assert_int_equal(r.counters[0]->port[0].handled, 3);
+    assert_int_equal(r.counters[0]->port[0].tx_frames, 5);
+    /* nobody takes them: what the queue refuses is counted and freed */
+    f = frame_echo4("ping", 4);
+    for (int i = 0; i < 60; i++)
+        ring_send(&r, &f);
+    rig_settle(&r);
+    struct port_stats st = rig_stats(&r);
+    assert_int_equal(st.tx_frames + st.tx_dropped, 65);
+    assert_true(st.tx_dropped > 20);
+    while (ring_take(&out))
+        continue;
+    assert_int_equal(rte_mempool_avail_count(r.ports->pool[0]), before);
+    rig_close(&r);
+}
+
+static void fragments_left_over_are_drops_at_the_end(void **state)
+{
+    static struct rig r;
+    struct frame fr[3];
+    uint8_t data[200] = {0};
+    ring_in = rte_ring_create("u_in", 64, SOCKET_ID_ANY, 0);
+    ring_out = rte_ring_create("u_out", 64, SOCKET_ID_ANY, 0);
+    assert_true(rte_eth_from_rings("u", &ring_in, 1, &ring_out, 1, 0) >= 0);
+    rig_open(&r, "net_ring_u", 1);
+    rig_set_mac(&r);
+    struct frame whole = frame_udp4(3, 1, 514, data, 200);
+    (void)frame_split4(&whole, 1, 80, fr, 3);
+    ring_send(&r, &fr[0]);
+    ring_send(&r, &fr[2]);
+    ring_send(&r, &fr[2]); /* twice: one of them is too many */
+    rig_settle(&r);
+    assert_int_equal(r.counters[0]->port[0].in_reassembly, 2);
+    assert_int_equal(r.counters[0]->port[0].drop[PDROP_frag_limit], 1);
+    r.s[0].now_ns += (uint64_t)REASM_TIMEOUT_MS * 1000000;
+    (void)timer_poll(r.s[0].timers, r.s[0].now_ns, 16);
+    assert_int_equal(r.counters[0]->port[0].drop[PDROP_frag_timeout], 2);
+    ring_send(&r, &fr[1]);
+    rig_settle(&r);
+    port_set_drain(r.s[0].ports);
+    assert_int_equal(r.counters[0]->port[0].drop[PDROP_restart], 1);
+    assert_int_equal(r.counters[0]->port[0].in_reassembly, 0);
+    rig_close(&r);
+}
+
+static void refused(const char *device, int want, const char *text, void (*change)(struct conf *))
+{
+    struct conf *c = frames_conf();
+    struct ports *p = NULL;
+    char err[1024] = "";
+    strcpy(c->ports[0].device, device);
+    if (change != NULL)
+        change(c);
+    struct ports_cfg cfg = {.conf = c, .shard_cnt = 1};
+    int rc = ports_open(&cfg, &p, err, sizeof(err));
+    if (rc != want || strstr(err, text) == NULL)
+        fail_msg("%s: rc %d, \"%s\"", device, rc, err);
+    assert_null(p);
+    free(c);
+}
+static void with_3_queues(struct conf *c)
+{
+    c->ports[0].queues = 3;
+}
+static void with_few_buffers(struct conf *c)
+{
+    c->mbufs = 1100;
+}
+static void with_jumbo(struct conf *c)
+{
+    c->ports[0].mtu = 9000;
+    strcpy(c->ports[0].device, "net_pcap9,rx_pcap=");
+    strcat(strcat(c->ports[0].device, tmp), "/a.pcap");
+}
+static void with_unknown_port(struct conf *c)
+{
+    strcpy(c->listeners[1].port_name, "elsewhere");
+}
+
+static void a_port_that_cannot_work_says_why(void **state)
+{
+    refused("net_af_packet0,iface=no-such-if", -ENODEV,
+            "port p (net_af_packet0,iface=no-such-if): there is no network interface 'no-such-if'",
+            NULL);
+    refused("net_af_packet0", -E_CONFIG, "iface=INTERFACE is missing", NULL);
+    refused("net_pcap5,rx_pcap=/no/such/file", -ENOENT, "cannot read /no/such/file", NULL);
+    refused("net_nosuch0", -1, "unknown driver or wrong arguments", NULL);
+    refused("0000:ff:1f.7", -ENODEV, "no PCI device with this address", NULL);
+    refused("ff:1f.7", -ENODEV, "no PCI device with this address", NULL);
+    refused("net_ring_t", -E_CONFIG, "queues is 3, but the device has 1", with_3_queues);
+    refused("net_ring_t", -E_CONFIG, "memory.mbufs is 1100", with_few_buffers);
+    refused("net_ring_t", -E_CONFIG, "listener l1: there is no port named 'elsewhere'",
+            with_unknown_port);
+    if (0)
+        refused("", -E_CONFIG, "mtu is 9000", with_jumbo);
+}
+
+int main(void)
+{
+    static char *argv[] = {"test_port", "--no-huge", "--no-shconf", "--no-pci", "--no-telemetry",
+                           "-m", "96", "--log-level", "error", "-l", "0", NULL};
+    if (rte_eal_init(11, argv) < 0) {
+        fprintf(stderr, "EAL does not start here\n");
+        return 77; /* skipped */
+    }
+    tmp = test_tmpdir();
+    const struct CMUnitTest tests[] = {
+        TEST(frames_of_a_file_are_all_accounted_for),
+        TEST(two_shards_share_one_queue_by_source),
+        TEST(a_shard_polls_all_queues_that_are_its_own),
+        TEST(answers_leave_and_receive_buffers_come_back),
+        TEST(fragments_left_over_are_drops_at_the_end),
+        TEST(a_port_that_cannot_work_says_why),
+    };
+    int rc = cmocka_run_group_tests(tests, NULL, NULL);
+    test_tmpdir_remove(tmp);
+    (void)rte_eal_cleanup();
+    return rc;
+}
