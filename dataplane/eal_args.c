@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MBUF_BYTES 2560u /* data room, header, mempool's own, rounded up */
+#define MBUF_BYTES 1060u /* of a packet buffer besides the frame: headroom, header, mempool's own */
 #define BASE_MB 64u      /* rings, device structures, tables */
 
 __attribute__((format(printf, 2, 3))) static bool add(struct eal_args *a, const char *fmt, ...)
@@ -34,7 +34,10 @@ static bool is_pci(const char *device)
 /* Memory that no huge page limits, in MiB: the packet buffers of every shard's queues. */
 static uint32_t memory_mb(const struct conf *c, const struct plan *p)
 {
-    uint64_t bytes = c->port_cnt > 0 ? (uint64_t)p->shard_cnt * c->mbufs * MBUF_BYTES : 0;
+    uint32_t mtu = 1500; /* buffers are made for the longest frame of any port */
+    for (uint32_t i = 0; i < c->port_cnt; i++)
+        mtu = c->ports[i].mtu > mtu ? c->ports[i].mtu : mtu;
+    uint64_t bytes = c->port_cnt > 0 ? (uint64_t)p->shard_cnt * c->mbufs * (MBUF_BYTES + mtu) : 0;
     return BASE_MB + (uint32_t)((bytes + (1u << 20) - 1) >> 20);
 }
 

@@ -1,15 +1,18 @@
 /* main.c - sluice-dataplane: start in order, serve, stop in order.
  *
  *     configuration -> lock -> plan -> data directories, recovery -> kernel sockets -> EAL
- *         -> statistics -> shards, each built on its own core -> control thread (this one)
+ *         -> DPDK ports -> statistics -> shards, each built on its own core -> control thread (this
+ * one)
  *         -> SIGTERM, SIGINT or sluiced's drain -> MSG_STOP to every shard -> all closed
  *         -> checkpoints and clean mark -> undo in reverse
  *
  * Exit: 0 after a stop in order; 1 when starting failed (one sentence on stderr says what and
- * where); 2 for a wrong command line; 3 when stopping took too long: the next start then recovers. */
+ * where); 2 for a wrong command line; 3 when stopping took too long: the next start then recovers.
+ */
 #include "accel/accel.h"
 #include "dataplane/control/control.h"
 #include "dataplane/eal.h"
+#include "dataplane/net/port.h"
 #include "dataplane/net/sock_open.h"
 #include "dataplane/pipeline.h"
 #include "dataplane/shard/lcore.h"
@@ -56,6 +59,7 @@ struct dataplane {
     struct counters carried, total;
     struct ledger_gap gap;
     struct stats_shm *stats;
+    struct ports *ports;
     struct pipeline *pipeline;
     struct catalog *catalog;
     struct list found; /* partitions that recovery found */
@@ -233,6 +237,23 @@ static int open_doors(void)
 
 /* ----------------------------------------------------------------------------------- after EAL */
 
+static int open_ports(void)
+{
+    int node[SHARD_MAX];
+    int16_t queue[SHARD_MAX][CONF_PORTS_MAX];
+    if (dp.conf.port_cnt == 0)
+        return 0;
+    for (uint32_t i = 0; i < dp.plan.shard_cnt; i++) {
+        node[i] = dp.plan.shards[i].node;
+        memcpy(queue[i], dp.plan.shards[i].queue, sizeof(queue[i]));
+    }
+    struct ports_cfg c = {.conf = &dp.conf,
+                          .shard_cnt = (uint16_t)dp.plan.shard_cnt,
+                          .shard_node = node,
+                          .shard_queue = (const int16_t(*)[CONF_PORTS_MAX])queue};
+    return ports_open(&c, &dp.ports, dp.err, sizeof(dp.err));
+}
+
 static int open_stats(void)
 {
     char shm[PATH_CAP], ledger[PATH_CAP], err[512] = "";
@@ -302,6 +323,7 @@ static int start_shards(void)
                               .plan = &dp.plan,
                               .stats = dp.stats,
                               .catalog = dp.catalog,
+                              .ports = dp.ports,
                               .door_cnt = dp.door_cnt,
                               .doors = dp.doors};
     int rc = mbox_net_create((uint16_t)(dp.plan.shard_cnt + 1), MBOX_RING_CAP, &dp.mboxes);
@@ -317,6 +339,8 @@ static int start_shards(void)
     for (uint16_t i = 0; i < dp.plan.shard_cnt; i++)
         dp.shards[i] = (struct shard_slot){.dp = &dp, .id = i};
     rc = on_every_shard(shard_build);
+    if (rc == 0 && dp.ports != NULL)
+        rc = ports_start(dp.ports, dp.err, sizeof(dp.err));
     for (uint16_t i = 0; rc == 0 && i < dp.plan.shard_cnt; i++) {
         rc = lcore_launch(LCORE_OF_SHARD(i), shard_serve, &dp.shards[i]);
         if (rc == 0)
@@ -402,6 +426,8 @@ static int start(const char *conf_path)
         rc = open_data();
     if (rc == 0)
         rc = open_doors();
+    if (rc == 0)
+        rc = ports_check(&dp.conf, dp.err, sizeof(dp.err));
     if (rc < 0)
         return rc;
     accel_init(false);
@@ -409,7 +435,9 @@ static int start(const char *conf_path)
     if (rc < 0)
         return rc;
     dp.eal_up = true;
-    rc = open_stats();
+    rc = open_ports();
+    if (rc == 0)
+        rc = open_stats();
     if (rc == 0)
         rc = start_shards();
     return rc < 0 ? rc : start_control();
@@ -422,9 +450,12 @@ static int start(const char *conf_path)
 static void undo(void)
 {
     control_destroy(dp.control);
+    if (dp.ports != NULL)
+        ports_stop(dp.ports);
     if (dp.pipeline != NULL)
         (void)on_every_shard(shard_undo); /* cannot fail but for lcores that never started */
     pipeline_destroy(dp.pipeline);
+    ports_close(dp.ports);
     stats_destroy(dp.stats);
     mbox_net_destroy(dp.mboxes);
     for (uint32_t i = 0; i < dp.door_cnt; i++)

@@ -6,8 +6,8 @@
  *
  * Stop protocol: MSG_STOP -> every module's `drain` is called once, from the bottom of the table ->
  * the shard runs on until every module `is_idle` and all other shards are there too, so that nobody
- * appends any more -> every module's `close` -> it replies when all are `is_closed` -> it still runs
- * on, because others may need its answers, until all shards have replied. */
+ * appends any more -> every module's `close` -> it replies when all are `is_closed` -> it still
+ * runs on, because others may need its answers, until all shards have replied. */
 #include "dataplane/pipeline.h"
 #include "accel/codec.h"
 #include "dataplane/control/apply.h"
@@ -18,6 +18,7 @@
 #include "dataplane/kafka/api.h"
 #include "dataplane/net/dgram_handover.h"
 #include "dataplane/net/net_uring.h"
+#include "dataplane/net/port.h"
 #include "dataplane/net/sock_dgram.h"
 #include "dataplane/store/plog.h"
 #include "lib/base/assert.h"
@@ -64,7 +65,7 @@ struct pshard {
     int store_rc;
     uint64_t kernel_drops[CONF_LISTENERS_MAX]; /* already counted */
     int door_of[2][DOORS_MAX];                 /* listener number of s.net, streams -> conf index */
-    uint32_t module_cnt; /* created so far */
+    uint32_t module_cnt;                       /* created so far */
 };
 
 static struct pshard *pshard_of(struct shard *s)
@@ -82,6 +83,15 @@ static uint32_t st_mbox(struct shard *s, uint32_t budget)
 static uint32_t st_uring_reap(struct shard *s, uint32_t budget)
 {
     return uring_reap(s->uring, budget);
+}
+/* Before the first image every listener's topic would be missing: frames wait in the device. */
+static uint32_t st_port_rx(struct shard *s, uint32_t budget)
+{
+    return pshard_of(s)->doors_open ? port_rx_poll(s, budget) : 0;
+}
+static uint32_t st_port_tx(struct shard *s, uint32_t budget)
+{
+    return port_tx_flush(s, budget);
 }
 static uint32_t st_dgrams(struct shard *s, uint32_t budget)
 {
@@ -190,17 +200,19 @@ static uint32_t st_uring_submit(struct shard *s, uint32_t budget)
 
 /* One turn of a shard, top to bottom. The order is the design: each row says why it stands here. */
 static const struct stage turn[] = {
-    {"mbox", st_mbox, 32, NULL},                /* remote work first: another core is waiting */
-    {"uring_reap", st_uring_reap, 64, NULL},    /* completions free buffers the rest will want */
-    {"dgrams", st_dgrams, 256, st_dgrams_next}, /* kernel UDP -> records in open batches */
+    {"mbox", st_mbox, 32, NULL},                  /* remote work first: another core is waiting */
+    {"uring_reap", st_uring_reap, 64, NULL},      /* completions free buffers the rest will want */
+    {"port_rx", st_port_rx, 64, NULL},            /* NIC queues -> records in open batches */
+    {"dgrams", st_dgrams, 256, st_dgrams_next},   /* kernel UDP -> records in open batches */
     {"streams", st_streams, 32, st_streams_next}, /* kernel TCP -> the same, held back when full */
-    {"conn", st_conn, 64, st_conn_next},        /* what happened to Kafka connections */
-    {"kafka", st_kafka, 64, st_kafka_next},     /* requests in, responses out */
-    {"accum", st_accum, 16, NULL},              /* linger is over: seal what is still open */
-    {"plog", st_plog, 64, NULL},                /* appends above -> commit groups, writes, reads */
-    {"timer", st_timer, 64, NULL},              /* flush rhythm, linger, parked fetches, idling */
-    {"stop", st_stop, 1, st_stop_next},         /* sees what the stages above have finished */
-    {"give_back", st_give_back, 0, NULL},       /* receive buffers of this turn are free again */
+    {"conn", st_conn, 64, st_conn_next},          /* what happened to Kafka connections */
+    {"kafka", st_kafka, 64, st_kafka_next},       /* requests in, responses out */
+    {"accum", st_accum, 16, NULL},                /* linger is over: seal what is still open */
+    {"plog", st_plog, 64, NULL},          /* appends above -> commit groups, writes, reads */
+    {"timer", st_timer, 64, NULL},        /* flush rhythm, linger, parked fetches, idling */
+    {"stop", st_stop, 1, st_stop_next},   /* sees what the stages above have finished */
+    {"port_tx", st_port_tx, 0, NULL},     /* answers out; frames of this turn are free again */
+    {"give_back", st_give_back, 0, NULL}, /* and so are sockets' receive buffers */
     {"uring_submit", st_uring_submit, 0, NULL}, /* last: one system call carries the whole turn */
 };
 #define TURN_CNT (sizeof(turn) / sizeof(turn[0]))
@@ -416,6 +428,23 @@ static void dgrams_destroy(struct pshard *ps)
     sock_dgrams_destroy(ps->s.dgrams);
 }
 
+/* Datagrams from DPDK ports. */
+static int ports_module_create(struct pshard *ps)
+{
+    struct port_set_cfg c = {
+        .shard = &ps->s, .handover = ps->handover, .deliver = deliver, .arg = ps};
+    return ps->p->o.ports != NULL ? port_set_create(ps->p->o.ports, &c, &ps->s.ports) : 0;
+}
+static void ports_drain(struct pshard *ps)
+{
+    if (ps->s.ports != NULL)
+        port_set_drain(ps->s.ports);
+}
+static void ports_destroy(struct pshard *ps)
+{
+    port_set_destroy(ps->s.ports);
+}
+
 /* The Kafka protocol, and under it its TCP connections, which must be destroyed first. */
 static int kafka_module_create(struct pshard *ps)
 {
@@ -489,9 +518,9 @@ static void second_destroy(struct pshard *ps)
 static const struct module {
     const char *name;
     int (*create)(struct pshard *ps);
-    void (*drain)(struct pshard *ps);     /* take nothing new, finish what is under way */
-    bool (*is_idle)(struct pshard *ps);   /* nothing under way */
-    void (*close)(struct pshard *ps);     /* when all shards are idle */
+    void (*drain)(struct pshard *ps);   /* take nothing new, finish what is under way */
+    bool (*is_idle)(struct pshard *ps); /* nothing under way */
+    void (*close)(struct pshard *ps);   /* when all shards are idle */
     bool (*is_closed)(struct pshard *ps);
     void (*destroy)(struct pshard *ps);
 } modules[] = {
@@ -505,6 +534,7 @@ static const struct module {
     {"hand-over", handover_create, NULL, handover_is_idle, NULL, NULL, handover_destroy},
     {"streams", streams_create, streams_drain, NULL, NULL, NULL, streams_destroy},
     {"datagrams", dgrams_create, dgrams_drain, dgrams_is_idle, NULL, NULL, dgrams_destroy},
+    {"ports", ports_module_create, ports_drain, NULL, NULL, NULL, ports_destroy},
     {"kafka", kafka_module_create, kafka_module_drain, kafka_module_is_idle, NULL, NULL,
      kafka_module_destroy},
     {"connections", conns_create, conns_drain, NULL, NULL, NULL, conns_destroy},

@@ -11,6 +11,7 @@
 #include "lib/iface/conf.h"
 
 struct stats_shm;
+struct ports;    /* net/port.h */
 struct pipeline; /* what shards have in common: read-only but for the count of closed shards */
 struct pshard;   /* a shard with everything it owns */
 
@@ -31,6 +32,7 @@ struct pipeline_opts {
     struct mbox_net *mboxes; /* endpoints: the shards, then the control thread */
     struct stats_shm *stats; /* NULL: counters are not published */
     struct catalog *catalog; /* open, recovered */
+    struct ports *ports;     /* open; NULL: none are configured */
     uint32_t door_cnt;
     struct door *doors; /* the caller's; shards take their descriptors */
 };

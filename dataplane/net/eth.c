@@ -159,8 +159,8 @@ uint32_t pkt_announce(const struct pkt_host *h, uint32_t i, uint8_t *out, uint32
         return head + arp_output(out + head, ARP_REQUEST, h->mac, ip + 12, nobody, ip + 12);
     }
     uint32_t head = eth_output(h, out, mac_all_nodes, ETHERTYPE_IP6);
-    uint32_t n = nd_advertise(h, out + head, cap - PKT_FRAME_OVERHEAD, ip, ip6_all_nodes,
-                              ND_OVERRIDE);
+    uint32_t n =
+        nd_advertise(h, out + head, cap - PKT_FRAME_OVERHEAD, ip, ip6_all_nodes, ND_OVERRIDE);
     return n > 0 ? head + n : 0;
 }
 
@@ -189,16 +189,16 @@ int pkt_host_init(struct pkt_host *h, const struct conf *c, uint32_t port, const
                 return -E_CONFIG;
             }
             if (l->bind.port == 0) {
-                snprintf(err, err_cap, "listener %s: on port %s the UDP port must be given", l->name,
-                         cp->name);
+                snprintf(err, err_cap, "listener %s: on port %s the UDP port must be given",
+                         l->name, cp->name);
                 return -E_CONFIG;
             }
             if (!is_any && !host_has_ip6(h, l->bind.ip) &&
                 !(net_addr_is_v4(&l->bind) && host_has_ip4(h, l->bind.ip + 12))) {
                 char text[NET_ADDR_TEXT_MAX];
                 net_addr_format_ip(&l->bind, text);
-                snprintf(err, err_cap, "listener %s: %s is not an address of port %s", l->name, text,
-                         cp->name);
+                snprintf(err, err_cap, "listener %s: %s is not an address of port %s", l->name,
+                         text, cp->name);
                 return -E_CONFIG;
             }
             struct pkt_listener *pl = &h->listeners[h->listener_cnt++];

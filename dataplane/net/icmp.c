@@ -58,8 +58,7 @@ uint32_t icmp4_echo_reply(const struct pkt *p, uint8_t *out, uint32_t cap)
 {
     if (p->l4.len > cap || cap - p->l4.len < IP4_LEN)
         return 0;
-    uint32_t n =
-        ip4_output(out, p->ip + IP4_DST, p->ip + IP4_SRC, PROTO_ICMP, p->l4.len);
+    uint32_t n = ip4_output(out, p->ip + IP4_DST, p->ip + IP4_SRC, PROTO_ICMP, p->l4.len);
     echo_copy(out + n, p->l4, ICMP_ECHO_REPLY);
     uint16_t sum = ip_checksum(ip_sum(out + n, p->l4.len));
     memcpy(out + n + ICMP_CHECKSUM, &sum, 2);
@@ -70,8 +69,7 @@ uint32_t icmp6_echo_reply(const struct pkt *p, uint8_t *out, uint32_t cap)
 {
     if (p->l4.len > cap || cap - p->l4.len < IP6_LEN)
         return 0;
-    uint32_t n =
-        ip6_output(out, p->ip + IP6_DST, p->ip + IP6_SRC, PROTO_ICMP6, 64, p->l4.len);
+    uint32_t n = ip6_output(out, p->ip + IP6_DST, p->ip + IP6_SRC, PROTO_ICMP6, 64, p->l4.len);
     echo_copy(out + n, p->l4, ICMP6_ECHO_REPLY);
     uint16_t sum = ip_checksum(ip_pseudo_sum(out + IP6_SRC, 32, PROTO_ICMP6, p->l4.len) +
                                ip_sum(out + n, p->l4.len));

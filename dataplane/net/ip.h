@@ -5,49 +5,49 @@
 #include "lib/base/span.h"
 
 enum { /* Ethernet, IEEE 802.3 and 802.1Q */
-    ETH_DST = 0,
-    ETH_SRC = 6,
-    ETH_TYPE = 12,
-    ETH_LEN = 14,
-    ETH_VLAN_LEN = 4,
-    ETH_ADDR_LEN = 6,
-    ETHERTYPE_IP4 = 0x0800,
-    ETHERTYPE_ARP = 0x0806,
-    ETHERTYPE_VLAN = 0x8100,
-    ETHERTYPE_IP6 = 0x86dd,
+       ETH_DST = 0,
+       ETH_SRC = 6,
+       ETH_TYPE = 12,
+       ETH_LEN = 14,
+       ETH_VLAN_LEN = 4,
+       ETH_ADDR_LEN = 6,
+       ETHERTYPE_IP4 = 0x0800,
+       ETHERTYPE_ARP = 0x0806,
+       ETHERTYPE_VLAN = 0x8100,
+       ETHERTYPE_IP6 = 0x86dd,
 };
 enum { /* ARP for IPv4 over Ethernet, RFC 826 */
-    ARP_OP = 6,
-    ARP_SHA = 8,
-    ARP_SPA = 14,
-    ARP_THA = 18,
-    ARP_TPA = 24,
-    ARP_LEN = 28,
-    ARP_REQUEST = 1,
-    ARP_REPLY = 2,
+       ARP_OP = 6,
+       ARP_SHA = 8,
+       ARP_SPA = 14,
+       ARP_THA = 18,
+       ARP_TPA = 24,
+       ARP_LEN = 28,
+       ARP_REQUEST = 1,
+       ARP_REPLY = 2,
 };
 enum { /* IPv4, RFC 791 */
-    IP4_TOTAL_LEN = 2,
-    IP4_ID = 4,
-    IP4_FRAG = 6,
-    IP4_TTL = 8,
-    IP4_PROTO = 9,
-    IP4_CHECKSUM = 10,
-    IP4_SRC = 12,
-    IP4_DST = 16,
-    IP4_LEN = 20, /* without options */
-    IP4_MORE_FRAGMENTS = 0x2000,
-    IP4_DONT_FRAGMENT = 0x4000,
-    IP4_FRAG_POS_MASK = 0x1fff,
+       IP4_TOTAL_LEN = 2,
+       IP4_ID = 4,
+       IP4_FRAG = 6,
+       IP4_TTL = 8,
+       IP4_PROTO = 9,
+       IP4_CHECKSUM = 10,
+       IP4_SRC = 12,
+       IP4_DST = 16,
+       IP4_LEN = 20, /* without options */
+       IP4_MORE_FRAGMENTS = 0x2000,
+       IP4_DONT_FRAGMENT = 0x4000,
+       IP4_FRAG_POS_MASK = 0x1fff,
 };
 enum { /* IPv6, RFC 8200 */
-    IP6_PAYLOAD_LEN = 4,
-    IP6_NEXT = 6,
-    IP6_HOP_LIMIT = 7,
-    IP6_SRC = 8,
-    IP6_DST = 24,
-    IP6_LEN = 40,
-    IP6_FRAG_LEN = 8,
+       IP6_PAYLOAD_LEN = 4,
+       IP6_NEXT = 6,
+       IP6_HOP_LIMIT = 7,
+       IP6_SRC = 8,
+       IP6_DST = 24,
+       IP6_LEN = 40,
+       IP6_FRAG_LEN = 8,
 };
 enum {
     PROTO_HOP_BY_HOP = 0,
@@ -60,20 +60,20 @@ enum {
 };
 enum { UDP_SRC_PORT = 0, UDP_DST_PORT = 2, UDP_LENGTH = 4, UDP_CHECKSUM = 6, UDP_LEN = 8 };
 enum { /* ICMP, RFC 792; ICMPv6, RFC 4443; neighbour discovery, RFC 4861 */
-    ICMP_CHECKSUM = 2,
-    ICMP_LEN = 8,
-    ICMP_ECHO_REPLY = 0,
-    ICMP_ECHO = 8,
-    ICMP6_ECHO = 128,
-    ICMP6_ECHO_REPLY = 129,
-    ICMP6_NEIGHBOUR_SOLICITATION = 135,
-    ICMP6_NEIGHBOUR_ADVERTISEMENT = 136,
-    ND_TARGET = 8,
-    ND_LEN = 24,
-    ND_OPT_TARGET_MAC = 2,
-    ND_SOLICITED = 0x40,
-    ND_OVERRIDE = 0x20,
-    ND_HOP_LIMIT = 255,
+       ICMP_CHECKSUM = 2,
+       ICMP_LEN = 8,
+       ICMP_ECHO_REPLY = 0,
+       ICMP_ECHO = 8,
+       ICMP6_ECHO = 128,
+       ICMP6_ECHO_REPLY = 129,
+       ICMP6_NEIGHBOUR_SOLICITATION = 135,
+       ICMP6_NEIGHBOUR_ADVERTISEMENT = 136,
+       ND_TARGET = 8,
+       ND_LEN = 24,
+       ND_OPT_TARGET_MAC = 2,
+       ND_SOLICITED = 0x40,
+       ND_OVERRIDE = 0x20,
+       ND_HOP_LIMIT = 255,
 };
 
 /* Sum of the bytes as 16-bit words in the machine's own order, an odd last byte padded with zero.
@@ -106,7 +106,8 @@ static inline uint16_t ip_checksum(uint64_t sum)
 {
     return (uint16_t)~ip_fold(sum);
 }
-/* The pseudo header of UDP and ICMPv6: addresses (4 or 16 bytes each, adjacent), protocol, length. */
+/* The pseudo header of UDP and ICMPv6: addresses (4 or 16 bytes each, adjacent), protocol, length.
+ */
 static inline uint64_t ip_pseudo_sum(const uint8_t *addrs, uint32_t addrs_len, uint8_t proto,
                                      uint32_t len)
 {

@@ -17,10 +17,10 @@ struct datagram {
     uint32_t id;
     uint8_t src[16], dst[16];
     int64_t start_ms;
-    uint32_t frames;     /* held */
-    uint32_t len;        /* 0: the end is not known yet */
-    uint32_t reach;      /* end of the furthest byte */
-    uint32_t block_cnt;  /* arrived */
+    uint32_t frames;    /* held */
+    uint32_t len;       /* 0: the end is not known yet */
+    uint32_t reach;     /* end of the furthest byte */
+    uint32_t block_cnt; /* arrived */
     uint64_t arrived[(BLOCKS + 63) / 64];
 };
 struct ip_reasm {

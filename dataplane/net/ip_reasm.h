@@ -1,7 +1,8 @@
 /* ip_reasm.h - datagrams put together again from IP fragments, bounded in number and time.
  *
  *     FREE --first fragment--> FILLING --last gap closed--> WHOLE --ip_reasm_turn_end--> FREE
- *                                 '--overlap, too long, timeout, table full--> FREE, its frames drops
+ *                                 '--overlap, too long, timeout, table full--> FREE, its frames
+ * drops
  *
  * Fragments are copied, so that none holds a receive buffer. At most REASM_MAX datagrams are being
  * filled; one more ends the oldest (a flood of first fragments must not lock out everybody else).

@@ -24,8 +24,8 @@ struct pkt_host {
     uint16_t mtu;
     uint32_t addr_cnt;
     struct net_addr addrs[CONF_ADDRS_MAX];
-    /* Listeners by UDP port: first[port] and next[] hold an index in listeners[] plus 1. Those bound
-     * to one address come before those bound to any. */
+    /* Listeners by UDP port: first[port] and next[] hold an index in listeners[] plus 1. Those
+     * bound to one address come before those bound to any. */
     uint32_t listener_cnt;
     struct pkt_listener {
         uint16_t id; /* index in conf.listeners */
@@ -34,8 +34,8 @@ struct pkt_host {
     } listeners[CONF_LISTENERS_MAX];
     uint8_t first[65536];
 };
-/* Fill *h from the configuration of port number `port`; mac as the device says. 0, or -E_CONFIG with
- * a sentence in err[] (a listener on an address that the port does not have, or TCP). */
+/* Fill *h from the configuration of port number `port`; mac as the device says. 0, or -E_CONFIG
+ * with a sentence in err[] (a listener on an address that the port does not have, or TCP). */
 NODISCARD int pkt_host_init(struct pkt_host *h, const struct conf *c, uint32_t port,
                             const uint8_t mac[6], char *err, size_t err_cap);
 

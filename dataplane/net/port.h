@@ -4,8 +4,8 @@
  *                -> port_set_destroy per shard -> ports_close
  *
  * Queues: as many as the plan gives to shards, or as the device has. Queue q is polled by the shard
- * that was planned for queue q modulo the planned number, so a device with fewer queues is polled by
- * fewer shards, and one with more (af_packet, whose kernel side feeds all of its queues) by some
+ * that was planned for queue q modulo the planned number, so a device with fewer queues is polled
+ * by fewer shards, and one with more (af_packet, whose kernel side feeds all of its queues) by some
  * shards twice.
  * Order unit: a device that hashes on the source address alone keeps each source on one shard by
  * itself; from any other device every datagram goes to source_shard(peer) (dgram_handover.h).
@@ -40,8 +40,8 @@ struct ports_cfg {
  * there, missing permission. For before rte_eal_init, whose drivers explain less. 0 or negative. */
 NODISCARD int ports_check(const struct conf *c, char *err, size_t err_cap);
 
-/* Find or create every device of conf.ports, configure queues and offloads, make one packet pool per
- * shard. A device that the EAL did not probe is attached now. */
+/* Find or create every device of conf.ports, configure queues and offloads, make one packet pool
+ * per shard. A device that the EAL did not probe is attached now. */
 NODISCARD int ports_open(const struct ports_cfg *cfg, struct ports **ret, char *err,
                          size_t err_cap);
 /* Receive from now on. Datagrams wait in the device until the shards run. */
@@ -54,7 +54,7 @@ void ports_close(struct ports *p);
 bool ports_any(const struct ports *p);
 
 struct port_set_cfg {
-    struct shard *shard;             /* id, conf, counters, timers are set; becomes s->ports' owner */
+    struct shard *shard; /* id, conf, counters, timers are set; becomes s->ports' owner */
     struct dgram_handover *handover; /* NULL with one shard */
     dgram_deliver_fn *deliver;
     void *arg;
@@ -69,8 +69,8 @@ void port_set_destroy(struct port_set *ps); /* after ports_stop; accepts NULL */
 /* The stage "port_rx". @hot. Takes at most `budget` frames (rounded up to a burst per queue) and
  * delivers their datagrams, which live until port_tx_flush. s->ports == NULL: nothing to do. */
 uint32_t port_rx_poll(struct shard *s, uint32_t budget);
-/* The stage "port_tx". @hot. Sends what this turn queued, and ends the turn: receive buffers go back
- * to their pool. What the device does not take is dropped and counted. */
+/* The stage "port_tx". @hot. Sends what this turn queued, and ends the turn: receive buffers go
+ * back to their pool. What the device does not take is dropped and counted. */
 uint32_t port_tx_flush(struct shard *s, uint32_t budget);
 /* Stop receiving for good; what is held in reassembly becomes a drop (restart). */
 void port_set_drain(struct port_set *ps);

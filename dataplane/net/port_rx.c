@@ -25,8 +25,8 @@ static uint32_t pkt_flags(const struct rte_mbuf *m)
            (ol & RTE_MBUF_F_RX_VLAN_STRIPPED ? PKT_VLAN_STRIPPED : 0);
 }
 
-/* A frame spread over several buffers is moved into the first if it fits. Cold: buffers are made for
- * the MTU. */
+/* A frame spread over several buffers is moved into the first if it fits. Cold: buffers are made
+ * for the MTU. */
 __attribute__((noinline, cold)) static bool frame_linearize(struct rte_mbuf *m)
 {
     return rte_pktmbuf_linearize(m) == 0;

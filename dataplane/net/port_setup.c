@@ -86,13 +86,15 @@ static int vdev_check(struct why *w, const struct conf_port *c)
 {
     char v[512];
     bool is_raw = driver_is(c->device, "net_af_packet") || driver_is(c->device, "net_af_xdp");
-    bool is_pcap_if = driver_is(c->device, "net_pcap") && device_arg(c->device, "iface", v, sizeof(v));
+    bool is_pcap_if =
+        driver_is(c->device, "net_pcap") && device_arg(c->device, "iface", v, sizeof(v));
     if ((is_raw && device_arg(c->device, "iface", v, sizeof(v))) || is_pcap_if) {
         if (if_nametoindex(v) == 0)
             return port_fail(w, c, -ENODEV, "there is no network interface '%s'", v);
         if (!may_open_raw())
-            return port_fail(w, c, -EPERM,
-                             "no permission for raw sockets: it needs CAP_NET_RAW and CAP_NET_ADMIN");
+            return port_fail(
+                w, c, -EPERM,
+                "no permission for raw sockets: it needs CAP_NET_RAW and CAP_NET_ADMIN");
     } else if (is_raw) {
         return port_fail(w, c, -E_CONFIG, "the argument iface=INTERFACE is missing");
     }
@@ -180,8 +182,8 @@ static int device_attach(struct why *w, const struct conf_port *c, uint16_t *ret
         return 0;
     rc = rte_eal_hotplug_add(pci ? "pci" : "vdev", name, args);
     if (rc < 0)
-        return port_fail(w, c, rc, "DPDK cannot attach it: %s (the lines above say why)",
-                         rc == -1 ? "unknown driver or wrong arguments" : err_text(rc));
+        return port_fail(w, c, rc, "DPDK cannot attach it (unknown driver or wrong arguments): %s",
+                         err_text(rc));
     /* A failed probe does not always fail the call. */
     if (rte_eth_dev_get_port_by_name(name, ret_dev) != 0 || !rte_eth_dev_is_valid_port(*ret_dev))
         return port_fail(w, c, -ENODEV, "DPDK attached no network port by this name");
@@ -194,8 +196,8 @@ static int device_attach(struct why *w, const struct conf_port *c, uint16_t *ret
  * must be polled. */
 static bool queues_are_fixed(const char *device)
 {
-    static const char *const drivers[] = {"net_af_packet", "net_af_xdp", "net_pcap", "net_ring",
-                                          "eth_af_packet", "eth_ring"};
+    static const char *const drivers[] = {"net_af_packet", "net_af_xdp",    "net_pcap",
+                                          "net_ring",      "eth_af_packet", "eth_ring"};
     for (uint32_t i = 0; i < sizeof(drivers) / sizeof(drivers[0]); i++)
         if (driver_is(device, drivers[i]))
             return true;
@@ -208,10 +210,11 @@ static int queues_choose(struct why *w, struct port *p, const struct rte_eth_dev
     uint16_t want = p->poller_cnt;
     if (queues_are_fixed(c->device)) {
         if (c->queues > 0 && c->queues != info->max_rx_queues)
-            return port_fail(w, c, -E_CONFIG,
-                             "queues is %u, but the device has %u, and each of them receives: leave "
-                             "queues out or change the device",
-                             c->queues, info->max_rx_queues);
+            return port_fail(
+                w, c, -E_CONFIG,
+                "queues is %u, but the device has %u, and each of them receives: leave "
+                "queues out or change the device",
+                c->queues, info->max_rx_queues);
         p->rxq_cnt = info->max_rx_queues;
     } else {
         if (c->queues > info->max_rx_queues)
@@ -285,8 +288,8 @@ static int port_configure(struct why *w, struct ports *ps, struct port *p)
                              ? info.max_rx_pktlen - RTE_ETHER_HDR_LEN
                              : info.max_mtu);
     ec.rxmode.mtu = c->mtu;
-    ec.rxmode.offloads = info.rx_offload_capa & (RTE_ETH_RX_OFFLOAD_IPV4_CKSUM |
-                                                 RTE_ETH_RX_OFFLOAD_UDP_CKSUM);
+    ec.rxmode.offloads =
+        info.rx_offload_capa & (RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM);
     rss_choose(p, &info, &ec);
     rc = rte_eth_dev_configure(p->dev, p->rxq_cnt, p->txq_cnt, &ec);
     if (rc < 0)
@@ -352,8 +355,8 @@ static int pools_create(struct ports *ps, struct why *w)
         ps->pool[s] = rte_pktmbuf_pool_create(name, c->mbufs, POOL_CACHE, 0, (uint16_t)room,
                                               node < 0 ? SOCKET_ID_ANY : node);
         if (ps->pool[s] == NULL && node >= 0) {
-            ps->pool[s] =
-                rte_pktmbuf_pool_create(name, c->mbufs, POOL_CACHE, 0, (uint16_t)room, SOCKET_ID_ANY);
+            ps->pool[s] = rte_pktmbuf_pool_create(name, c->mbufs, POOL_CACHE, 0, (uint16_t)room,
+                                                  SOCKET_ID_ANY);
             if (ps->pool[s] != NULL)
                 LOG_WARN("shard %u: its packet buffers are not on its NUMA node %d, which has too "
                          "little memory for them",
@@ -438,7 +441,7 @@ static int port_start(struct why *w, struct port *p, uint16_t shard_cnt)
     rte_ether_format_addr(mac, sizeof(mac), (const struct rte_ether_addr *)p->host->mac);
     LOG_INFO("port %s: %s, %u queues, MAC %s, sources kept on one shard by %s", p->conf->name,
              p->conf->device, p->rxq_cnt, mac,
-             shard_cnt == 1 ? "having one"
+             shard_cnt == 1  ? "having one"
              : p->is_steered ? "the device"
                              : "handing datagrams over");
     return 0;

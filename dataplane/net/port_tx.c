@@ -29,8 +29,9 @@ void port_tx_reply(struct port_set *ps, struct port_if *pi, const struct pkt *p)
 {
     struct rte_mbuf *m = tx_get(ps, pi);
     if (m != NULL)
-        tx_put(pi, m,
-               pkt_reply(pi->port->host, p, rte_pktmbuf_mtod(m, uint8_t *), rte_pktmbuf_tailroom(m)));
+        tx_put(
+            pi, m,
+            pkt_reply(pi->port->host, p, rte_pktmbuf_mtod(m, uint8_t *), rte_pktmbuf_tailroom(m)));
 }
 
 void port_tx_announce(struct port_set *ps, struct port_if *pi, uint32_t i)

@@ -127,8 +127,7 @@ __attribute__((unused)) static void frame_icmp6_fix(struct frame *f)
     uint8_t *ip = f->b + ETH_LEN, *l4 = ip + IP6_LEN;
     uint32_t len = load_be16(ip + IP6_PAYLOAD_LEN);
     memset(l4 + ICMP_CHECKSUM, 0, 2);
-    uint16_t sum =
-        ip_checksum(ip_pseudo_sum(ip + IP6_SRC, 32, PROTO_ICMP6, len) + ip_sum(l4, len));
+    uint16_t sum = ip_checksum(ip_pseudo_sum(ip + IP6_SRC, 32, PROTO_ICMP6, len) + ip_sum(l4, len));
     memcpy(l4 + ICMP_CHECKSUM, &sum, 2);
 }
 
@@ -176,8 +175,11 @@ __attribute__((unused)) static struct conf *frames_conf(void)
     struct conf *c = calloc(1, sizeof(*c));
     static const struct {
         const char *bind, *port;
-    } ls[] = {{"192.0.2.10:514", "p"}, {"*:514", "p"}, {"0.0.0.0:515", "p"},
-              {"[2001:db8::aa:bbcc]:516", "p"}, {"127.0.0.1:517", ""}};
+    } ls[] = {{"192.0.2.10:514", "p"},
+              {"*:514", "p"},
+              {"0.0.0.0:515", "p"},
+              {"[2001:db8::aa:bbcc]:516", "p"},
+              {"127.0.0.1:517", ""}};
     if (c == NULL)
         abort();
     c->port_cnt = 1;

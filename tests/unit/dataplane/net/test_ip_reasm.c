@@ -73,11 +73,11 @@ static void contradictions_end_the_datagram_with_all_its_frames(void **state)
     assert_ok(ip_reasm_create(&re));
     struct pkt first = fragment(1, 0, data, 64, true);
     const struct pkt bad[] = {
-        fragment(1, 56, data, 16, true),            /* overlap */
-        fragment(1, 64, data, 13, true),            /* 13 bytes, and more to come */
-        fragment(1, 64, data, 0, true),             /* nothing */
-        fragment(1, 8, data, 8, false),             /* ends before what is here */
-        fragment(1, 65528, data, 16, true),         /* past 65535 */
+        fragment(1, 56, data, 16, true),    /* overlap */
+        fragment(1, 64, data, 13, true),    /* 13 bytes, and more to come */
+        fragment(1, 64, data, 0, true),     /* nothing */
+        fragment(1, 8, data, 8, false),     /* ends before what is here */
+        fragment(1, 65528, data, 16, true), /* past 65535 */
     };
     for (uint32_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         assert_int_equal(ip_reasm_add(re, &first, 0).dropped_cnt, 0);

@@ -335,9 +335,9 @@ static void ipv6_neighbours_and_pings_are_answered(void **state)
     assert_int_equal(na[4], ND_SOLICITED | ND_OVERRIDE);
     assert_memory_equal(na + ND_TARGET, our_ip6, 16);
     assert_memory_equal(na + ND_LEN + 2, our_mac, 6);
-    assert_int_equal(ip_fold(ip_pseudo_sum(ip + IP6_SRC, 32, PROTO_ICMP6, ND_LEN + 8) +
-                             ip_sum(na, ND_LEN + 8)),
-                     0xffff);
+    assert_int_equal(
+        ip_fold(ip_pseudo_sum(ip + IP6_SRC, 32, PROTO_ICMP6, ND_LEN + 8) + ip_sum(na, ND_LEN + 8)),
+        0xffff);
     struct frame f = frame_ns(our_ip6); /* duplicate address detection */
     memset(f.b + ETH_LEN + IP6_SRC, 0, 16);
     frame_icmp6_fix(&f);
@@ -365,8 +365,8 @@ static void ipv6_neighbours_and_pings_are_answered(void **state)
     assert_int_equal(pkt_reply(host, &p, out, sizeof(out)), f.len);
     assert_int_equal(na[0], ICMP6_ECHO_REPLY);
     assert_memory_equal(na + 4, echo + 4, 36);
-    assert_int_equal(
-        ip_fold(ip_pseudo_sum(ip + IP6_SRC, 32, PROTO_ICMP6, 40) + ip_sum(na, 40)), 0xffff);
+    assert_int_equal(ip_fold(ip_pseudo_sum(ip + IP6_SRC, 32, PROTO_ICMP6, 40) + ip_sum(na, 40)),
+                     0xffff);
 }
 
 static void own_addresses_are_announced(void **state)
