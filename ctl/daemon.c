@@ -2,6 +2,7 @@
 #include "ctl/daemon.h"
 #include "ctl/controller/text_file.h"
 #include "ctl/http/http.h"
+#include "lib/base/build_id.h"
 #include "lib/base/assert.h"
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
@@ -236,7 +237,7 @@ static void reply_hello(struct daemon *d, int16_t error, const char *message, in
     m.error_code = error;
     m.error_message = message == NULL ? SPAN_NULL : span_str(message);
     m.protocol_version = CTL_PROTOCOL_VERSION;
-    m.build = span_str(SLUICE_VERSION);
+    m.build = span_str(build_id());
     m.pid = (int32_t)getpid();
     m.broker_epoch = epoch;
     LINK_ENCODE(ctl_hello_reply, &m, link_send(d->link, CTL_HELLO_REPLY, 0, span_));
@@ -295,9 +296,9 @@ static void on_hello(void *arg, const struct ctl_hello *h)
         refuse_hello(d, CTL_HELLO_OTHER_PROTOCOL, text);
         return;
     }
-    if (!span_eq_str(h->build, SLUICE_VERSION)) {
+    if (!span_eq_str(h->build, build_id())) {
         snprintf(text, sizeof(text), "it is build %.*s, this is %s", (int)h->build.len,
-                 (const char *)h->build.p, SLUICE_VERSION);
+                 (const char *)h->build.p, build_id());
         refuse_hello(d, CTL_HELLO_OTHER_BUILD, text);
         return;
     }
@@ -818,7 +819,7 @@ int daemon_run(const struct daemon_opts *opts)
         fprintf(stderr, "sluiced: %s\n", err);
         d->exit_code = 1;
     } else {
-        LOG_INFO("sluiced %s, data in %s", SLUICE_VERSION, conf->dir);
+        LOG_INFO("sluiced %s, data in %s", build_id(), conf->dir);
         loop(d);
         run_path(d, path, "ports");
         (void)unlink(path); /* absent when we never were ready */

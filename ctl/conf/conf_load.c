@@ -526,12 +526,11 @@ static void check_kafka(struct conf_load *l)
     }
     if (c->fetch_max_bytes < c->message_max_bytes)
         report_at(l, "kafka.fetch_max_bytes", "is smaller than topic_defaults.message_max_bytes");
-    if (c->request_bytes < c->socket_request_max_bytes)
-        report_at(
-            l, "memory.requests",
-            "is smaller than kafka.request_max_bytes (%u bytes): the largest request could never "
-            "be read",
-            c->socket_request_max_bytes);
+    if (c->request_bytes / 4 < c->socket_request_max_bytes)
+        report_at(l, "memory.requests",
+                  "is smaller than four times kafka.request_max_bytes (%u bytes): the largest "
+                  "request could never be read",
+                  c->socket_request_max_bytes);
 }
 static void check_port_listener(struct conf_load *l, uint32_t i)
 {

@@ -4,6 +4,7 @@
  * ledgers balance; shard numbers begin with the dataplane's start. */
 #include "ctl/daemon.h"
 #include "ctl/http/http_int.h"
+#include "lib/base/build_id.h"
 #include "lib/base/assert.h"
 #include "lib/base/clock.h"
 #include "lib/wire/wire_gen.h"
@@ -129,7 +130,7 @@ static void own_metrics(FILE *f, const struct daemon *d)
 {
     const struct meta_image *img = controller_image(d->controller);
     head(f, "sluice_build_info", "gauge", "always 1; the labels say what runs");
-    fprintf(f, "sluice_build_info{version=\"%s\"} 1\n", SLUICE_VERSION);
+    fprintf(f, "sluice_build_info{version=\"%s\",build=\"%s\"} 1\n", SLUICE_VERSION, build_id());
     gauge(f, "sluice_up", "1 when the dataplane serves", d->phase == DAEMON_READY);
     head(f, "sluice_dataplane_restarts_total", "counter", "times the dataplane ended unasked");
     fprintf(f, "sluice_dataplane_restarts_total %u\n", d->restarts);

@@ -1,6 +1,7 @@
 /* control.c - see control.h. One poll(2) loop over the control socket, the mailbox and the stop
  * descriptor. Applying a batch of metadata waits for the shards inside the loop's turn (they never
  * wait for us, so this ends); what arrives meanwhile is queued. */
+#include "lib/base/build_id.h"
 #include "dataplane/control/control_int.h"
 #include "lib/iface/net_addr.h"
 #include <stdio.h>
@@ -22,7 +23,7 @@ static void send_hello(struct control *c)
     arena_init(&arena, 256u << 20);
     ctl_hello_init(&h);
     h.protocol_version = CTL_PROTOCOL_VERSION;
-    h.build = span_str(SLUICE_VERSION);
+    h.build = span_str(build_id());
     h.pid = (int32_t)getpid();
     h.shard_cnt = o->shard_cnt;
     h.incarnation = c->incarnation;

@@ -756,11 +756,8 @@ int kafka_create(struct shard *s, struct kafka **ret_kafka)
     budget_init(&k->frames_large, total / 4);
     budget_init(&k->responses, total / 2);
     k->frame_max = conf->socket_request_max_bytes;
-    if (k->frame_max > k->frames_large.cap) {
+    if (k->frame_max > k->frames_large.cap) /* sluiced refuses such a configuration */
         k->frame_max = (uint32_t)k->frames_large.cap;
-        LOG_INFO("requests are limited to %u bytes by the request memory of a shard (%llu)",
-                 k->frame_max, (unsigned long long)total);
-    }
     k->reqs = (struct kreq *)calloc(KAFKA_REQS_MAX, sizeof(*k->reqs));
     k->conn_mem = (struct kconn *)calloc(conf->connections_max, sizeof(*k->conn_mem));
     k->scratch = (uint8_t *)malloc(KAFKA_INFLATE_MAX);

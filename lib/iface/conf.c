@@ -7,6 +7,7 @@
  *
  * Paths and values are those of the YAML file, so one parser serves YAML, --set and this file. */
 #include "lib/iface/conf.h"
+#include "lib/base/build_id.h"
 #include "lib/base/assert.h"
 #include "lib/iface/net_addr.h"
 #include <ctype.h>
@@ -20,9 +21,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#ifndef SLUICE_VERSION
-#define SLUICE_VERSION "unknown"
-#endif
 #define CONF_FILE_MAX (1u << 20)
 #define CONF_VALUE_MAX 1100 /* longest value as text: a path */
 
@@ -1006,7 +1004,7 @@ int conf_write(const struct conf *c, const char *path)
     struct text t = {.p = malloc(CONF_FILE_MAX), .cap = CONF_FILE_MAX};
     if (t.p == NULL)
         return -ENOMEM;
-    text_add(&t, "sluice-conf 1 %s\n", SLUICE_VERSION);
+    text_add(&t, "sluice-conf 1 %s\n", build_id());
     scope_write(&t, SC_conf, "", (char *)(uintptr_t)c); /* only read through the pointer */
     uint64_t sum = fnv1a(t.p, t.len);
     text_add(&t, "end %016" PRIx64 "\n", sum);
@@ -1091,10 +1089,10 @@ int conf_read(struct conf *c, const char *path, char *err, size_t err_cap)
         fail(err, err_cap, "%s: %s", path, err_text(rc));
         return rc;
     }
-    snprintf(head, sizeof(head), "sluice-conf 1 %s\n", SLUICE_VERSION);
+    snprintf(head, sizeof(head), "sluice-conf 1 %s\n", build_id());
     if (strncmp(text, head, strlen(head)) != 0) {
         rc = fail(err, err_cap, "%s:1: written by another build ('%.*s'), this is %s", path,
-                  (int)strcspn(text, "\n"), text, SLUICE_VERSION);
+                  (int)strcspn(text, "\n"), text, build_id());
         goto out;
     }
     size_t tail_len = strlen("end 0123456789abcdef\n");

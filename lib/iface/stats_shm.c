@@ -9,6 +9,7 @@
  * W2 pairs with R1: who sees the number sees the words. W1 pairs with R2: who saw a word of the
  * next-but-one publication also sees that seq moved on. */
 #include "lib/iface/stats_shm.h"
+#include "lib/base/build_id.h"
 #include "lib/base/assert.h"
 #include "lib/base/clock.h"
 #include <fcntl.h>
@@ -171,7 +172,7 @@ static void header_fill(struct stats_header *h, const struct stats_create_opts *
 {
     const struct conf *conf = o->conf;
     h->layout = layout_hash();
-    copy_name(h->build, sizeof(h->build), SLUICE_VERSION);
+    copy_name(h->build, sizeof(h->build), build_id());
     stats_boot_id(h->boot_id, sizeof(h->boot_id));
     h->shard_cnt = o->shard_cnt;
     h->port_cnt = conf->port_cnt;

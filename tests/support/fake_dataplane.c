@@ -9,6 +9,7 @@
  *   unclean=1      list every partition an earlier fake had (DIR/fake.topics) as not closed cleanly
  *   no_drain=1     do not answer or obey DRAIN_REQUEST
  * SIGUSR1: ask for producer ids and for a topic "from-kafka" (CreateTopics 7, 2 s). */
+#include "lib/base/build_id.h"
 #include "lib/base/assert.h"
 #include "lib/base/clock.h"
 #include "lib/iface/conf.h"
@@ -97,7 +98,7 @@ static void hello(void)
     struct ctl_hello_listener l[CONF_LISTENERS_MAX + CONF_KAFKA_MAX];
     ctl_hello_init(&h);
     h.protocol_version = CTL_PROTOCOL_VERSION;
-    h.build = span_str(opt_build[0] != '\0' ? opt_build : SLUICE_VERSION);
+    h.build = span_str(opt_build[0] != '\0' ? opt_build : build_id());
     h.pid = getpid();
     h.shard_cnt = conf.shard_cnt == 0 ? 2 : (int32_t)conf.shard_cnt;
     h.incarnation = incarnation;

@@ -161,8 +161,8 @@ static void every_mistake_says_where_and_what(void **state)
         {"storage: {batch_bytes: 2MiB}\n",
          "f.yaml:1:11: storage.batch_bytes: is larger than topic_defaults.message_max_bytes "
          "(1048588 bytes)\n"},
-        {"memory: {requests: 1MiB}\n",
-         "f.yaml:1:10: memory.requests: is smaller than kafka.request_max_bytes (104857600 bytes): "
+        {"memory: {requests: 64MiB}\n",
+         "f.yaml:1:10: memory.requests: is smaller than four times kafka.request_max_bytes (104857600 bytes): "
          "the largest request could never be read\n"},
         {"journal: {file_bytes: 1MiB, threshold_bytes: 1MiB}\n",
          "f.yaml:1:29: journal.threshold_bytes: is more than half of journal.file_bytes\n"},

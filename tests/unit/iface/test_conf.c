@@ -1,4 +1,5 @@
 /* test_conf.c - configuration keys as text, and the internal file. */
+#include "lib/base/build_id.h"
 #include "lib/iface/conf.c"
 #include "tests/support/test.h"
 
@@ -236,12 +237,12 @@ static void a_file_of_another_build_or_with_bad_fields_says_what_and_where(void 
     spill_signed(path, "sluice-conf 1 0.0.0-other\n");
     assert_rc(conf_read(c, path, err, sizeof(err)), -E_CONFIG);
     assert_non_null(strstr(err, "written by another build ('sluice-conf 1 0.0.0-other')"));
-    snprintf(body, sizeof(body), "sluice-conf 1 %s\nshards=2\ncolour=red\n", SLUICE_VERSION);
+    snprintf(body, sizeof(body), "sluice-conf 1 %s\nshards=2\ncolour=red\n", build_id());
     spill_signed(path, body);
     assert_rc(conf_read(c, path, err, sizeof(err)), -E_CONFIG);
     assert_non_null(strstr(err, ":3: unknown key 'colour'"));
     snprintf(body, sizeof(body), "sluice-conf 1 %s\nlisteners=2\nlisteners[0].topic=x\n",
-             SLUICE_VERSION);
+             build_id());
     spill_signed(path, body);
     assert_rc(conf_read(c, path, err, sizeof(err)), -E_CONFIG);
     assert_non_null(strstr(err, "listeners has 1 elements, its line says 2"));

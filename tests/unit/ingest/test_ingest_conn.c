@@ -147,7 +147,7 @@ static void every_line_of_every_connection_becomes_an_event(void **state)
     struct conf *conf = calloc(1, sizeof(*conf));
     struct counters *counters = calloc(1, sizeof(*counters));
     struct shard s = {.cnt = 1, .conf = conf, .counters = counters, .wall_ms = 1760000000000};
-    struct owner_map *owners;
+    struct owner_map *owners = NULL;
     const uint8_t owner = 0;
     assert_ok(owner_map_create(2, &owners));
     assert_ok(owner_map_add(owners, &topics[0].id, &owner, 1));
