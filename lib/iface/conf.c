@@ -861,6 +861,8 @@ int conf_list_clear(struct conf *c, const char *path)
     if ((w.node != CONF_NODE_LIST && w.node != CONF_NODE_VALUES) || w.base == NULL)
         return -E_CONFIG;
     memset(w.base + w.list->cnt_off, 0, 4);
+    /* Nothing stays behind the new end: configurations are compared as bytes. */
+    memset(w.base + w.list->off, 0, (size_t)w.list->max * w.list->elem_size);
     return 0;
 }
 int conf_list_append(struct conf *c, const char *path, char *err, size_t err_cap)

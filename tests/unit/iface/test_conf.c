@@ -262,8 +262,27 @@ static void the_reference_names_every_key(void **state)
     free(text);
 }
 
-TEST_MAIN(TEST(defaults_are_those_of_dev), TEST(each_kind_of_value_is_read),
-          TEST(every_mistake_has_its_own_sentence), TEST(a_list_holds_no_more_than_its_maximum),
-          TEST(what_is_written_reads_back_the_same), TEST(a_cut_or_changed_file_is_refused),
+static void a_list_that_a_file_replaces_leaves_nothing_behind(void **state)
+{
+    struct conf *c = malloc(sizeof(*c)), *back = malloc(sizeof(*back));
+    char err[256], path[512], *dir = test_tmpdir();
+    snprintf(path, sizeof(path), "%s/c", dir);
+    conf_init(c);
+    assert_ok(conf_list_clear(c, "listeners")); /* two by default, one now */
+    assert_ok(conf_set(c, "listeners[0].name", "one", false, err, sizeof(err)));
+    assert_ok(conf_set(c, "listeners[0].topic", "t", false, err, sizeof(err)));
+    conf_finish(c);
+    assert_ok(conf_write(c, path));
+    assert_ok(conf_read(back, path, err, sizeof(err)));
+    assert_memory_equal(back, c, sizeof(*c));
+    test_tmpdir_remove(dir);
+    free(back);
+    free(c);
+}
+
+TEST_MAIN(TEST(defaults_are_those_of_dev), TEST(a_list_that_a_file_replaces_leaves_nothing_behind),
+          TEST(each_kind_of_value_is_read), TEST(every_mistake_has_its_own_sentence),
+          TEST(a_list_holds_no_more_than_its_maximum), TEST(what_is_written_reads_back_the_same),
+          TEST(a_cut_or_changed_file_is_refused),
           TEST(a_file_of_another_build_or_with_bad_fields_says_what_and_where),
           TEST(the_reference_names_every_key))
