@@ -257,8 +257,14 @@ class Appliance:
             raise AssertionError(f"kcat {args}: exit {p.returncode}: {p.stderr.decode()[-2000:]}")
         return p.stdout if binary else p.stdout.decode(errors="replace")
 
+    def end_offset(self, topic, partition=0):
+        """The offset that the next record of a partition gets."""
+        out = self.kcat("-Q", "-t", f"{topic}:{partition}:-1")
+        return int(re.search(r"offset (-?\d+)", out).group(1))
+
     def consume(self, topic, *args):
-        """All records of a topic from the beginning, one line each."""
+        """All records of a topic from the beginning to its end, one line each. For a topic that
+        nobody writes to meanwhile: its end is where a fetch finds nothing."""
         return self.kcat("-C", "-t", topic, "-o", "beginning", "-e", "-q", *args).splitlines()
 
 
