@@ -252,14 +252,9 @@ static void refuse_hello(struct daemon *d, int16_t error, const char *message)
 /* True when the running dataplane was started with today's configuration. */
 static bool conf_is_current(const struct daemon *d)
 {
-    char path[PATH_MAX], err[512];
-    struct conf *old = malloc(sizeof(*old));
-    ASSERT(old != NULL);
+    char path[PATH_MAX];
     run_path(d, path, "dataplane.conf");
-    bool same =
-        conf_read(old, path, err, sizeof(err)) == 0 && memcmp(old, d->conf, sizeof(*old)) == 0;
-    free(old);
-    return same;
+    return conf_file_matches(d->conf, path);
 }
 static void copy_span(char *out, size_t cap, struct span s)
 {

@@ -1001,16 +1001,24 @@ static int file_replace(const char *path, const char *bytes, size_t len)
     close(dfd);
     return rc;
 }
+/* The file's text; t->p is the caller's to free. */
+static int conf_render(const struct conf *c, struct text *t)
+{
+    *t = (struct text){.p = malloc(CONF_FILE_MAX), .cap = CONF_FILE_MAX};
+    if (t->p == NULL)
+        return -ENOMEM;
+    text_add(t, "sluice-conf 1 %s\n", build_id());
+    scope_write(t, SC_conf, "", (char *)(uintptr_t)c); /* only read through the pointer */
+    uint64_t sum = fnv1a(t->p, t->len);
+    text_add(t, "end %016" PRIx64 "\n", sum);
+    return t->full ? -EFBIG : 0;
+}
 int conf_write(const struct conf *c, const char *path)
 {
-    struct text t = {.p = malloc(CONF_FILE_MAX), .cap = CONF_FILE_MAX};
-    if (t.p == NULL)
-        return -ENOMEM;
-    text_add(&t, "sluice-conf 1 %s\n", build_id());
-    scope_write(&t, SC_conf, "", (char *)(uintptr_t)c); /* only read through the pointer */
-    uint64_t sum = fnv1a(t.p, t.len);
-    text_add(&t, "end %016" PRIx64 "\n", sum);
-    int rc = t.full ? -EFBIG : file_replace(path, t.p, t.len);
+    struct text t;
+    int rc = conf_render(c, &t);
+    if (rc == 0)
+        rc = file_replace(path, t.p, t.len);
     free(t.p);
     return rc;
 }
@@ -1042,6 +1050,17 @@ static int file_read(const char *path, char **ret_text, size_t *ret_len)
     *ret_text = buf;
     *ret_len = len;
     return 0;
+}
+bool conf_file_matches(const struct conf *c, const char *path)
+{
+    struct text t;
+    char *text = NULL;
+    size_t len = 0;
+    bool same = conf_render(c, &t) == 0 && file_read(path, &text, &len) == 0 && len == t.len &&
+                memcmp(text, t.p, len) == 0;
+    free(text);
+    free(t.p);
+    return same;
 }
 static int line_apply(struct conf *c, char *line, char *err, size_t cap)
 {

@@ -180,5 +180,7 @@ const char *conf_compression_name(enum conf_compression c);
 
 /* Atomically replaces `path`. 0 or -errno. */
 NODISCARD int conf_write(const struct conf *c, const char *path);
+/* True when the file is exactly what conf_write(c) would write: same build, same values. */
+bool conf_file_matches(const struct conf *c, const char *path);
 /* 0, -errno, or -E_CONFIG with a sentence naming line and field in err[]. */
 NODISCARD int conf_read(struct conf *c, const char *path, char *err, size_t err_cap);

@@ -249,6 +249,27 @@ static void a_file_of_another_build_or_with_bad_fields_says_what_and_where(void 
     test_tmpdir_remove(dir);
     free(c);
 }
+/* A running dataplane was drained for ever because bytes behind a string's end differed. */
+static void a_written_file_matches_its_configuration_whatever_lies_behind_its_strings(void **state)
+{
+    struct conf *c = malloc(sizeof(*c));
+    char *dir = test_tmpdir(), path[256];
+    snprintf(path, sizeof(path), "%s/f", dir);
+    memset(c, 0, sizeof(*c));
+    conf_defaults(c);
+    assert_false(conf_file_matches(c, path));
+    memset(c->listeners[0].topic, 'x', sizeof(c->listeners[0].topic));
+    snprintf(c->listeners[0].topic, sizeof(c->listeners[0].topic), "t");
+    assert_rc(conf_write(c, path), 0);
+    assert_true(conf_file_matches(c, path));
+    c->listeners[0].topic[200] = 'y';
+    c->ports[CONF_PORTS_MAX - 1].mtu = 9000; /* of no port in use */
+    assert_true(conf_file_matches(c, path));
+    c->linger_ms++;
+    assert_false(conf_file_matches(c, path));
+    test_tmpdir_remove(dir);
+    free(c);
+}
 static void the_reference_names_every_key(void **state)
 {
     char *text = NULL;
@@ -285,4 +306,5 @@ TEST_MAIN(TEST(defaults_are_those_of_dev), TEST(a_list_that_a_file_replaces_leav
           TEST(a_list_holds_no_more_than_its_maximum), TEST(what_is_written_reads_back_the_same),
           TEST(a_cut_or_changed_file_is_refused),
           TEST(a_file_of_another_build_or_with_bad_fields_says_what_and_where),
+          TEST(a_written_file_matches_its_configuration_whatever_lies_behind_its_strings),
           TEST(the_reference_names_every_key))
