@@ -675,6 +675,29 @@ void fake_disk_each(struct fake_disk *d, void (*fn)(void *arg, const char *path)
     }
 }
 
+uint32_t fake_disk_open_files(const struct fake_disk *d)
+{
+    uint32_t n = 0;
+    list_for_each(it, &d->inodes) n += container_of(it, struct inode, link)->refs;
+    return n;
+}
+
+void fake_disk_put(struct fake_disk *d, const char *path, const void *p, uint64_t len)
+{
+    struct entry *e = find(&d->cur, path);
+    if (e == NULL) {
+        e = entry_add(&d->cur, path, inode_new(d, false));
+        entry_add(&d->dur, path, e->inode);
+    }
+    struct inode *n = e->inode;
+    inode_room(n, len > 0 ? len : 1);
+    memset(n->cur, 0, n->cap);
+    if (len > 0)
+        memcpy(n->cur, p, len);
+    n->len = len;
+    flush_all(n);
+}
+
 const struct file_io_ops fake_file_ops = {
     .open = f_open,
     .close = f_close,

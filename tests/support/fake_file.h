@@ -15,6 +15,10 @@ extern const struct file_io_ops fake_file_ops;
 /* Complete up to n operations in flight, picked at random. Count completed. */
 uint32_t fake_disk_poll(struct fake_disk *d, uint32_t n);
 uint32_t fake_disk_in_flight(const struct fake_disk *d);
+/* Files open now, the lock and the journal included. */
+uint32_t fake_disk_open_files(const struct fake_disk *d);
+/* Replace (or make) a file's flushed content behind everybody's back: damage, foreign files. */
+void fake_disk_put(struct fake_disk *d, const char *path, const void *p, uint64_t len);
 /* Operations that change the disk, so far. */
 uint64_t fake_disk_ops(const struct fake_disk *d);
 /* The power goes at operation `op`: it and all later ones fail with -EIO; what is in flight then is

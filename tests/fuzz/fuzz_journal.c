@@ -1,0 +1,91 @@
+/* Journal replay from arbitrary bytes: no crash, every run lies within the input. The input may
+ * also be made a well-formed entry around the fuzzer's bytes, so that the table behind the checksum
+ * is reached. */
+#include "accel/accel.h"
+#include "accel/crc32c.h"
+#include "dataplane/store/epochs.h"
+#include "dataplane/store/journal.h"
+#include "dataplane/store/producer.h"
+#include "lib/base/assert.h"
+#include "lib/batch/check.h"
+#include <stdlib.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+size_t fuzz_seed(unsigned i, uint8_t *buf, size_t cap);
+
+/* Entries of 0 to 7 runs; the checksum is added by the target. */
+size_t fuzz_seed(unsigned i, uint8_t *buf, size_t cap)
+{
+    if (i >= 8)
+        return 0;
+    size_t len = sizeof(struct journal_head) + i * 100;
+    struct journal_head h = {.run_cnt = i, .seq = 1};
+    memset(buf, 0, len);
+    memcpy(buf, &h, sizeof(h));
+    for (unsigned k = 0; k < i; k++) {
+        struct journal_run r = {.len = 100, .base_offset = k};
+        memcpy(buf + len, &r, sizeof(r));
+        len += sizeof(r);
+    }
+    ASSERT(len <= cap);
+    return len;
+}
+
+struct bounds {
+    const uint8_t *p;
+    size_t len;
+};
+static int on_run(void *arg, const struct journal_found *f)
+{
+    const struct bounds *b = arg;
+    ASSERT(f->bytes >= b->p);
+    ASSERT(f->run.len <= b->len);
+    ASSERT((size_t)(f->bytes - b->p) <= b->len - f->run.len);
+    for (uint32_t at = 0; at < f->run.len;) { /* as replay does */
+        struct batch_info i;
+        if (batch_header_read(f->bytes + at, f->run.len - at, &i) < 0)
+            break;
+        at += i.total_len;
+    }
+    return 0;
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static bool ready;
+    if (!ready)
+        accel_init(false);
+    ready = true;
+    struct bounds b = {data, size};
+    ASSERT(journal_walk(data, size, on_run, &b) >= 0);
+
+    uint8_t *copy = malloc(size + 1);
+    ASSERT(copy != NULL);
+    memcpy(copy, data, size);
+    copy[size] = 0;
+    if (size >= sizeof(struct journal_head)) {
+        struct journal_head h;
+        memcpy(&h, copy, sizeof(h));
+        h.magic = JOURNAL_MAGIC;
+        h.version = JOURNAL_VERSION;
+        h.len = (uint32_t)size;
+        h.run_cnt %= (uint32_t)(size / sizeof(struct journal_run) + 2);
+        h.crc = h.zero = 0;
+        memcpy(copy, &h, sizeof(h));
+        h.crc = crc32c(0, copy, size);
+        memcpy(copy, &h, sizeof(h));
+        b.p = copy;
+        ASSERT(journal_walk(copy, size, on_run, &b) >= 0);
+    }
+    struct producers t = {0};
+    struct epochs ep = {0};
+    ASSERT(producers_decode(&t, data, size) <= 0);
+    producers_fini(&t);
+    memcpy(copy, data, size);
+    ASSERT(epochs_decode(&ep, (char *)copy, size) <= 0);
+    epochs_fini(&ep);
+    free(copy);
+    return 0;
+}
