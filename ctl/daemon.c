@@ -30,8 +30,8 @@
 #define PING_TIMEOUT_MS 10000
 #define DRAIN_MS 30000
 #define DRAIN_GRACE_MS 5000 /* beyond DRAIN_MS, then SIGKILL */
-#define FAST_FAIL_S 5.0     /* an end sooner than this counts as a failed start */
-#define FAST_FAILS_MAX 5    /* before the first READY; then sluiced gives up */
+#define QUICK_END_S 5.0     /* ends sooner than this, twice in a row, are waited between */
+#define FAILED_STARTS_MAX 5 /* before the first READY; then sluiced gives up */
 #define BACKOFF_MS 250
 #define BACKOFF_MAX_MS 30000
 #define LOCK_WAIT_MS 60000 /* for a dataplane that runs but does not listen */
@@ -178,6 +178,7 @@ static bool hints_wanted; /* the first READY of a process that was asked for the
 static void become_ready(struct daemon *d)
 {
     d->phase = DAEMON_READY;
+    d->was_ready = true;
     write_ports(d);
     LOG_INFO("ready: dataplane %d, %d shards, %u listeners, %u topics",
              (int)supervise_pid(d->supervise), d->shard_cnt, d->listener_cnt,
@@ -500,7 +501,7 @@ static void start_dataplane(struct daemon *d)
         give_up(d, 1);
         return;
     }
-    d->drain_sent = d->restart_wanted = false;
+    d->drain_sent = d->restart_wanted = d->was_ready = false;
     d->kill_ns = 0;
     rc = supervise_start(d->supervise);
     if (rc < 0) {
@@ -542,6 +543,7 @@ static void adopt_or_start(struct daemon *d)
         }
         LOG_INFO("found a running dataplane, process %d", (int)pid);
         d->wait_lock_ns = 0;
+        d->was_ready = false;
         return;
     }
     pid_t holder = lock_holder(d);
@@ -585,18 +587,26 @@ static void on_exit_of_dataplane(struct daemon *d, const struct supervise_exit *
     snprintf(d->last_exit, sizeof(d->last_exit), "%s", how);
     LOG_ERROR("the dataplane %s after %.1f s%s", how, e->lived_s,
               lines[0] != '\0' ? "; its last lines are above" : " without a word");
-    d->fast_fails = e->lived_s < FAST_FAIL_S ? d->fast_fails + 1 : 0;
+    d->failed_starts = d->was_ready ? 0 : d->failed_starts + 1;
+    d->quick_ends = d->was_ready && e->lived_s < QUICK_END_S ? d->quick_ends + 1 : 0;
     bool refused = e->known && !e->signaled && e->code != 0;
-    if (!d->ever_ready && (refused || d->fast_fails >= FAST_FAILS_MAX)) {
+    if (!d->ever_ready && (refused || d->failed_starts >= FAILED_STARTS_MAX)) {
         LOG_ERROR("giving up: the dataplane was never ready");
         give_up(d, 1);
         return;
     }
+    /* One that served is needed again at once, however often it dies; one that cannot even start
+     * is tried less and less often. */
     uint32_t wait_ms = 0;
-    if (d->fast_fails > 1) {
-        wait_ms = d->fast_fails > 8 ? BACKOFF_MAX_MS : BACKOFF_MS << (d->fast_fails - 2);
-        wait_ms = wait_ms > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : wait_ms;
-        LOG_WARN("it failed %u times in a row; next start in %u ms", d->fast_fails, wait_ms);
+    if (d->failed_starts > 1) {
+        uint32_t doublings = d->failed_starts - 2;
+        wait_ms = doublings > 6 ? BACKOFF_MAX_MS : BACKOFF_MS << doublings;
+        LOG_WARN("it failed to start %u times in a row; next start in %u ms", d->failed_starts,
+                 wait_ms);
+    } else if (d->quick_ends > 1) {
+        wait_ms = BACKOFF_MS;
+        LOG_WARN("it ended %u times in a row soon after its start; next start in %u ms",
+                 d->quick_ends, wait_ms);
     }
     d->start_ns = in_ms(wait_ms);
 }

@@ -56,7 +56,9 @@ struct daemon {
 
     /* supervision */
     bool ever_ready, drain_sent, restart_wanted, forced, gave_up;
-    uint32_t fast_fails;
+    bool was_ready;         /* the dataplane that runs, or ran last, has served */
+    uint32_t failed_starts; /* in a row, without having served */
+    uint32_t quick_ends;    /* in a row, soon after the start, having served */
     uint64_t start_ns, connect_ns, kill_ns, ping_ns; /* not before; 0: never or now */
     uint64_t wait_lock_ns; /* since when another process holds DIR/run/lock */
     int signal_fd;

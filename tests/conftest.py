@@ -10,7 +10,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "sup
 # the appliances of a run beside it that serve as another user lose their data directory.
 exit_status = [1]
 if "PYTEST_DEBUG_TEMPROOT" not in os.environ:
-    own_root = os.environ["PYTEST_DEBUG_TEMPROOT"] = tempfile.mkdtemp(prefix="sluice-tests-")
+    own_root = os.environ["PYTEST_DEBUG_TEMPROOT"] = tempfile.mkdtemp(prefix="sluice-")
 
     @atexit.register  # before pytest's own, so that it runs after it
     def remove_what_passed():

@@ -68,7 +68,7 @@ def test_produce_and_fetch_go_on_while_sluiced_is_dead_and_metadata_survives(tmp
 
 def test_dump_log_is_clean_after_a_stop_and_after_kill_and_recover(tmp_path):
     kafka_tools.jars()
-    sets = ["topic_defaults.segment_bytes=1MiB"]
+    sets = ["topic_defaults.segment_bytes=1MiB", "topic_defaults.message_max_bytes=1000000"]
     with Appliance(tmp_path, sets=sets) as a:
         for codec in ("none", "gzip", "snappy", "lz4", "zstd"):
             load = Load(a.kafka, f"t-{codec}", size=300, tag=codec,

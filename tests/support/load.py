@@ -65,7 +65,8 @@ def read_all(bootstrap, topic, partition=0):
         c.assign([confluent_kafka.TopicPartition(topic, partition, low)])
         found, deadline = [], time.monotonic() + 120
         while len(found) < high - low and (not found or found[-1][0] < high - 1):
-            for m in c.consume(10000, timeout=1.0):
+            left = high - (found[-1][0] + 1 if found else low)
+            for m in c.consume(min(left, 10000), timeout=1.0):
                 assert m.error() is None, m.error()
                 found.append((m.offset(), m.value()))
             assert time.monotonic() < deadline, f"read {len(found)} of {high - low}"

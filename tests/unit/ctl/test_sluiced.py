@@ -155,6 +155,15 @@ class Life(unittest.TestCase):
         epochs = [line for line in self.log() if line.startswith("hello_reply")]
         self.assertNotEqual(epochs[0], epochs[1], "every start registers again")
 
+    def test_one_that_serves_and_dies_again_and_again_is_not_kept_waiting(self):
+        self.start()
+        for i in range(8):
+            os.kill(self.starts()[-1], signal.SIGKILL)
+            killed = time.monotonic()
+            wait_for("another one", lambda: len(self.starts()) == 2 + i)
+            wait_for("healthy again", self.healthy)
+            self.assertLess(time.monotonic() - killed, 5)
+
     def test_sluiced_killed_comes_back_and_reattaches(self):
         self.start()
         self.admin("POST", "/v1/topics", {"name": "t"})
