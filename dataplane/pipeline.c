@@ -46,6 +46,7 @@ enum { BUFS_KAFKA = 1, BUFS_STREAMS, BUFS_DGRAMS }; /* io_uring's provided-buffe
 struct pipeline {
     struct pipeline_opts o;
     _Atomic uint32_t quiet_cnt;  /* stopping shards that append nothing any more */
+    _Atomic uint32_t open_cnt;   /* shards that have had their first image */
     _Atomic uint32_t closed_cnt; /* shards whose MSG_STOP has been replied */
 };
 struct pshard {
@@ -57,6 +58,7 @@ struct pshard {
     bool quiet, closing, closed;
     uint64_t stop_ns; /* when stopping began, or was last complained about */
     bool doors_open;
+    bool ports_open; /* ours and everybody else's doors are */
     struct file_io files;
     struct net *streams; /* TCP of event listeners; s.net serves Kafka */
     struct dgram_handover *handover;
@@ -84,10 +86,14 @@ static uint32_t st_uring_reap(struct shard *s, uint32_t budget)
 {
     return uring_reap(s->uring, budget);
 }
-/* Before the first image every listener's topic would be missing: frames wait in the device. */
+/* Before its first image a shard does not know the listeners' topics, and any shard may be handed
+ * our datagrams: frames wait in the device until all have had theirs. */
 static uint32_t st_port_rx(struct shard *s, uint32_t budget)
 {
-    return pshard_of(s)->doors_open ? port_rx_poll(s, budget) : 0;
+    struct pshard *ps = pshard_of(s);
+    if (unlikely(!ps->ports_open))
+        ps->ports_open = atomic_load(&ps->p->open_cnt) == s->cnt;
+    return ps->ports_open ? port_rx_poll(s, budget) : 0;
 }
 static uint32_t st_port_tx(struct shard *s, uint32_t budget)
 {
@@ -568,6 +574,7 @@ static void on_image(struct shard *s, struct msg *m)
     if (!first)
         return;
     ps->doors_open = true;
+    atomic_fetch_add(&ps->p->open_cnt, 1);
     for (uint32_t i = 0; i < ps->p->o.door_cnt; i++) {
         int rc = door_open(ps, &ps->p->o.doors[i]);
         if (rc < 0)

@@ -147,6 +147,11 @@ void dgram_handover_turn_end(struct dgram_handover *h)
         msg_reply(h->cfg.mbox, container_of(l, struct msg, link), 0);
 }
 
+uint32_t dgram_handover_free_cnt(const struct dgram_handover *h)
+{
+    return h->free_cnt;
+}
+
 uint32_t dgram_handover_in_flight(const struct dgram_handover *h)
 {
     return h->cfg.msg_cnt - h->free_cnt;

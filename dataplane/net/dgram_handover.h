@@ -70,6 +70,8 @@ void dgram_handover_on_request(struct dgram_handover *h, struct msg *m);
 void dgram_handover_on_reply(struct dgram_handover *h, struct msg *m);
 /* Last in the turn (before the mbox flushes, or the next turn flushes). */
 void dgram_handover_turn_end(struct dgram_handover *h);
+/* Messages at home: a source that can wait (a device queue) takes nothing while there are few. */
+uint32_t dgram_handover_free_cnt(const struct dgram_handover *h);
 /* Messages not at home: 0 before destroy. */
 uint32_t dgram_handover_in_flight(const struct dgram_handover *h);
 const struct dgram_handover_stats *dgram_handover_stats(const struct dgram_handover *h);

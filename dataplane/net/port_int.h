@@ -19,6 +19,7 @@ struct port { /* one device */
     uint16_t rxq_cnt, txq_cnt;
     bool is_steered; /* the device hashes on the source address alone, one queue per shard */
     bool is_started, is_open;
+    unsigned af_packet_if;      /* net_af_packet: index of its interface, else 0 */
     uint16_t poller_cnt;        /* shards that were planned to poll it, */
     uint16_t poller[SHARD_MAX]; /* by their planned queue */
     struct pkt_host *host;
@@ -36,7 +37,8 @@ struct port_if { /* one port as one shard sees it */
     struct ip_reasm *reasm;
     uint16_t rxq_first, rxq_cnt, rxq_step; /* queues rxq_first + i * rxq_step */
     uint16_t rxq_next;                     /* which i is polled first: they take turns */
-    bool can_tx;                           /* queue rxq_first sends, too */
+    uint32_t msgs_min; /* hand-over messages that must be free before a burst is taken */
+    bool can_tx;       /* queue rxq_first sends, too */
     uint16_t tx_cnt;
     struct rte_mbuf *tx[PORT_TX_MAX];
     /* Of the shard with queue 0: sampling the device. */
@@ -58,6 +60,12 @@ struct port_set {
 /* Queue the answer to a PKT_REPLY, or an announcement of own address i. */
 void port_tx_reply(struct port_set *ps, struct port_if *pi, const struct pkt *p);
 void port_tx_announce(struct port_set *ps, struct port_if *pi, uint32_t i);
+/* port_af_packet.c: sockets of the driver net_af_packet on an interface. Frames the kernel dropped
+ * because a ring was full, since the last call. */
+uint64_t port_af_packet_drops(unsigned ifindex);
+/* Do these sockets spread by source address (true) or, the kernel refusing it, by flow? */
+bool port_af_packet_is_by_source(unsigned ifindex);
+
 /* port_sample.c: once a second what the device counted, link changes, reassembly timeouts. */
 void port_sample_start(struct port_set *ps);
 void port_sample_stop(struct port_set *ps);

@@ -175,6 +175,13 @@ static uint32_t burst_rx(struct port_set *ps, struct port_if *pi, uint16_t queue
     return n;
 }
 
+/* Other shards are behind with what they were handed: better that frames wait in the device, which
+ * has room and counts what it loses, than that we take them to drop them. */
+static bool must_wait(const struct port_set *ps, const struct port_if *pi)
+{
+    return pi->msgs_min > 0 && dgram_handover_free_cnt(ps->cfg.handover) < pi->msgs_min;
+}
+
 uint32_t port_rx_poll(struct shard *s, uint32_t budget)
 {
     struct port_set *ps = s->ports;
@@ -185,6 +192,8 @@ uint32_t port_rx_poll(struct shard *s, uint32_t budget)
         struct port_if *pi = &ps->ifs[(ps->if_next + k) % ps->if_cnt];
         for (uint32_t q = 0; q < pi->rxq_cnt; q++) {
             uint32_t i = (pi->rxq_next + q) % pi->rxq_cnt;
+            if (must_wait(ps, pi))
+                break;
             if (done >= budget || ps->turn_cnt + PORT_BURST > PORT_TURN_MAX)
                 goto full;
             done += burst_rx(ps, pi, (uint16_t)(pi->rxq_first + i * pi->rxq_step));

@@ -17,6 +17,8 @@ static uint64_t delta(uint64_t *last, uint64_t now)
 static void device_sample(struct port_if *pi)
 {
     struct rte_eth_stats st;
+    if (pi->port->af_packet_if != 0)
+        pi->stats->nic_imissed += port_af_packet_drops(pi->port->af_packet_if);
     if (rte_eth_stats_get(pi->port->dev, &st) != 0)
         return; /* a device without counters */
     pi->stats->nic_imissed += delta(&pi->last_imissed, st.imissed);

@@ -322,6 +322,10 @@ static int port_configure(struct why *w, struct ports *ps, struct port *p)
     rc = rte_eth_macaddr_get(p->dev, &mac);
     if (rc < 0)
         return port_fail(w, c, rc, "it has no MAC address: %s", err_text(rc));
+    char iface[64];
+    if (driver_is(c->device, "net_af_packet") &&
+        device_arg(c->device, "iface", iface, sizeof(iface)))
+        p->af_packet_if = if_nametoindex(iface);
     p->host = malloc(sizeof(*p->host));
     if (p->host == NULL)
         return port_fail(w, c, -ENOMEM, "no memory");
@@ -437,12 +441,18 @@ static int port_start(struct why *w, struct port *p, uint16_t shard_cnt)
                      err_text(rc));
     }
     p->is_steered = rss_is_source_only(p, shard_cnt);
+    bool by_kernel = p->af_packet_if != 0 && port_af_packet_is_by_source(p->af_packet_if);
+    if (p->af_packet_if != 0 && p->rxq_cnt > 1 && !by_kernel)
+        LOG_WARN("port %s: this kernel spreads datagrams over the queues by flow: datagrams of one "
+                 "source that come from several UDP ports may overtake each other",
+                 p->conf->name);
     char mac[RTE_ETHER_ADDR_FMT_SIZE];
     rte_ether_format_addr(mac, sizeof(mac), (const struct rte_ether_addr *)p->host->mac);
     LOG_INFO("port %s: %s, %u queues, MAC %s, sources kept on one shard by %s", p->conf->name,
              p->conf->device, p->rxq_cnt, mac,
              shard_cnt == 1  ? "having one"
              : p->is_steered ? "the device"
+             : by_kernel     ? "the kernel"
                              : "handing datagrams over");
     return 0;
 }
@@ -519,6 +529,12 @@ int port_set_create(struct ports *p, const struct port_set_cfg *cfg, struct port
                                .rxq_step = step,
                                .rxq_cnt = (uint16_t)((port->rxq_cnt - q + step - 1) / step),
                                .can_tx = q < port->txq_cnt};
+        /* One message per listener and other shard; of few messages, whatever there are. */
+        if (cfg->handover != NULL && p->cfg.shard_cnt > 1) {
+            uint32_t all = dgram_handover_free_cnt(cfg->handover);
+            uint32_t want = port->host->listener_cnt * (p->cfg.shard_cnt - 1u);
+            pi->msgs_min = want < all / 2 ? want : all / 2;
+        }
         int rc = ip_reasm_create(&pi->reasm);
         if (rc < 0) {
             port_set_destroy(ps);

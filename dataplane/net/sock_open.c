@@ -64,10 +64,9 @@ static int open_bound(const struct net_addr *addr, enum sock_kind kind, bool reu
  * folded by xor, mixed as in source_shard_hash(), modulo cnt. The value is a socket's number in the
  * group, which is the order of binding. Seen from SKF_NET_OFF the packet begins at its IP header.
  */
-#define STEER_LEN 24
-static void steer_program(uint32_t cnt, struct sock_filter out[STEER_LEN])
+void sock_steer_program(uint32_t cnt, struct sock_filter out[SOCK_STEER_LEN])
 {
-    const struct sock_filter f[STEER_LEN] = {
+    const struct sock_filter f[SOCK_STEER_LEN] = {
         BPF_STMT(BPF_LD | BPF_B | BPF_ABS, (uint32_t)SKF_NET_OFF),
         BPF_STMT(BPF_ALU | BPF_RSH | BPF_K, 4),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 6, 3, 0),
@@ -101,9 +100,9 @@ static void steer_program(uint32_t cnt, struct sock_filter out[STEER_LEN])
 
 static int steer_by_source(int fd, uint32_t cnt)
 {
-    struct sock_filter f[STEER_LEN];
-    struct sock_fprog prog = {.len = STEER_LEN, .filter = f};
-    steer_program(cnt, f);
+    struct sock_filter f[SOCK_STEER_LEN];
+    struct sock_fprog prog = {.len = SOCK_STEER_LEN, .filter = f};
+    sock_steer_program(cnt, f);
     return setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &prog, sizeof(prog)) < 0 ? -errno
                                                                                          : 0;
 }

@@ -7,6 +7,7 @@
 #pragma once
 #include "dataplane/flow.h"
 #include "lib/base/err.h"
+#include <linux/filter.h>
 
 enum sock_kind { SOCK_KIND_TCP, SOCK_KIND_UDP };
 struct sock_open_opts {
@@ -27,3 +28,8 @@ struct sock_opened {
  * caller owns; TCP ones listen. 0 or the system's -errno, then no socket stays open. */
 NODISCARD int sock_open_listeners(const struct net_addr *addr, const struct sock_open_opts *opts,
                                   int *ret_fd, struct sock_opened *ret_opened);
+/* The kernel's twin of source_shard(): a classic BPF program over IP packets that returns
+ * source_shard_hash(source address) % cnt. For groups of sockets, and of packet sockets
+ * (port_af_packet.c). */
+#define SOCK_STEER_LEN 24
+void sock_steer_program(uint32_t cnt, struct sock_filter out[SOCK_STEER_LEN]);

@@ -59,11 +59,11 @@ static uint32_t bpf_run(const struct sock_filter *f, uint32_t len, const uint8_t
 
 static void the_filter_agrees_with_source_shard(void **state)
 {
-    struct sock_filter f[STEER_LEN];
+    struct sock_filter f[SOCK_STEER_LEN];
     uint32_t used[SHARD_CNT_TEST] = {0};
     srand(1);
     for (uint16_t cnt = 2; cnt <= SHARD_CNT_TEST; cnt++) {
-        steer_program(cnt, f);
+        sock_steer_program(cnt, f);
         for (int i = 0; i < 2000; i++) {
             uint8_t ip[40] = {0};
             struct net_addr a = {.port = (uint16_t)rand()};
@@ -77,7 +77,7 @@ static void the_filter_agrees_with_source_shard(void **state)
                 ip[0] = 0x60;
                 memcpy(ip + 8, a.ip, 16);
             }
-            uint32_t got = bpf_run(f, STEER_LEN, ip);
+            uint32_t got = bpf_run(f, SOCK_STEER_LEN, ip);
             assert_int_equal(got, source_shard(&a, cnt));
             used[got]++;
         }
