@@ -9,6 +9,7 @@
 
 #define TICK_MS 200
 #define LEDGER_MS 1000
+#define DOOMED_BUDGET 4 /* directories removed per turn of the loop */
 
 /* ---- frames ---- */
 
@@ -301,6 +302,9 @@ void control_destroy(struct control *c)
     for (uint32_t i = 0; i < c->found_cnt; i++)
         part_destroy(c->found[i]);
     free(c->found);
+    for (uint32_t i = 0; i < c->doomed_cnt; i++)
+        free(c->doomed[i].path);
+    free(c->doomed);
     control_records_clear(c);
     free(c->records);
     if (c->image != NULL)
@@ -323,7 +327,7 @@ static void wait_for_work(struct control *c)
     int n = link_server_pollfds(c->link, fds);
     fds[n] = (struct pollfd){.fd = mbox_wake_fd(c->opts.mbox), .events = POLLIN};
     fds[n + 1] = (struct pollfd){.fd = c->stopping ? -1 : c->opts.stop_fd, .events = POLLIN};
-    if (mbox_sleep_prepare(c->opts.mbox))
+    if (mbox_sleep_prepare(c->opts.mbox) && c->doomed_cnt == 0)
         (void)poll(fds, (nfds_t)n + 2, TICK_MS); /* EINTR only shortens the wait */
     else
         (void)poll(fds, (nfds_t)n + 2, 0);
@@ -355,6 +359,8 @@ int control_run(struct control *c)
         control_admin_expire(c, now_ns, false);
         control_pids_serve(c);
         housekeeping(c, now_ns);
+        if (!c->stopping) /* the next start removes what a stop leaves */
+            control_doomed_remove(c, DOOMED_BUDGET);
         if (c->opts.conf->dev && c->lost_ns != 0 && !c->stopping &&
             now_ns - c->lost_ns > CONTROL_DEV_ORPHAN_MS * UINT64_C(1000000)) {
             LOG_WARN("sluiced has been gone for %d s: stopping, as --dev asks",

@@ -2,6 +2,7 @@
  * directories of deleted topics removed, and sluiced gets its METADATA_APPLIED. */
 #include "dataplane/control/control_int.h"
 #include "dataplane/store/format.h"
+#include "dataplane/store/part_many.h"
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -41,7 +42,13 @@ struct apply { /* one batch on its way to the shards */
     struct apply_msg msgs[SHARD_MAX];
     struct plog_conf *confs; /* one per topic of the new image that changed */
     uint32_t conf_cnt;
-    bool dirs_touched[CATALOG_DIRS_MAX];
+    struct part_make *makes; /* partitions to be made on disk, and below what they are for */
+    struct make_for {
+        const struct meta_topic *topic;
+        const struct plog_conf *conf;
+        uint8_t owner;
+    } * make_for;
+    uint32_t make_cnt, make_cap;
     struct ctl_metadata_applied reply;
     struct arena arena; /* of the reply's topics */
     uint32_t error_cap;
@@ -81,39 +88,78 @@ static uint32_t dir_of(const struct control *c, const struct meta_partition *p)
     return i < 0 ? 0 : (uint32_t)i;
 }
 
-/* Partitions [from, cnt) of a topic: found on disk, or made now. */
+static int part_add(struct apply *a, uint16_t owner, const struct meta_topic *t, struct part *part,
+                    int32_t partition, const struct plog_conf *conf)
+{
+    struct apply_change ch = {.kind = APPLY_ADD,
+                              .topic_id = t->id,
+                              .partition = partition,
+                              .leader_epoch = t->partitions[partition].leader_epoch,
+                              .part = part,
+                              .conf = conf};
+    int rc = change_add(a, owner, &ch);
+    if (rc < 0)
+        part_destroy(part);
+    return rc;
+}
+
+static int make_add(struct apply *a, const struct part_create_opts *o, const struct make_for *f)
+{
+    if (a->make_cnt == a->make_cap) {
+        uint32_t cap = a->make_cap ? a->make_cap * 2 : 16;
+        struct part_make *m = realloc(a->makes, cap * sizeof(*m));
+        if (m == NULL)
+            return -ENOMEM;
+        a->makes = m;
+        struct make_for *mf = realloc(a->make_for, cap * sizeof(*mf));
+        if (mf == NULL)
+            return -ENOMEM;
+        a->make_for = mf;
+        a->make_cap = cap;
+    }
+    a->makes[a->make_cnt] = (struct part_make){.o = *o};
+    a->make_for[a->make_cnt++] = *f;
+    return 0;
+}
+
+/* Partitions [from, cnt) of a topic: found on disk, or to be made. */
 static int topic_add(struct apply *a, const struct meta_topic *t, uint32_t from,
                      const uint8_t *owners, const struct plog_conf *conf)
 {
     struct control *c = a->c;
-    for (uint32_t p = from; p < t->partition_cnt; p++) {
+    int rc = 0;
+    for (uint32_t p = from; rc == 0 && p < t->partition_cnt; p++) {
         struct part *part = found_take(c, &t->id, (int32_t)p);
-        if (part == NULL) {
-            struct part_create_opts o = {.dir_idx = dir_of(c, &t->partitions[p]),
-                                         .topic = t->name,
-                                         .topic_id = t->id,
-                                         .partition = (int32_t)p,
-                                         .leader_epoch = t->partitions[p].leader_epoch};
-            int rc = catalog_part_create(c->opts.catalog, &o, &part);
-            if (rc < 0) {
-                topic_failed(a, t, rc, "cannot create a partition directory");
-                continue;
-            }
-            a->dirs_touched[o.dir_idx] = true;
+        if (part != NULL) {
+            rc = part_add(a, owners[p], t, part, (int32_t)p, conf);
+            continue;
         }
-        struct apply_change ch = {.kind = APPLY_ADD,
-                                  .topic_id = t->id,
-                                  .partition = (int32_t)p,
-                                  .leader_epoch = t->partitions[p].leader_epoch,
-                                  .part = part,
-                                  .conf = conf};
-        int rc = change_add(a, owners[p], &ch);
-        if (rc < 0) {
-            part_destroy(part);
-            return rc;
-        }
+        struct part_create_opts o = {.dir_idx = dir_of(c, &t->partitions[p]),
+                                     .topic = t->name,
+                                     .topic_id = t->id,
+                                     .partition = (int32_t)p,
+                                     .leader_epoch = t->partitions[p].leader_epoch};
+        rc = make_add(a, &o, &(struct make_for){t, conf, owners[p]});
     }
-    return 0;
+    return rc;
+}
+
+/* Make what is missing on disk, all of it at once. */
+static int make_parts(struct apply *a)
+{
+    int rc = 0;
+    part_make_many(a->c->opts.catalog, a->makes, a->make_cnt);
+    for (uint32_t i = 0; i < a->make_cnt; i++) {
+        const struct make_for *f = &a->make_for[i];
+        struct part_make *m = &a->makes[i];
+        if (m->rc < 0)
+            topic_failed(a, f->topic, m->rc, "cannot create a partition directory");
+        else if (rc == 0)
+            rc = part_add(a, f->owner, f->topic, m->part, m->o.partition, f->conf);
+        else
+            part_destroy(m->part);
+    }
+    return rc;
 }
 
 /* Partitions that both images have: new configuration, new leader epochs. */
@@ -168,26 +214,68 @@ static int apply_plan(struct apply *a, const struct meta_image *next, struct own
         }
     }
     free(owners);
-    return rc;
+    return rc < 0 ? rc : make_parts(a);
 }
 
-/* The directories of topics that `next` no longer has. */
+static int doomed_add(struct control *c, struct file_io *io, const char *path)
+{
+    if (c->doomed_cnt == c->doomed_cap) {
+        uint32_t cap = c->doomed_cap ? c->doomed_cap * 2 : 64;
+        struct doomed_dir *v = realloc(c->doomed, cap * sizeof(*v));
+        if (v == NULL)
+            return -ENOMEM;
+        c->doomed = v;
+        c->doomed_cap = cap;
+    }
+    char *copy = strdup(path);
+    if (copy == NULL)
+        return -ENOMEM;
+    c->doomed[c->doomed_cnt++] = (struct doomed_dir){io, copy};
+    return 0;
+}
+
+void control_doomed_remove(struct control *c, uint32_t budget)
+{
+    for (; budget > 0 && c->doomed_cnt > 0; budget--) {
+        struct doomed_dir *d = &c->doomed[--c->doomed_cnt];
+        int rc = dir_remove(d->io, d->path);
+        if (rc < 0)
+            LOG_WARN("%s: the directory of a deleted partition cannot be removed: %s; the next "
+                     "start tries again",
+                     d->path, err_text(rc));
+        free(d->path);
+    }
+}
+
+/* The directories of topics that `next` no longer has: renamed and flushed before sluiced is told,
+ * so that no crash brings them back; their files go later. */
 static void remove_dirs(struct apply *a, const struct meta_image *next)
 {
     struct control *c = a->c;
+    bool touched[CATALOG_DIRS_MAX] = {false};
     for (uint32_t i = 0; c->image != NULL && i < c->image->topic_cnt; i++) {
         const struct meta_topic *t = c->image->by_name[i];
         if (image_topic_by_id(next, &t->id) != NULL)
             continue;
         owners_forget_topic(c->owners, &t->id);
         for (uint32_t p = 0; p < t->partition_cnt; p++) {
-            char name[STORE_NAME_MAX + 16];
+            char name[STORE_NAME_MAX + 16], path[STORE_PATH_MAX];
+            uint32_t idx = dir_of(c, &t->partitions[p]);
+            struct data_dir *d = &c->opts.catalog->dirs[idx];
             snprintf(name, sizeof(name), "%s-%u", t->name, p);
-            int rc =
-                catalog_part_delete(&c->opts.catalog->dirs[dir_of(c, &t->partitions[p])], name);
-            if (rc < 0 && rc != -ENOENT)
+            int rc = catalog_part_retire(d, name, path);
+            if (rc == 0) {
+                touched[idx] = true;
+                (void)doomed_add(c, d->io, path); /* forgotten, it goes at the next start */
+            } else if (rc != -ENOENT) {
                 topic_failed(a, t, rc, "cannot delete a partition directory");
+            }
         }
+    }
+    for (uint32_t i = 0; i < c->opts.catalog->dir_cnt; i++) {
+        int rc = touched[i] ? catalog_dir_sync(&c->opts.catalog->dirs[i]) : 0;
+        if (rc < 0)
+            LOG_ERROR("%s: %s", c->opts.catalog->dirs[i].path, err_text(rc));
     }
 }
 
@@ -237,11 +325,6 @@ static int apply_image(struct control *c, struct meta_image *next, struct apply 
         owner_map_destroy(map);
         image_put(next);
         return rc;
-    }
-    for (uint32_t i = 0; i < c->opts.catalog->dir_cnt; i++) {
-        rc = a->dirs_touched[i] ? catalog_dir_sync(&c->opts.catalog->dirs[i]) : 0;
-        if (rc < 0)
-            LOG_ERROR("%s: %s", c->opts.catalog->dirs[i].path, err_text(rc));
     }
     rc = owners_save(c->owners);
     if (rc < 0)
@@ -359,6 +442,8 @@ int control_on_metadata_batch(struct control *c, uint64_t id, struct span body)
     for (uint16_t i = 0; i < c->opts.shard_cnt; i++)
         free(a->msgs[i].changes);
     free(a->confs);
+    free(a->makes);
+    free(a->make_for);
     arena_fini(&a->arena);
     free(a);
     control_records_clear(c);

@@ -46,6 +46,13 @@ struct control {
         *found; /* what recovery found and no image has named yet, sorted by id, partition */
     uint32_t found_cnt;
 
+    /* directories of deleted partitions, renamed already, whose files are removed by and by */
+    struct doomed_dir {
+        struct file_io *io;
+        char *path;
+    } * doomed;
+    uint32_t doomed_cnt, doomed_cap;
+
     struct pending_admin admin[CONTROL_ADMIN_MAX];
     uint32_t admin_cnt;
     uint64_t next_id;
@@ -97,6 +104,7 @@ void control_await_replies(struct control *c);
 /* control_image.c: one METADATA_BATCH frame. Negative: protocol error. */
 int control_on_metadata_batch(struct control *c, uint64_t id, struct span body);
 void control_records_clear(struct control *c);
+void control_doomed_remove(struct control *c, uint32_t budget); /* blocks for at most that many */
 int control_part_cmp(const void *a, const void *b); /* by topic id, partition; of struct part * */
 
 /* control_requests.c: what shards ask of sluiced, and sluiced of shards. */

@@ -634,9 +634,9 @@ int dir_remove(struct file_io *io, const char *path)
     return rc == -ENOENT ? 0 : rc;
 }
 
-int catalog_part_delete(struct data_dir *d, const char *name)
+int catalog_part_retire(struct data_dir *d, const char *name, char to[STORE_PATH_MAX])
 {
-    char from[STORE_PATH_MAX], to[STORE_PATH_MAX];
+    char from[STORE_PATH_MAX];
     struct uuid u;
     uuid_random(&u);
     char hex[33];
@@ -652,14 +652,11 @@ int catalog_part_delete(struct data_dir *d, const char *name)
     if (rc < 0)
         return rc;
     int topic_len = (int)(dash - name) - (over > 0 ? over : 0);
-    int n = snprintf(to, sizeof(to), "%s/%.*s%s.%s" SFX_DIR_DELETE, d->path, topic_len, name, dash,
-                     hex);
-    if (n < 0 || (size_t)n >= sizeof(to))
+    int n = snprintf(to, STORE_PATH_MAX, "%s/%.*s%s.%s" SFX_DIR_DELETE, d->path, topic_len, name,
+                     dash, hex);
+    if (n < 0 || n >= STORE_PATH_MAX)
         return -ENAMETOOLONG;
-    rc = d->io->ops->rename(d->io, from, to);
-    if (rc == 0)
-        rc = catalog_dir_sync(d);
-    return rc < 0 ? rc : dir_remove(d->io, to);
+    return d->io->ops->rename(d->io, from, to);
 }
 
 void part_destroy(struct part *p)

@@ -7,6 +7,7 @@
 #pragma once
 #include "dataplane/io/file.h"
 #include "dataplane/store/epochs.h"
+#include "dataplane/store/format.h"
 #include "dataplane/store/producer.h"
 #include "lib/base/err.h"
 #include "lib/base/list.h"
@@ -112,9 +113,11 @@ struct part_create_opts {
 NODISCARD int catalog_part_create(struct catalog *c, const struct part_create_opts *opts,
                                   struct part **ret);
 NODISCARD int catalog_dir_sync(struct data_dir *d);
-/* Delete a partition's directory: renamed at once (and flushed), its files removed after. The
- * partition must be detached from its set. Frees nothing. */
-NODISCARD int catalog_part_delete(struct data_dir *d, const char *name);
+/* First half of deleting a partition, which must be detached from its set: its directory gets a
+ * name that ends in -delete (the path in `to`). The caller flushes with catalog_dir_sync, for many
+ * at once, and then removes the files with dir_remove when it likes: recovery removes what is left.
+ * Frees nothing. -ENOENT: there is none. */
+NODISCARD int catalog_part_retire(struct data_dir *d, const char *name, char to[STORE_PATH_MAX]);
 void part_destroy(struct part *p); /* also its mark */
 /* Directory index by id; -1: unknown. */
 int catalog_dir_by_id(const struct catalog *c, const struct uuid *id);

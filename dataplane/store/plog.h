@@ -196,7 +196,7 @@ NODISCARD int plog_attach(struct plog_set *set, struct part *part, const struct 
                           struct plog **ret);
 /* Give a partition up for deletion: whatever waits is answered with -E_UNKNOWN_TOPIC, unwritten
  * bytes are dropped, files closed. done runs on a later turn; then p is gone and its directory may
- * go (catalog_part_delete on a thread that may block). */
+ * go (catalog_part_retire on a thread that may block). */
 typedef void plog_detached_fn(void *arg);
 void plog_detach(struct plog *p, plog_detached_fn *done, void *arg);
 /* Clean stop: appends are refused, everything queued is flushed and drained, files are cut and
