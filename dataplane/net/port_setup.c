@@ -6,6 +6,7 @@
 #include "dataplane/net/port_int.h"
 #include "lib/base/assert.h"
 #include "lib/base/log.h"
+#include "lib/iface/net_addr.h"
 #include <net/if.h>
 #include <rte_bus.h>
 #include <rte_dev.h>
@@ -433,7 +434,7 @@ static int port_start(struct why *w, struct port *p, uint16_t shard_cnt)
                  p->conf->promiscuous ? "on" : "off", err_text(rc));
     bool has_v6 = false;
     for (uint32_t i = 0; i < p->host->addr_cnt; i++)
-        has_v6 |= !IN6_IS_ADDR_V4MAPPED((const struct in6_addr *)p->host->addrs[i].ip);
+        has_v6 |= !net_addr_is_v4(&p->host->addrs[i]);
     if (has_v6) { /* neighbour solicitations come to groups */
         rc = rte_eth_allmulticast_enable(p->dev);
         if (rc < 0 && rc != -ENOTSUP)
