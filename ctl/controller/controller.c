@@ -5,6 +5,7 @@
  * image->offset + 1 == meta_log_next_offset, except before the first record. */
 #include "ctl/controller/controller.h"
 #include "ctl/controller/meta_log.h"
+#include "ctl/controller/topic_edit.h"
 #include "ctl/controller/topic_rules.h"
 #include "lib/base/assert.h"
 #include "lib/base/clock.h"
@@ -23,13 +24,13 @@
 #define CONFIG_SOURCE_STATIC 4
 #define CONFIG_SOURCE_DEFAULT 5
 #define KEY_CREATE_TOPICS CREATE_TOPICS_REQUEST_KEY
-#define KEY_DELETE_TOPICS DELETE_TOPICS_REQUEST_KEY
-#define KEY_CREATE_PARTITIONS CREATE_PARTITIONS_REQUEST_KEY
+#define ALTER_CONFIGS_TIMEOUT_MS 30000 /* these requests carry none */
 
 /* One admin request from its arrival to its answer. Everything it points to is in its arena. */
 struct pending {
     struct pending *next;
-    int16_t api_key, api_version;
+    const struct admin_api *api;
+    int16_t api_version;
     int64_t wait_offset; /* -1: nothing to wait for */
     uint64_t deadline_ns;
     admin_done_fn *done;
@@ -39,6 +40,8 @@ struct pending {
         struct create_topics_response create;
         struct delete_topics_response del;
         struct create_partitions_response grow;
+        struct alter_configs_response alter;
+        struct incremental_alter_configs_response incremental;
     } resp;
     struct uuid *topic_ids; /* by row of the response; zero where nothing changed */
 };
@@ -167,32 +170,52 @@ __attribute__((format(printf, 2, 3))) static struct span say(struct arena *a, co
     memcpy(p, text, len + 1);
     return span_of(p, len);
 }
-/* One row of any of the three responses, as far as they are alike. */
+/* One row of any response, as far as they are alike. */
 struct row {
     int16_t *error;
     struct span *message;
 };
+/* What is the same for every API: its rows and its encoding. */
+struct admin_api {
+    int16_t key, min, max;
+    uint32_t (*row_cnt)(const struct pending *p);
+    struct row (*row_at)(struct pending *p, uint32_t i);
+    size_t (*size)(const struct pending *p);
+    void (*write)(struct wire_writer *w, const struct pending *p);
+    /* 0, or the error that answers everything in the request */
+    int16_t (*propose)(struct controller *c, struct pending *p, struct wire_reader *r,
+                       struct change *ch, int32_t *ret_timeout_ms, bool *ret_validate_only);
+};
+#define ADMIN_API_ROWS(name, member, list)                                                         \
+    static uint32_t name##_row_cnt(const struct pending *p)                                        \
+    {                                                                                              \
+        return p->resp.member.list.cnt;                                                            \
+    }                                                                                              \
+    static struct row name##_row_at(struct pending *p, uint32_t i)                                 \
+    {                                                                                              \
+        return (struct row){&p->resp.member.list.v[i].error_code,                                  \
+                            &p->resp.member.list.v[i].error_message};                              \
+    }                                                                                              \
+    static size_t name##_answer_size(const struct pending *p)                                      \
+    {                                                                                              \
+        return name##_response_size(&p->resp.member, p->api_version);                              \
+    }                                                                                              \
+    static void name##_answer_write(struct wire_writer *w, const struct pending *p)                \
+    {                                                                                              \
+        name##_response_write(w, p->api_version, &p->resp.member);                                 \
+    }
+ADMIN_API_ROWS(create_topics, create, topics)
+ADMIN_API_ROWS(delete_topics, del, responses)
+ADMIN_API_ROWS(create_partitions, grow, results)
+ADMIN_API_ROWS(alter_configs, alter, responses)
+ADMIN_API_ROWS(incremental_alter_configs, incremental, responses)
 static uint32_t row_cnt(const struct pending *p)
 {
-    switch (p->api_key) {
-    case KEY_CREATE_TOPICS:
-        return p->resp.create.topics.cnt;
-    case KEY_DELETE_TOPICS:
-        return p->resp.del.responses.cnt;
-    default:
-        return p->resp.grow.results.cnt;
-    }
+    return p->api->row_cnt(p);
 }
 static struct row row_at(struct pending *p, uint32_t i)
 {
-    if (p->api_key == KEY_CREATE_TOPICS)
-        return (struct row){&p->resp.create.topics.v[i].error_code,
-                            &p->resp.create.topics.v[i].error_message};
-    if (p->api_key == KEY_DELETE_TOPICS)
-        return (struct row){&p->resp.del.responses.v[i].error_code,
-                            &p->resp.del.responses.v[i].error_message};
-    return (struct row){&p->resp.grow.results.v[i].error_code,
-                        &p->resp.grow.results.v[i].error_message};
+    return p->api->row_at(p, i);
 }
 /* Every row that was to change fails with this. */
 static void rows_fail(struct pending *p, int16_t error, const char *message)
@@ -219,26 +242,14 @@ static void refuse(struct pending *p, int16_t error, const char *message)
 static void answer(struct pending *p)
 {
     struct wire_writer w;
-    size_t len;
-    int16_t v = p->api_version;
-    if (p->api_key == KEY_CREATE_TOPICS)
-        len = create_topics_response_size(&p->resp.create, v);
-    else if (p->api_key == KEY_DELETE_TOPICS)
-        len = delete_topics_response_size(&p->resp.del, v);
-    else
-        len = create_partitions_response_size(&p->resp.grow, v);
+    size_t len = p->api->size(p);
     uint8_t *buf = malloc(len + 1);
     if (buf == NULL) {
         refuse(p, -1, "out of memory");
         return;
     }
     wire_writer_init(&w, buf, len);
-    if (p->api_key == KEY_CREATE_TOPICS)
-        create_topics_response_write(&w, v, &p->resp.create);
-    else if (p->api_key == KEY_DELETE_TOPICS)
-        delete_topics_response_write(&w, v, &p->resp.del);
-    else
-        create_partitions_response_write(&w, v, &p->resp.grow);
+    p->api->write(&w, p);
     ASSERT(w.err == 0);
     p->done(p->arg, 0, NULL, span_of(buf, (uint32_t)w.len));
     free(buf);
@@ -695,20 +706,105 @@ static int16_t create_partitions(struct controller *c, struct pending *p, struct
     return 0;
 }
 
+/* ---- AlterConfigs, IncrementalAlterConfigs ---- */
+
+struct alter_row { /* of either response */
+    struct row out;
+    struct topic_edits in;
+};
+static void alter_one(struct controller *c, struct pending *p, struct change *ch,
+                      const struct alter_row *row, bool repeated, uint32_t i)
+{
+    char why[MESSAGE_MAX];
+    const struct meta_topic *t = NULL;
+    if (repeated) {
+        *row->out.error = KERR_INVALID_REQUEST;
+        *row->out.message = say(&p->arena, "Each resource must appear at most once.");
+        return;
+    }
+    uint32_t before = ch->b.cnt;
+    *row->out.error = topic_edit(c->img, &row->in, &p->arena, &ch->b, &t, why, sizeof(why));
+    if (*row->out.error != 0)
+        *row->out.message = say(&p->arena, "%s", why);
+    else if (ch->b.cnt > before)
+        p->topic_ids[i] = t->id;
+}
+/* The two APIs differ in the operation of a key, which op_of reads. Resources of several types may
+ * have one name: a row is a repetition when both are the same. */
+#define ALTER_CONFIGS(api, member, op_of, is_replace)                                              \
+    static int16_t api(struct controller *c, struct pending *p, struct wire_reader *r,             \
+                       struct change *ch, int32_t *ret_timeout_ms, bool *ret_validate_only)        \
+    {                                                                                              \
+        struct api##_request req;                                                                  \
+        struct api##_response *resp = &p->resp.member;                                             \
+        if (api##_request_read(r, p->api_version, &p->arena, &req) < 0)                            \
+            return KERR_INVALID_REQUEST;                                                           \
+        uint32_t cnt = req.resources.cnt;                                                          \
+        api##_response_init(resp);                                                                 \
+        resp->responses.v = arena_array(&p->arena, cnt + 1, sizeof(*resp->responses.v));           \
+        p->topic_ids = arena_array(&p->arena, cnt + 1, sizeof(*p->topic_ids));                     \
+        struct span *names = arena_array(&p->arena, cnt + 1, sizeof(*names));                      \
+        if (resp->responses.v == NULL || p->topic_ids == NULL || names == NULL)                    \
+            return KERR_INVALID_REQUEST;                                                           \
+        for (uint32_t i = 0; i < cnt; i++)                                                         \
+            names[i] = req.resources.v[i].resource_name;                                           \
+        bool *rep = repeats(&p->arena, names, cnt);                                                \
+        if (rep == NULL)                                                                           \
+            return KERR_INVALID_REQUEST;                                                           \
+        for (uint32_t i = 0; i < cnt; i++) {                                                       \
+            const struct api##_request_resource *in = &req.resources.v[i];                         \
+            struct api##_response_resource *out = &resp->responses.v[i];                           \
+            uint32_t keys = in->configs.cnt;                                                       \
+            struct topic_edit *edits = arena_array(&p->arena, keys + 1, sizeof(*edits));           \
+            if (edits == NULL)                                                                     \
+                return KERR_INVALID_REQUEST;                                                       \
+            for (uint32_t k = 0; k < keys; k++)                                                    \
+                edits[k] = (struct topic_edit){in->configs.v[k].name, op_of(&in->configs.v[k]),    \
+                                               in->configs.v[k].value};                            \
+            bool repeated = false;                                                                 \
+            for (uint32_t k = 0; rep[i] && !repeated && k < cnt; k++)                              \
+                repeated = k != i && span_eq(names[k], names[i]) &&                                \
+                           req.resources.v[k].resource_type == in->resource_type;                  \
+            api##_response_resource_init(out);                                                     \
+            out->resource_type = in->resource_type;                                                \
+            out->resource_name = in->resource_name;                                                \
+            out->error_message = SPAN_NULL;                                                        \
+            resp->responses.cnt = i + 1;                                                           \
+            struct alter_row row = {{&out->error_code, &out->error_message},                       \
+                                    {in->resource_type, names[i], edits, keys, is_replace}};       \
+            alter_one(c, p, ch, &row, repeated, i);                                                \
+        }                                                                                          \
+        *ret_timeout_ms = ALTER_CONFIGS_TIMEOUT_MS;                                                \
+        *ret_validate_only = req.validate_only;                                                    \
+        return 0;                                                                                  \
+    }
+#define OP_SET(config) EDIT_SET
+#define OP_ASKED(config) (config)->config_operation
+ALTER_CONFIGS(alter_configs, alter, OP_SET, true)
+ALTER_CONFIGS(incremental_alter_configs, incremental, OP_ASKED, false)
+
 /* ---- admin requests: arrival, waiting, end ---- */
 
-static bool api_served(int16_t key, int16_t version)
-{
-    switch (key) {
-    case KEY_CREATE_TOPICS:
-        return version >= CREATE_TOPICS_REQUEST_MIN && version <= CREATE_TOPICS_REQUEST_MAX;
-    case KEY_DELETE_TOPICS:
-        return version >= DELETE_TOPICS_REQUEST_MIN && version <= DELETE_TOPICS_REQUEST_MAX;
-    case KEY_CREATE_PARTITIONS:
-        return version >= CREATE_PARTITIONS_REQUEST_MIN && version <= CREATE_PARTITIONS_REQUEST_MAX;
-    default:
-        return false;
+#define ADMIN_API(name, KEY)                                                                       \
+    {                                                                                              \
+        KEY##_KEY, KEY##_MIN, KEY##_MAX, name##_row_cnt, name##_row_at, name##_answer_size,        \
+            name##_answer_write, name                                                              \
     }
+static const struct admin_api admin_apis[] = {
+    ADMIN_API(create_topics, CREATE_TOPICS_REQUEST),
+    ADMIN_API(delete_topics, DELETE_TOPICS_REQUEST),
+    ADMIN_API(create_partitions, CREATE_PARTITIONS_REQUEST),
+    ADMIN_API(alter_configs, ALTER_CONFIGS_REQUEST),
+    ADMIN_API(incremental_alter_configs, INCREMENTAL_ALTER_CONFIGS_REQUEST),
+};
+/* NULL: not an API or version of the controller. */
+static const struct admin_api *api_find(int16_t key, int16_t version)
+{
+    for (size_t i = 0; i < sizeof(admin_apis) / sizeof(admin_apis[0]); i++)
+        if (admin_apis[i].key == key)
+            return version >= admin_apis[i].min && version <= admin_apis[i].max ? &admin_apis[i]
+                                                                                : NULL;
+    return NULL;
 }
 static void wait_add(struct controller *c, struct pending *p)
 {
@@ -717,17 +813,6 @@ static void wait_add(struct controller *c, struct pending *p)
         at = &(*at)->next;
     *at = p;
     c->waiting_cnt++;
-}
-static int16_t propose(struct controller *c, struct pending *p, struct span body, struct change *ch,
-                       int32_t *timeout_ms, bool *validate_only)
-{
-    struct wire_reader r;
-    wire_reader_init(&r, body);
-    if (p->api_key == KEY_CREATE_TOPICS)
-        return create_topics(c, p, &r, ch, timeout_ms, validate_only);
-    if (p->api_key == KEY_DELETE_TOPICS)
-        return delete_topics(c, p, &r, ch, timeout_ms, validate_only);
-    return create_partitions(c, p, &r, ch, timeout_ms, validate_only);
 }
 static void change_failed(struct pending *p, int rc)
 {
@@ -741,16 +826,16 @@ static void change_failed(struct pending *p, int rc)
 void controller_admin(struct controller *c, const struct admin_request *req)
 {
     struct pending *p = calloc(1, sizeof(*p));
-    if (p == NULL || !api_served(req->api_key, req->api_version) ||
-        c->waiting_cnt >= CONTROLLER_PENDING_MAX) {
-        bool served = api_served(req->api_key, req->api_version);
+    const struct admin_api *api = api_find(req->api_key, req->api_version);
+    if (p == NULL || api == NULL || c->waiting_cnt >= CONTROLLER_PENDING_MAX) {
+        bool served = api != NULL;
         req->done(req->arg, served ? KERR_TIMED_OUT : KERR_UNSUPPORTED_VERSION,
                   served ? "too many admin requests are waiting" : "not an API of the controller",
                   SPAN_NULL);
         free(p);
         return;
     }
-    p->api_key = req->api_key;
+    p->api = api;
     p->api_version = req->api_version;
     p->done = req->done;
     p->arg = req->arg;
@@ -766,14 +851,16 @@ void controller_admin(struct controller *c, const struct admin_request *req)
     change_init(&ch);
     int32_t timeout_ms = 0;
     bool validate_only = false;
-    int16_t error = propose(c, p, span_of(body, req->body.len), &ch, &timeout_ms, &validate_only);
+    struct wire_reader r;
+    wire_reader_init(&r, span_of(body, req->body.len));
+    int16_t error = api->propose(c, p, &r, &ch, &timeout_ms, &validate_only);
     if (error != 0) {
         refuse(p, error, "the request does not follow its schema");
         change_fini(&ch);
         return;
     }
     if (validate_only || (ch.b.cnt == 0 && ch.b.rc == 0)) {
-        if (p->api_key == KEY_CREATE_TOPICS && validate_only)
+        if (api->key == KEY_CREATE_TOPICS && validate_only)
             for (uint32_t i = 0; i < p->resp.create.topics.cnt; i++)
                 memset(&p->resp.create.topics.v[i].topic_id, 0, sizeof(struct uuid));
         answer(p);

@@ -180,6 +180,15 @@ int16_t topic_config_check(struct span key, struct span value, char *err, size_t
     return fail(KERR_INVALID_CONFIG, err, cap, "Unknown topic config name: %.*s",
                 (int)(key.len < 200 ? key.len : 200), (const char *)key.p);
 }
+bool topic_config_key(struct span key, struct topic_config_key *ret)
+{
+    for (size_t i = 0; i < ROW_CNT; i++)
+        if (span_eq_str(key, rows[i].key)) {
+            *ret = (struct topic_config_key){rows[i].key, rows[i].def, rows[i].type == T_LIST};
+            return true;
+        }
+    return false;
+}
 uint32_t topic_config_cnt(void)
 {
     return ROW_CNT;

@@ -30,6 +30,13 @@ bool topic_names_collide(struct span a, struct span b);
 /* 0 or KERR_INVALID_CONFIG. A null value is refused. */
 int16_t topic_config_check(struct span key, struct span value, char *err, size_t cap);
 
+struct topic_config_key {
+    const char *name, *def;
+    bool is_list;
+};
+/* False: there is no such key. */
+bool topic_config_key(struct span key, struct topic_config_key *ret);
+
 /* The effective configuration of a new topic, in the order of topic_config.def. */
 struct topic_config_row {
     const char *key;

@@ -271,12 +271,13 @@ static int real_lock(struct file_io *io, const char *path, struct file **ret)
     return 0;
 }
 
-static int real_space(struct file_io *io, const char *path, uint64_t *ret_free)
+static int real_space(struct file_io *io, const char *path, uint64_t *ret_free, uint64_t *ret_total)
 {
     struct statvfs st;
     if (statvfs(path, &st) != 0)
         return -errno;
     *ret_free = (uint64_t)st.f_bavail * st.f_frsize;
+    *ret_total = (uint64_t)st.f_blocks * st.f_frsize;
     return 0;
 }
 

@@ -70,8 +70,9 @@ struct file_io_ops {
      * record lock over the whole file). -E_LOCKED when another process has it; released by close.
      */
     int (*lock)(struct file_io *io, const char *path, struct file **ret);
-    /* Bytes an unprivileged writer can still allocate on the file system of `path`. */
-    int (*space)(struct file_io *io, const char *path, uint64_t *ret_free);
+    /* Bytes an unprivileged writer can still allocate on the file system of `path`, and its size.
+     */
+    int (*space)(struct file_io *io, const char *path, uint64_t *ret_free, uint64_t *ret_total);
     /* asynchronous, on the shard; res of done: bytes done or -errno. A write is all of len or an
      * error, a read is short only at the end of file. On a direct file buffer, length and position
      * are multiples of FILE_BLOCK (asserted). Order between operations is the caller's: a flush

@@ -34,6 +34,7 @@ void kafka_bind_handlers(struct msg_handlers *handlers)
         (struct msg_handlers){owner_on_fetch_cancel, kafka_on_fetch_cancel_reply};
     handlers[MSG_LIST_OFFSETS] =
         (struct msg_handlers){owner_on_list_offsets, kafka_on_list_offsets_reply};
+    handlers[MSG_PARTITION_ASK] = (struct msg_handlers){owner_on_ask, kafka_on_ask_reply};
     /* requests of these two run on the control thread, which binds them itself */
     handlers[MSG_ADMIN].reply = kafka_on_admin_reply;
     handlers[MSG_PRODUCER_IDS].reply = kafka_on_producer_ids_reply;
@@ -52,6 +53,29 @@ void kafka_on_admin_reply(struct shard *s, struct msg *m)
     op->done(op);
     free(op->m.reply);
     op->m.reply = NULL;
+    kreq_put(req);
+}
+
+int16_t ask_send(struct ask_op *ask, const struct meta_topic *t, int32_t partition)
+{
+    enum { ERR_UNKNOWN_TOPIC = 3, ERR_NOT_LEADER = 6 };
+    if (t == NULL || partition < 0 || (uint32_t)partition >= t->partition_cnt)
+        return ERR_UNKNOWN_TOPIC;
+    uint16_t owner = partition_owner(ask->req->k->s, t, partition);
+    if (owner == OWNER_NONE)
+        return ERR_NOT_LEADER;
+    ask->m.topic_id = t->id;
+    ask->m.partition = partition;
+    kreq_send(ask->req, owner, &ask->m.msg, MSG_PARTITION_ASK);
+    return 0;
+}
+
+void kafka_on_ask_reply(struct shard *s, struct msg *m)
+{
+    (void)s;
+    struct ask_op *ask = container_of(m, struct ask_op, m.msg);
+    struct kreq *req = ask->req;
+    ask->done(ask);
     kreq_put(req);
 }
 

@@ -52,11 +52,13 @@ void owner_on_fetch(struct shard *s, struct msg *m);
 void owner_on_fetch_wait(struct shard *s, struct msg *m);
 void owner_on_fetch_cancel(struct shard *s, struct msg *m);
 void owner_on_list_offsets(struct shard *s, struct msg *m);
+void owner_on_ask(struct shard *s, struct msg *m);
 void kafka_on_produce_reply(struct shard *s, struct msg *m);
 void kafka_on_fetch_reply(struct shard *s, struct msg *m);
 void kafka_on_fetch_wait_reply(struct shard *s, struct msg *m);
 void kafka_on_fetch_cancel_reply(struct shard *s, struct msg *m);
 void kafka_on_list_offsets_reply(struct shard *s, struct msg *m);
+void kafka_on_ask_reply(struct shard *s, struct msg *m);
 void kafka_on_admin_reply(struct shard *s, struct msg *m);
 void kafka_on_producer_ids_reply(struct shard *s, struct msg *m);
 /* Sets all of the above in `handlers`. */

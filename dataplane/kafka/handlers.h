@@ -1,6 +1,7 @@
 /* handlers.h - one handler per API, as api.def names them; each lives in handlers/<api>.c.
  * Contract of start, resume and cancel: session.h, struct api. Runs on: the shard's thread. */
 #pragma once
+#include "dataplane/kafka/owner.h"
 #include "dataplane/kafka/session.h"
 #include "dataplane/shard/owner_map.h"
 #include "lib/wire/wire_gen.h"
@@ -26,6 +27,25 @@ int init_producer_id_start(struct kreq *req, struct wire_reader *r);
 int describe_configs_start(struct kreq *req, struct wire_reader *r);
 int describe_cluster_start(struct kreq *req, struct wire_reader *r);
 int describe_topic_partitions_start(struct kreq *req, struct wire_reader *r);
+int offset_for_leader_epoch_start(struct kreq *req, struct wire_reader *r);
+int delete_records_start(struct kreq *req, struct wire_reader *r);
+int alter_configs_start(struct kreq *req, struct wire_reader *r);
+int describe_log_dirs_start(struct kreq *req, struct wire_reader *r);
+int elect_leaders_start(struct kreq *req, struct wire_reader *r);
+int incremental_alter_configs_start(struct kreq *req, struct wire_reader *r);
+int list_partition_reassignments_start(struct kreq *req, struct wire_reader *r);
+int describe_producers_start(struct kreq *req, struct wire_reader *r);
+int list_config_resources_start(struct kreq *req, struct wire_reader *r);
+
+/* A question to the owner of a partition (owner.h): `done` runs when the answer is there, rc in
+ * m.msg.rc - also when the connection is gone. The op lives in the request's arena. */
+struct ask_op {
+    struct ask_msg m;
+    struct kreq *req;
+    void (*done)(struct ask_op *ask);
+};
+/* Fills topic, partition and sends. 0, or the Kafka code why there is nobody to ask. */
+int16_t ask_send(struct ask_op *ask, const struct meta_topic *t, int32_t partition);
 
 /* An admin request that somebody (a client, or Metadata's auto-creation) wants answered by
  * sluiced. `done` runs when the answer, or the failure in m.msg.rc, is there - also when the

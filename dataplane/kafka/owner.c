@@ -94,3 +94,56 @@ void owner_on_list_offsets(struct shard *s, struct msg *msg)
     m->q.done = on_list_done;
     plog_list_offsets(p, &m->q);
 }
+
+static int answer_epoch_end(const struct plog *p, struct ask_msg *m)
+{
+    struct plog_offsets o;
+    plog_offsets_get(p, &o);
+    if (m->epoch.current_leader_epoch >= 0 && m->epoch.current_leader_epoch < o.leader_epoch)
+        return -E_FENCED_LEADER_EPOCH;
+    if (m->epoch.current_leader_epoch > o.leader_epoch)
+        return -E_UNKNOWN_LEADER_EPOCH;
+    plog_epoch_end_offset(p, m->epoch.epoch, &m->epoch.ret_epoch, &m->epoch.ret_end_offset);
+    return 0;
+}
+
+static int answer_delete_records(struct plog *p, struct ask_msg *m)
+{
+    struct plog_offsets o;
+    if (!plog_is_writable(p))
+        return -E_STORAGE;
+    plog_offsets_get(p, &o);
+    int64_t offset = m->del.offset == -1 ? o.durable : m->del.offset;
+    int rc = plog_set_log_start(p, offset);
+    if (rc < 0)
+        return rc;
+    m->del.ret_low_watermark = offset > o.log_start ? offset : o.log_start;
+    return 0;
+}
+
+void owner_on_ask(struct shard *s, struct msg *msg)
+{
+    struct ask_msg *m = container_of(msg, struct ask_msg, msg);
+    struct plog *p = plog_set_find(s->plogs, &m->topic_id, m->partition);
+    int rc = p == NULL ? -E_UNKNOWN_TOPIC : 0;
+    if (rc == 0) {
+        struct plog_offsets o;
+        switch (m->kind) {
+        case ASK_EPOCH_END:
+            rc = answer_epoch_end(p, m);
+            break;
+        case ASK_DELETE_RECORDS:
+            rc = answer_delete_records(p, m);
+            break;
+        case ASK_SIZE:
+            plog_offsets_get(p, &o);
+            m->size.ret_bytes = o.size_bytes;
+            m->size.ret_dir = plog_dir_idx(p);
+            break;
+        case ASK_PRODUCERS:
+            m->producers.cnt = plog_producers(p, m->producers.v, m->producers.cap);
+            break;
+        }
+    }
+    msg_reply(s->mbox, msg, rc);
+}

@@ -144,10 +144,12 @@ int catalog_checkpoint(struct data_dir *d)
 
 int catalog_check_space(struct data_dir *d, uint64_t min_free_bytes)
 {
-    uint64_t space;
-    int rc = d->io->ops->space(d->io, d->path, &space);
+    uint64_t space, total;
+    int rc = d->io->ops->space(d->io, d->path, &space, &total);
     if (rc < 0)
         return rc;
+    atomic_store_explicit(&d->free_bytes, space, memory_order_relaxed);
+    atomic_store_explicit(&d->total_bytes, total, memory_order_relaxed);
     bool low = space < min_free_bytes;
     return atomic_exchange(&d->read_only, low) != low;
 }

@@ -36,7 +36,9 @@ struct data_dir {
     struct file *lock;
     bool was_clean;        /* found the clean mark at open */
     atomic_bool read_only; /* free space is below storage.min_free: set by housekeeping */
-    atomic_bool dirty;     /* a mark moved since the last checkpoint */
+    /* of the file system: set by housekeeping; 0: not measured yet */
+    _Atomic uint64_t total_bytes, free_bytes;
+    atomic_bool dirty; /* a mark moved since the last checkpoint */
     struct file_io *io;
     pthread_mutex_t mutex; /* marks and the checkpoint files */
     struct list marks;
@@ -73,7 +75,8 @@ int catalog_close(struct catalog *c, bool clean);
 
 /* Write the three checkpoint files of a directory if a mark moved. */
 NODISCARD int catalog_checkpoint(struct data_dir *d);
-/* Set d->read_only from the free space. Count of directories that changed: 0 or 1; -errno. */
+/* Measure the file system; d->read_only follows from its free space. Count of directories that
+ * changed: 0 or 1; -errno. */
 int catalog_check_space(struct data_dir *d, uint64_t min_free_bytes);
 
 /* One partition between the blocking world and its shard: found by recovery or created; plog_attach

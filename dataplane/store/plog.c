@@ -689,6 +689,32 @@ void plog_epoch_end_offset(const struct plog *p, int32_t epoch, int32_t *ret_epo
     epochs_end_offset(&p->part->epochs, epoch, p->durable.offset, ret_epoch, ret_end_offset);
 }
 
+uint32_t plog_producers(const struct plog *p, struct producer_view *v, uint32_t cap)
+{
+    return producers_list(&p->part->producers, v, cap);
+}
+
+uint32_t plog_set_dir_cnt(const struct plog_set *set)
+{
+    return set->dir_cnt;
+}
+
+struct plog_dir plog_set_dir(const struct plog_set *set, uint32_t idx)
+{
+    const struct data_dir *d = set->dirs[idx].d;
+    return (struct plog_dir){
+        .path = d->path,
+        .total_bytes = atomic_load_explicit(&d->total_bytes, memory_order_relaxed),
+        .free_bytes = atomic_load_explicit(&d->free_bytes, memory_order_relaxed),
+        .read_only = atomic_load_explicit(&d->read_only, memory_order_relaxed),
+    };
+}
+
+uint32_t plog_dir_idx(const struct plog *p)
+{
+    return (uint32_t)(p->sd - p->set->dirs);
+}
+
 const struct uuid *plog_topic_id(const struct plog *p)
 {
     return &p->part->topic_id;
@@ -1045,8 +1071,8 @@ static void tick_dirs(struct plog_set *set)
         struct set_dir *sd = &set->dirs[i];
         if (checkpoint && !sd->checkpoint_job && atomic_load(&sd->d->dirty))
             job_submit_dir(sd, true);
-        if (!sd->space_job &&
-            (set->conf.storage_min_free_bytes > 0 || atomic_load(&sd->d->read_only)))
+        bool watched = set->conf.storage_min_free_bytes > 0 || atomic_load(&sd->d->read_only);
+        if (!sd->space_job && (watched || checkpoint)) /* unwatched: only for those who ask */
             job_submit_dir(sd, false);
     }
 }

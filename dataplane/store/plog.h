@@ -220,6 +220,27 @@ struct plog_set_stats {
 void plog_set_stats_get(const struct plog_set *set, struct plog_set_stats *ret);
 /* Every partition of the set: call fn until it returns false. */
 void plog_set_each(struct plog_set *set, bool (*fn)(void *arg, struct plog *p), void *arg);
+/* What the partition knows of one idempotent producer. */
+struct producer_view {
+    int64_t producer_id;
+    int16_t producer_epoch;
+    int32_t last_sequence;     /* -1: none */
+    int64_t last_timestamp_ms; /* -1: none */
+    int32_t coordinator_epoch; /* -1: no transaction ever */
+    int64_t txn_first_offset;  /* -1: none open */
+};
+/* Fills v with up to `cap` producers, in no order; how many there are. */
+uint32_t plog_producers(const struct plog *p, struct producer_view *v, uint32_t cap);
+/* The data directories, in the order of the configuration; the strings live as long as the set.
+ * Sizes are of its file system, as last measured; total 0: not yet. */
+struct plog_dir {
+    const char *path;
+    uint64_t total_bytes, free_bytes;
+    bool read_only;
+};
+uint32_t plog_set_dir_cnt(const struct plog_set *set);
+struct plog_dir plog_set_dir(const struct plog_set *set, uint32_t idx);
+uint32_t plog_dir_idx(const struct plog *p);
 const struct uuid *plog_topic_id(const struct plog *p);
 const char *plog_topic(const struct plog *p);
 int32_t plog_partition(const struct plog *p);

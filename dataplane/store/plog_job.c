@@ -732,7 +732,9 @@ void job_submit_dir(struct set_dir *sd, bool checkpoint)
     *k = (struct dir_job){.j = {.run = dir_run, .done = dir_done},
                           .sd = sd,
                           .checkpoint = checkpoint,
-                          .min_free = min_free ? min_free : 16u << 20};
+                          .min_free = min_free                         ? min_free
+                                      : atomic_load(&sd->d->read_only) ? 16u << 20
+                                                                       : 0};
     if (checkpoint)
         sd->checkpoint_job = true;
     else

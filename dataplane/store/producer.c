@@ -2,6 +2,7 @@
 #include "dataplane/store/producer.h"
 #include "accel/crc32c.h"
 #include "dataplane/store/format.h"
+#include "dataplane/store/plog.h"
 #include "lib/base/span.h"
 #include "lib/batch/layout.h"
 #include <stdlib.h>
@@ -203,6 +204,26 @@ uint32_t producers_expire(struct producers *t, int64_t now_ms)
         }
     }
     return dropped;
+}
+
+uint32_t producers_list(const struct producers *t, struct producer_view *v, uint32_t cap)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < t->cap; i++) {
+        const struct producer *p = t->slots[i];
+        if (p == NULL)
+            continue;
+        if (n < cap)
+            v[n] = (struct producer_view){
+                .producer_id = p->id,
+                .producer_epoch = p->epoch,
+                .last_sequence = p->batch_cnt > 0 ? batch_at(p, p->batch_cnt - 1u)->last_seq : -1,
+                .last_timestamp_ms = p->last_ms,
+                .coordinator_epoch = p->coordinator_epoch,
+                .txn_first_offset = p->txn_first_offset};
+        n++;
+    }
+    return n;
 }
 
 int producers_encode(const struct producers *t, uint8_t **ret, size_t *ret_len)

@@ -38,6 +38,10 @@ NODISCARD int producers_reserve(struct producers *t, int64_t producer_id);
 /* Drop what was idle since before now - PRODUCER_EXPIRE_MS. Count dropped. */
 uint32_t producers_expire(struct producers *t, int64_t now_ms);
 
+/* Fills v with up to `cap` of them, in no order; how many there are. */
+struct producer_view;
+uint32_t producers_list(const struct producers *t, struct producer_view *v, uint32_t cap);
+
 /* Snapshot file (version 1), malloc'd. */
 NODISCARD int producers_encode(const struct producers *t, uint8_t **ret, size_t *ret_len);
 /* 0, -ENOMEM, -E_MALFORMED, -E_CORRUPT_BATCH (checksum): t is then empty. */

@@ -95,6 +95,15 @@ void *wire_alloc(struct wire_reader *r, struct arena *a, uint32_t cnt, size_t si
     return p;
 }
 
+void wire_get_i8s(struct wire_reader *r, struct wire_var var, struct arena *a, struct wire_i8s *ret)
+{
+    uint32_t cnt = wire_get_count(r, var, 1, &ret->null);
+    ret->v = wire_alloc(r, a, cnt, sizeof(*ret->v));
+    ret->cnt = ret->v == NULL ? 0 : cnt;
+    for (uint32_t i = 0; i < ret->cnt; i++)
+        ret->v[i] = wire_get_i8(r);
+}
+
 void wire_get_i32s(struct wire_reader *r, struct wire_var var, struct arena *a,
                    struct wire_i32s *ret)
 {
@@ -257,6 +266,13 @@ void wire_put_records(struct wire_writer *w, bool flexible, bool nullable, struc
 void wire_put_count(struct wire_writer *w, bool flexible, bool nullable, bool null, uint32_t cnt)
 {
     put_length(w, flexible, false, null && nullable ? -1 : null ? 0 : (int64_t)cnt);
+}
+
+void wire_put_i8s(struct wire_writer *w, bool flexible, bool nullable, struct wire_i8s a)
+{
+    wire_put_count(w, flexible, nullable, a.null, a.cnt);
+    for (uint32_t i = 0; i < a.cnt && !a.null; i++)
+        wire_put_i8(w, a.v[i]);
 }
 
 void wire_put_i32s(struct wire_writer *w, bool flexible, bool nullable, struct wire_i32s a)

@@ -34,6 +34,11 @@
 #define WIRE_NEVER INT16_MAX  /* wire_api.flexible_from of an API that has no flexible version */
 
 /* ---- arrays of plain values; cnt is 0 when null ---- */
+struct wire_i8s {
+    int8_t *v;
+    uint32_t cnt;
+    bool null;
+};
 struct wire_i32s {
     int32_t *v;
     uint32_t cnt;
@@ -139,6 +144,8 @@ struct span wire_get_bytes(struct wire_reader *r, struct wire_var var); /* bytes
 /* An array's element count, trusted only once count * elem_min bytes are there. */
 uint32_t wire_get_count(struct wire_reader *r, struct wire_var var, uint32_t elem_min,
                         bool *ret_null);
+void wire_get_i8s(struct wire_reader *r, struct wire_var var, struct arena *a,
+                  struct wire_i8s *ret);
 void wire_get_i32s(struct wire_reader *r, struct wire_var var, struct arena *a,
                    struct wire_i32s *ret);
 void wire_get_i64s(struct wire_reader *r, struct wire_var var, struct arena *a,
@@ -245,6 +252,7 @@ void wire_put_string(struct wire_writer *w, bool flexible, bool nullable, struct
 void wire_put_bytes(struct wire_writer *w, bool flexible, bool nullable, struct span s);
 void wire_put_records(struct wire_writer *w, bool flexible, bool nullable, struct span s);
 void wire_put_count(struct wire_writer *w, bool flexible, bool nullable, bool null, uint32_t cnt);
+void wire_put_i8s(struct wire_writer *w, bool flexible, bool nullable, struct wire_i8s a);
 void wire_put_i32s(struct wire_writer *w, bool flexible, bool nullable, struct wire_i32s a);
 void wire_put_i64s(struct wire_writer *w, bool flexible, bool nullable, struct wire_i64s a);
 void wire_put_uuids(struct wire_writer *w, bool flexible, bool nullable, struct wire_uuids a);

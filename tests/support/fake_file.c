@@ -493,10 +493,11 @@ static int f_lock(struct file_io *io, const char *path, struct file **ret)
     return 0;
 }
 
-static int f_space(struct file_io *io, const char *path, uint64_t *ret_free)
+static int f_space(struct file_io *io, const char *path, uint64_t *ret_free, uint64_t *ret_total)
 {
     (void)path;
     *ret_free = disk_of(io)->full ? 0 : UINT64_C(1) << 40;
+    *ret_total = UINT64_C(1) << 41;
     return 0;
 }
 

@@ -280,6 +280,7 @@ void plog_offsets_get(const struct plog *p, struct plog_offsets *ret)
                                  .durable = p->durable,
                                  .stable = p->durable,
                                  .next = p->next,
+                                 .size_bytes = bytes_from(p, 0),
                                  .leader_epoch = p->leader_epoch};
 }
 
@@ -294,4 +295,55 @@ uint32_t fake_plog_waits(const struct plog *p)
     uint32_t n = 0;
     list_for_each(l, &p->waits) n++;
     return n;
+}
+
+void plog_epoch_end_offset(const struct plog *p, int32_t epoch, int32_t *ret_epoch,
+                           int64_t *ret_end_offset)
+{
+    *ret_epoch = epoch == p->leader_epoch ? epoch : -1;
+    *ret_end_offset = epoch == p->leader_epoch ? p->durable : -1;
+}
+
+int plog_set_log_start(struct plog *p, int64_t offset)
+{
+    if (offset > p->durable || offset < 0)
+        return -E_OFFSET_OUT_OF_RANGE;
+    if (offset > p->log_start)
+        p->log_start = offset;
+    return 0;
+}
+
+bool plog_is_writable(const struct plog *p)
+{
+    return !p->read_only;
+}
+
+/* The n-th producer has id 1000 + n. */
+uint32_t plog_producers(const struct plog *p, struct producer_view *v, uint32_t cap)
+{
+    for (uint32_t i = 0; i < p->producer_cnt && i < cap; i++)
+        v[i] = (struct producer_view){.producer_id = 1000 + i,
+                                      .producer_epoch = 3,
+                                      .last_sequence = 41,
+                                      .last_timestamp_ms = 77,
+                                      .coordinator_epoch = -1,
+                                      .txn_first_offset = -1};
+    return p->producer_cnt;
+}
+
+uint32_t plog_set_dir_cnt(const struct plog_set *set)
+{
+    (void)set;
+    return 2;
+}
+
+struct plog_dir plog_set_dir(const struct plog_set *set, uint32_t idx)
+{
+    (void)set;
+    return (struct plog_dir){.path = idx == 0 ? "/a" : "/b", .total_bytes = 1000, .free_bytes = 10};
+}
+
+uint32_t plog_dir_idx(const struct plog *p)
+{
+    return (uint32_t)p->partition % 2;
 }

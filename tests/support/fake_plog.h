@@ -23,7 +23,9 @@ struct plog {
     uint32_t batch_cnt;
     struct list waits;
     int append_rc, read_rc; /* < 0: what the next ones answer */
-    bool hold_flush;        /* appends of acks=all wait for fake_plog_flush */
+    bool read_only;
+    uint32_t producer_cnt;
+    bool hold_flush; /* appends of acks=all wait for fake_plog_flush */
     uint32_t reads, appends;
 };
 struct plog_set {

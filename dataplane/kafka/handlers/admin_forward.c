@@ -1,10 +1,12 @@
-/* admin_forward.c - CreateTopics, DeleteTopics, CreatePartitions: decoded here to refuse what
+/* admin_forward.c - CreateTopics, DeleteTopics, CreatePartitions, AlterConfigs,
+ * IncrementalAlterConfigs: decoded here to refuse what
  * cannot be understood and to know the timeout, then forwarded to sluiced as they came. Its answer
  * is passed on byte for byte; when there is none, every resource of the request gets the error. */
 #include "dataplane/kafka/handlers.h"
 
 #define ADMIN_TIMEOUT_MIN_MS 0
 #define ADMIN_TIMEOUT_MAX_MS 600000
+#define ALTER_TIMEOUT_MS 30000 /* those requests carry none */
 
 struct forward_op {
     struct admin_op admin;
@@ -12,6 +14,8 @@ struct forward_op {
         struct create_topics_request create;
         struct delete_topics_request del;
         struct create_partitions_request partitions;
+        struct alter_configs_request alter;
+        struct incremental_alter_configs_request incremental;
     } in;
     int (*respond_error)(struct forward_op *op, int rc); /* 0, or -E_LIMIT and nothing done */
 };
@@ -160,3 +164,41 @@ int create_partitions_start(struct kreq *req, struct wire_reader *r)
     forward(req, op, op->in.partitions.timeout_ms);
     return 0;
 }
+
+/* Both alter requests have resources, and rows of the same shape for them. */
+#define ALTER_CONFIGS(api, member)                                                                 \
+    static int api##_error(struct forward_op *op, int rc)                                          \
+    {                                                                                              \
+        struct kreq *req = op->admin.req;                                                          \
+        struct api##_response resp;                                                                \
+        api##_response_init(&resp);                                                                \
+        uint32_t cnt = op->in.member.resources.cnt;                                                \
+        resp.responses.v = arena_array(&req->arena, cnt, sizeof(*resp.responses.v));               \
+        if (resp.responses.v == NULL)                                                              \
+            return -E_LIMIT;                                                                       \
+        resp.responses.cnt = cnt;                                                                  \
+        for (uint32_t i = 0; i < cnt; i++) {                                                       \
+            struct api##_response_resource *t = &resp.responses.v[i];                              \
+            api##_response_resource_init(t);                                                       \
+            t->resource_type = op->in.member.resources.v[i].resource_type;                         \
+            t->resource_name = op->in.member.resources.v[i].resource_name;                         \
+            t->error_code = (int16_t)err_kafka_code(rc);                                           \
+            t->error_message = span_str(admin_error_text(rc));                                     \
+        }                                                                                          \
+        KREQ_RESPOND(req, api##_response, &resp);                                                  \
+        return 0;                                                                                  \
+    }                                                                                              \
+    int api##_start(struct kreq *req, struct wire_reader *r)                                       \
+    {                                                                                              \
+        struct forward_op *op = arena_alloc(&req->arena, sizeof(*op));                             \
+        if (op == NULL)                                                                            \
+            return -E_LIMIT;                                                                       \
+        int rc = api##_request_read(r, kreq_version(req), &req->arena, &op->in.member);            \
+        if (rc < 0)                                                                                \
+            return rc;                                                                             \
+        op->respond_error = api##_error;                                                           \
+        forward(req, op, ALTER_TIMEOUT_MS);                                                        \
+        return 0;                                                                                  \
+    }
+ALTER_CONFIGS(alter_configs, alter)
+ALTER_CONFIGS(incremental_alter_configs, incremental)

@@ -37,6 +37,7 @@ SCALARS = {  # type: (C type, reader/writer suffix, bytes)
 }
 VARIABLE = {"string", "bytes", "records"}
 ARRAYS = {  # element type: (C type, reader/writer suffix)
+    "int8": ("struct wire_i8s", "i8s"),
     "int32": ("struct wire_i32s", "i32s"),
     "int64": ("struct wire_i64s", "i64s"),
     "uuid": ("struct wire_uuids", "uuids"),

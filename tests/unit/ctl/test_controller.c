@@ -18,6 +18,8 @@ struct fixture {
     struct create_topics_response create;
     struct delete_topics_response del;
     struct create_partitions_response grow;
+    struct alter_configs_response alter;
+    struct incremental_alter_configs_response incremental;
     int16_t expect; /* api of the next answer */
 };
 static void on_publish(void *arg, const struct span *records, uint32_t cnt, int64_t last)
@@ -74,6 +76,10 @@ static void on_done(void *arg, int16_t error, const char *message, struct span b
         assert_ok(create_topics_response_read(&r, 7, &f->arena, &f->create));
     else if (f->expect == 20)
         assert_ok(delete_topics_response_read(&r, 6, &f->arena, &f->del));
+    else if (f->expect == 33)
+        assert_ok(alter_configs_response_read(&r, 2, &f->arena, &f->alter));
+    else if (f->expect == 44)
+        assert_ok(incremental_alter_configs_response_read(&r, 1, &f->arena, &f->incremental));
     else
         assert_ok(create_partitions_response_read(&r, 3, &f->arena, &f->grow));
 }
@@ -86,6 +92,10 @@ static void call(struct fixture *f, int16_t key, int16_t version, const void *ms
         create_topics_request_write(&w, version, msg);
     else if (key == 20)
         delete_topics_request_write(&w, version, msg);
+    else if (key == 33)
+        alter_configs_request_write(&w, version, msg);
+    else if (key == 44)
+        incremental_alter_configs_request_write(&w, version, msg);
     else
         create_partitions_request_write(&w, version, msg);
     assert_int_equal(w.err, 0);
@@ -573,6 +583,152 @@ static void directories_of_others_are_refused_and_left_alone(void **state)
     assert_memory_equal(&id, &f->id, sizeof(id));
     free(text);
 }
+struct edit1 {
+    const char *key;
+    int8_t op;
+    const char *value; /* NULL: null */
+};
+/* IncrementalAlterConfigs of one resource; its error. */
+static int16_t edit(struct fixture *f, int8_t type, const char *name, const struct edit1 *e,
+                    uint32_t n, bool validate_only)
+{
+    struct incremental_alter_configs_request q;
+    struct incremental_alter_configs_request_resource res;
+    struct incremental_alter_configs_request_config c[8];
+    incremental_alter_configs_request_init(&q);
+    incremental_alter_configs_request_resource_init(&res);
+    res.resource_type = type;
+    res.resource_name = span_str(name);
+    res.configs.v = c;
+    res.configs.cnt = n;
+    for (uint32_t i = 0; i < n; i++) {
+        incremental_alter_configs_request_config_init(&c[i]);
+        c[i].name = span_str(e[i].key);
+        c[i].config_operation = e[i].op;
+        c[i].value = e[i].value != NULL ? span_str(e[i].value) : SPAN_NULL;
+    }
+    q.resources.v = &res;
+    q.resources.cnt = 1;
+    q.validate_only = validate_only;
+    uint32_t before = f->answers;
+    call(f, 44, 1, &q);
+    applied(f);
+    assert_int_equal(f->answers, before + 1);
+    assert_int_equal(f->error, 0);
+    assert_int_equal(f->incremental.responses.cnt, 1);
+    const struct incremental_alter_configs_response_resource *r = &f->incremental.responses.v[0];
+    assert_int_equal(r->resource_type, type);
+    assert_true(span_eq_str(r->resource_name, name));
+    assert_int_equal(span_is_null(r->error_message), r->error_code == 0);
+    return r->error_code;
+}
+static const char *config_of(struct fixture *f, const char *topic_name, const char *key)
+{
+    const struct meta_topic *t = image_topic_by_name(controller_image(f->c), span_str(topic_name));
+    return meta_topic_config(t, key);
+}
+static void incremental_alter_configs_follows_kafkas_rules(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(create1(f, "t", 1, 1), 0);
+    static const struct {
+        int8_t type;
+        const char *name;
+        struct edit1 e;
+        int16_t error;
+    } bad[] = {
+        {2, "absent", {"retention.ms", 0, "1"}, 3},
+        {2, "", {"retention.ms", 0, "1"}, 42},
+        {2, "a/b", {"retention.ms", 0, "1"}, 17},
+        {4, "1", {"log.retention.ms", 0, "1"}, 42},
+        {16, "x", {"interval.ms", 0, "1"}, 42},
+        {2, "t", {"no.such.key", 0, "1"}, 40},
+        {2, "t", {"no.such.key", 2, "1"}, 40},
+        {2, "t", {"retention.ms", 0, "soon"}, 40},
+        {2, "t", {"retention.ms", 0, "-2"}, 40},
+        {2, "t", {"retention.ms", 0, NULL}, 42},
+        {2, "t", {"retention.ms", 2, "1"}, 40},
+        {2, "t", {"retention.ms", 3, "1"}, 40},
+        {2, "t", {"retention.ms", 4, "1"}, 42},
+        {2, "t", {"cleanup.policy", 0, "shred"}, 40},
+        {2, "t", {"cleanup.policy", 3, "delete"}, 40},
+        {2, "t", {"message.timestamp.type", 0, "Now"}, 40},
+        {2, "t", {"remote.storage.enable", 0, "true"}, 40},
+    };
+    uint32_t published = f->published;
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        int16_t got = edit(f, bad[i].type, bad[i].name, &bad[i].e, 1, false);
+        if (got != bad[i].error)
+            fail_msg("row %zu: %d, expected %d", i, got, bad[i].error);
+    }
+    const struct edit1 twice[] = {{"retention.ms", 0, "1"}, {"retention.ms", 1, NULL}};
+    assert_int_equal(edit(f, 2, "t", twice, 2, false), 42);
+    const struct edit1 lag[] = {{"min.compaction.lag.ms", 0, "10"},
+                                {"max.compaction.lag.ms", 0, "9"}};
+    assert_int_equal(edit(f, 2, "t", lag, 2, false), 40);
+    const struct edit1 half[] = {{"retention.ms", 0, "1"}, {"segment.bytes", 0, "1"}};
+    assert_int_equal(edit(f, 2, "t", half, 2, false), 40); /* all or nothing */
+    assert_int_equal(edit(f, 2, "t", half, 1, true), 0);   /* validate only */
+    assert_int_equal(f->published, published);
+    assert_null(config_of(f, "t", "retention.ms"));
+
+    const struct edit1 good[] = {{"retention.ms", 0, "5000"}, {"cleanup.policy", 2, "compact"}};
+    assert_int_equal(edit(f, 2, "t", good, 2, false), 0);
+    assert_string_equal(config_of(f, "t", "retention.ms"), "5000");
+    assert_string_equal(config_of(f, "t", "cleanup.policy"), "delete,compact");
+    assert_int_equal(f->published, published + 1);
+    assert_int_equal(edit(f, 2, "t", good, 2, false), 0); /* nothing changes: no record */
+    assert_int_equal(f->published, published + 1);
+    const struct edit1 back[] = {
+        {"retention.ms", 1, NULL}, {"cleanup.policy", 3, " delete "}, {"unknown.key", 1, NULL}};
+    assert_int_equal(edit(f, 2, "t", back, 3, false), 0);
+    assert_null(config_of(f, "t", "retention.ms"));
+    assert_string_equal(config_of(f, "t", "cleanup.policy"), "compact");
+    controller_close(f->c); /* and it is in the log */
+    open_again(f);
+    assert_null(config_of(f, "t", "retention.ms"));
+    assert_string_equal(config_of(f, "t", "cleanup.policy"), "compact");
+}
+static void alter_configs_replaces_every_override(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(create1(f, "t", 1, 1), 0);
+    const struct edit1 first[] = {{"retention.ms", 0, "5000"}, {"segment.bytes", 0, "2000000"}};
+    assert_int_equal(edit(f, 2, "t", first, 2, false), 0);
+    struct alter_configs_request q;
+    struct alter_configs_request_resource res[3];
+    struct alter_configs_request_config c;
+    alter_configs_request_init(&q);
+    alter_configs_request_config_init(&c);
+    c.name = span_str("segment.bytes");
+    c.value = span_str("3000000");
+    for (int i = 0; i < 3; i++) {
+        alter_configs_request_resource_init(&res[i]);
+        res[i].resource_type = i == 2 ? 4 : 2;
+        res[i].resource_name = span_str("t");
+        res[i].configs.v = &c;
+        res[i].configs.cnt = 1;
+    }
+    q.resources.v = res;
+    q.resources.cnt = 3;
+    call(f, 33, 2, &q);
+    assert_int_equal(f->alter.responses.cnt,
+                     3); /* a resource twice; of another type it is another */
+    assert_int_equal(f->alter.responses.v[0].error_code, 42);
+    assert_int_equal(f->alter.responses.v[1].error_code, 42);
+    assert_non_null(strstr((const char *)f->alter.responses.v[1].error_message.p, "at most once"));
+    assert_null(strstr((const char *)f->alter.responses.v[2].error_message.p, "at most once"));
+    assert_string_equal(config_of(f, "t", "retention.ms"), "5000");
+    q.resources.cnt = 1;
+    uint32_t before = f->answers;
+    call(f, 33, 2, &q);
+    assert_int_equal(f->answers, before); /* not before the dataplane has it */
+    applied(f);
+    assert_int_equal(f->answers, before + 1);
+    assert_int_equal(f->alter.responses.v[0].error_code, 0);
+    assert_null(config_of(f, "t", "retention.ms"));
+    assert_string_equal(config_of(f, "t", "segment.bytes"), "3000000");
+}
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 int main(void)
 {
@@ -592,6 +748,8 @@ int main(void)
         T(producer_id_blocks_are_never_given_twice),
         T(what_does_not_parse_and_foreign_apis_are_refused),
         T(too_many_waiting_requests_are_refused_at_once),
+        T(incremental_alter_configs_follows_kafkas_rules),
+        T(alter_configs_replaces_every_override),
         T(directories_of_others_are_refused_and_left_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

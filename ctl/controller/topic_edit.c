@@ -1,0 +1,255 @@
+/* topic_edit.c - see topic_edit.h. A change is worked out on a copy of the topic's overrides, that
+ * copy is checked as a whole, and the records are its difference to what is in force. */
+#include "ctl/controller/topic_edit.h"
+#include "ctl/controller/topic_rules.h"
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define KEYS_MAX 1000 /* of one resource in one request: they are compared with each other */
+enum { RES_TOPIC = 2, RES_BROKER = 4 };
+
+struct override {
+    struct span key, value;
+};
+struct overrides {
+    struct override *v; /* room for all the topic has and all the request names */
+    uint32_t cnt;
+};
+
+__attribute__((format(printf, 4, 5))) static int16_t fail(int16_t code, char *err, size_t cap,
+                                                          const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(err, cap, fmt, ap);
+    va_end(ap);
+    return code;
+}
+
+/* For "%.*s": keys and values of clients may be long. */
+static int shown(struct span s)
+{
+    return (int)(s.len < 200 ? s.len : 200);
+}
+
+static struct override *find(const struct overrides *o, struct span key)
+{
+    for (uint32_t i = 0; i < o->cnt; i++)
+        if (span_eq(o->v[i].key, key))
+            return &o->v[i];
+    return NULL;
+}
+
+static void set(struct overrides *o, struct span key, struct span value)
+{
+    struct override *at = find(o, key);
+    if (at == NULL)
+        at = &o->v[o->cnt++];
+    *at = (struct override){key, value};
+}
+
+static void unset(struct overrides *o, struct span key)
+{
+    struct override *at = find(o, key);
+    if (at != NULL)
+        *at = o->v[--o->cnt];
+}
+
+static int16_t topic_of(const struct meta_image *img, const struct topic_edits *in,
+                        const struct meta_topic **ret, char *err, size_t cap)
+{
+    int16_t code;
+    if (in->resource_type == RES_BROKER)
+        return fail(KERR_INVALID_REQUEST, err, cap,
+                    "Cannot update these configs dynamically: the configuration of the broker "
+                    "comes from its file");
+    if (in->resource_type != RES_TOPIC)
+        return fail(KERR_INVALID_REQUEST, err, cap, "Unexpected resource type %d.",
+                    in->resource_type);
+    if (in->resource.len == 0)
+        return fail(KERR_INVALID_REQUEST, err, cap, "Default topic resources are not allowed.");
+    code = topic_name_check(in->resource, err, cap);
+    if (code != 0)
+        return code;
+    *ret = image_topic_by_name(img, in->resource);
+    if (*ret == NULL)
+        return fail(KERR_UNKNOWN_TOPIC, err, cap, "The topic '%.*s' does not exist.",
+                    shown(in->resource), (const char *)in->resource.p);
+    return 0;
+}
+
+static int16_t request_check(const struct topic_edits *in, char *err, size_t cap)
+{
+    if (in->cnt > KEYS_MAX)
+        return fail(KERR_INVALID_REQUEST, err, cap, "More than %d keys for one resource.",
+                    KEYS_MAX);
+    for (uint32_t i = 0; i < in->cnt; i++) {
+        const struct topic_edit *e = &in->v[i];
+        for (uint32_t j = 0; j < i; j++)
+            if (span_eq(in->v[j].key, e->key))
+                return fail(KERR_INVALID_REQUEST, err, cap,
+                            "Error due to duplicate config keys: %.*s", shown(e->key),
+                            (const char *)e->key.p);
+        if (e->op < EDIT_SET || e->op > EDIT_SUBTRACT)
+            return fail(KERR_INVALID_REQUEST, err, cap, "Unknown operation type %d.", e->op);
+        if (span_is_null(e->value) && e->op != EDIT_DELETE)
+            return fail(KERR_INVALID_REQUEST, err, cap, "Null value not supported for : %.*s",
+                        shown(e->key), (const char *)e->key.p);
+    }
+    return 0;
+}
+
+static struct span word_next(struct span *rest)
+{
+    uint32_t n = 0;
+    while (n < rest->len && rest->p[n] != ',')
+        n++;
+    struct span w = span_of(rest->p, n);
+    uint32_t step = n < rest->len ? n + 1 : n;
+    *rest = span_of(rest->p + step, rest->len - step);
+    while (w.len > 0 && w.p[0] == ' ')
+        w = span_of(w.p + 1, w.len - 1);
+    while (w.len > 0 && w.p[w.len - 1] == ' ')
+        w.len--;
+    return w;
+}
+
+static bool list_has(struct span list, struct span word)
+{
+    while (list.len > 0)
+        if (span_eq(word_next(&list), word))
+            return true;
+    return false;
+}
+
+static void list_add(uint8_t *out, uint32_t *len, struct span word)
+{
+    if (word.len == 0)
+        return;
+    if (*len > 0)
+        out[(*len)++] = ',';
+    memcpy(out + *len, word.p, word.len);
+    *len += word.len;
+}
+
+/* APPEND and SUBTRACT: `old` with the words of `arg` added once, or taken out. */
+static struct span list_edit(struct arena *a, struct span old, struct span arg, bool add)
+{
+    uint8_t *out = arena_alloc(a, (size_t)old.len + arg.len + 2);
+    uint32_t len = 0;
+    if (out == NULL)
+        return SPAN_NULL;
+    for (struct span rest = old; rest.len > 0;) {
+        struct span w = word_next(&rest);
+        if (add || !list_has(arg, w))
+            list_add(out, &len, w);
+    }
+    for (struct span rest = arg; add && rest.len > 0;) {
+        struct span w = word_next(&rest);
+        if (!list_has(span_of(out, len), w))
+            list_add(out, &len, w);
+    }
+    return span_of(out, len);
+}
+
+static int16_t apply_one(struct overrides *next, const struct topic_edit *e, struct arena *a,
+                         char *err, size_t cap)
+{
+    if (e->op == EDIT_DELETE) {
+        unset(next, e->key);
+        return 0;
+    }
+    if (e->op == EDIT_SET) {
+        set(next, e->key, e->value);
+        return 0;
+    }
+    struct topic_config_key k;
+    if (!topic_config_key(e->key, &k))
+        return fail(KERR_INVALID_CONFIG, err, cap, "Unknown topic config name: %.*s", shown(e->key),
+                    (const char *)e->key.p);
+    if (!k.is_list)
+        return fail(KERR_INVALID_CONFIG, err, cap,
+                    "Can't %s to key %s because its type is not LIST.",
+                    e->op == EDIT_APPEND ? "APPEND" : "SUBTRACT", k.name);
+    const struct override *old = find(next, e->key);
+    struct span value =
+        list_edit(a, old != NULL ? old->value : span_str(k.def), e->value, e->op == EDIT_APPEND);
+    if (span_is_null(value))
+        return fail(KERR_INVALID_REQUEST, err, cap, "The request is too large.");
+    set(next, e->key, value);
+    return 0;
+}
+
+static int64_t number_of(const struct overrides *o, const char *key, int64_t def)
+{
+    const struct override *at = find(o, span_str(key));
+    char text[32] = "";
+    if (at == NULL || at->value.len >= sizeof(text))
+        return def;
+    memcpy(text, at->value.p, at->value.len);
+    return strtoll(text, NULL, 10); /* checked before */
+}
+
+static int16_t all_check(const struct overrides *o, char *err, size_t cap)
+{
+    for (uint32_t i = 0; i < o->cnt; i++) {
+        int16_t code = topic_config_check(o->v[i].key, o->v[i].value, err, cap);
+        if (code != 0)
+            return code;
+    }
+    int64_t lo = number_of(o, "min.compaction.lag.ms", 0);
+    int64_t hi = number_of(o, "max.compaction.lag.ms", INT64_MAX);
+    if (lo > hi)
+        return fail(KERR_INVALID_CONFIG, err, cap,
+                    "conflict topic config setting min.compaction.lag.ms (%" PRId64
+                    ") > max.compaction.lag.ms (%" PRId64 ")",
+                    lo, hi);
+    return 0;
+}
+
+/* The records that make `next` of what the topic has. */
+static void difference_put(const struct meta_topic *t, const struct overrides *next,
+                           struct meta_batch *b)
+{
+    for (uint32_t i = 0; i < next->cnt; i++) {
+        const struct override *n = &next->v[i];
+        bool same = false;
+        for (uint32_t k = 0; k < t->config_cnt && !same; k++)
+            same = span_eq_str(n->key, t->configs[k].key) &&
+                   span_eq_str(n->value, t->configs[k].value);
+        if (!same)
+            meta_put_config(b, META_RESOURCE_TOPIC, span_str(t->name), n->key, n->value);
+    }
+    for (uint32_t k = 0; k < t->config_cnt; k++)
+        if (find(next, span_str(t->configs[k].key)) == NULL)
+            meta_put_config(b, META_RESOURCE_TOPIC, span_str(t->name), span_str(t->configs[k].key),
+                            SPAN_NULL);
+}
+
+int16_t topic_edit(const struct meta_image *img, const struct topic_edits *in, struct arena *a,
+                   struct meta_batch *b, const struct meta_topic **ret_topic, char *err, size_t cap)
+{
+    const struct meta_topic *t = NULL;
+    int16_t code = topic_of(img, in, &t, err, cap);
+    if (code == 0)
+        code = request_check(in, err, cap);
+    if (code != 0)
+        return code;
+    struct overrides next = {
+        .v = arena_array(a, (size_t)t->config_cnt + in->cnt + 1, sizeof(*next.v))};
+    if (next.v == NULL)
+        return fail(KERR_INVALID_REQUEST, err, cap, "The request is too large.");
+    for (uint32_t i = 0; i < t->config_cnt && !in->replace; i++)
+        set(&next, span_str(t->configs[i].key), span_str(t->configs[i].value));
+    for (uint32_t i = 0; i < in->cnt && code == 0; i++)
+        code = apply_one(&next, &in->v[i], a, err, cap);
+    if (code == 0)
+        code = all_check(&next, err, cap);
+    if (code != 0)
+        return code;
+    difference_put(t, &next, b);
+    *ret_topic = t;
+    return 0;
+}
