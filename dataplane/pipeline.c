@@ -21,6 +21,7 @@
 #include "dataplane/net/port.h"
 #include "dataplane/net/sock_dgram.h"
 #include "dataplane/store/plog.h"
+#include "dataplane/upkeep/upkeep.h"
 #include "lib/base/assert.h"
 #include "lib/base/clock.h"
 #include "lib/base/counter.h"
@@ -32,7 +33,9 @@
 #include <string.h>
 
 #define RING_ENTRIES 1024u
-#define SPIN_TURNS 2000u /* about half a millisecond of empty turns */
+#define RETENTION_CHECK_MS 1000u /* Kafka looks every 5 minutes; a fast disk is full before that   \
+                                  */
+#define SPIN_TURNS 2000u         /* about half a millisecond of empty turns */
 #define SLEEP_MAX_NS UINT64_C(1000000000)
 #define SLEEP_PORT_NS UINT64_C(1000000) /* a port without interrupts is looked at this often, */
 #define SLEEP_PORT_QUIET_NS UINT64_C(10000000) /* and this often after a quiet second */
@@ -63,6 +66,7 @@ struct pshard {
     struct net *streams; /* TCP of event listeners; s.net serves Kafka */
     struct dgram_handover *handover;
     struct timer second; /* what is looked at once a second */
+    struct upkeep upkeep;
     bool store_closing, store_closed;
     int store_rc;
     uint64_t kernel_drops[CONF_LISTENERS_MAX]; /* already counted */
@@ -508,10 +512,13 @@ static void on_second(struct timer *t, uint64_t now_ns)
     struct pshard *ps = container_of(t, struct pshard, second);
     if (ps->doors_open && !ps->s.stopping)
         count_kernel_drops(ps);
+    if (!ps->s.stopping)
+        (void)upkeep_poll(&ps->upkeep, &ps->s); /* counts are in the upkeep itself */
     timer_arm(ps->s.timers, t, now_ns + SECOND_NS, on_second);
 }
 static int second_create(struct pshard *ps)
 {
+    upkeep_init(&ps->upkeep, ps->s.plogs, RETENTION_CHECK_MS);
     timer_arm(ps->s.timers, &ps->second, clock_mono_ns() + SECOND_NS, on_second);
     return 0;
 }
