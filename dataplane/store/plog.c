@@ -213,7 +213,8 @@ static void chunk_write(struct plog *p, struct chunk *c)
  * per chunk, and chunks begin at blocks: so at most one per block. */
 static void pump(struct plog *p)
 {
-    if (p->state == PL_FENCED || p->state == PL_DETACHING || p->state == PL_CLOSED)
+    if (p->state == PL_FENCED || p->state == PL_DETACHING || p->state == PL_CLOSED ||
+        p->set->ending)
         return;
     uint64_t want = p->flush_to.lsn > p->write_to ? p->flush_to.lsn : p->write_to;
     for (struct chunk *c = p->wchunk; c != NULL && c->lsn < want; c = chunk_next(p, c)) {
@@ -888,7 +889,7 @@ void plog_set_destroy(struct plog_set *set)
 {
     if (set == NULL)
         return;
-    set->closing = true; /* nothing new is begun by what ends now */
+    set->closing = set->ending = true; /* nothing new is begun by what ends now */
     for (int i = 0; set->dirwork != NULL && dirwork_pending(set->dirwork) > 0 && i < 10000; i++) {
         if (dirwork_poll(set->dirwork) == 0)
             (void)usleep(1000); /* the worker is at it; this is not a shard any more */

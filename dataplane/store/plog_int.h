@@ -185,6 +185,7 @@ struct plog_set {
     struct timer timer;
 
     bool closing;
+    bool ending; /* being destroyed: no operation is submitted any more */
     int close_rc;
     plog_set_closed_fn *closed;
     void *closed_arg;

@@ -676,7 +676,7 @@ static bool job_prepare(struct plog_job *k)
 
 bool job_submit(struct plog *p, enum job_kind kind, struct seg *s)
 {
-    struct plog_job *k = calloc(1, sizeof(*k));
+    struct plog_job *k = p->set->ending ? NULL : calloc(1, sizeof(*k));
     if (k == NULL)
         return false;
     k->kind = kind;

@@ -108,8 +108,10 @@ static void close_all(struct real *r, bool clean)
             turn(r);
         assert_ok(r->close_rc);
     }
-    while (uring_in_flight(r->s.uring) > 0) /* a crash of the process: the kernel ends its writes */
+    while (uring_in_flight(r->s.uring) > 0) { /* a crash of the process: the kernel ends its writes */
+        uring_submit(r->s.uring);
         uring_reap(r->s.uring, 64);
+    }
     plog_set_destroy(r->set);
     uring_destroy(r->s.uring);
     assert_ok(catalog_close(r->cat, clean));
