@@ -86,13 +86,14 @@ void shard_run(struct shard *s, const struct shard_run_opts *o)
         bool moved = turn_run(s, o) > 0;
         if (o->turn_end != NULL)
             o->turn_end(s, moved);
+        /* Not only after an empty turn: a failed disk is tried again and again until the end. */
+        if (s->stopping && mbox_overflow_cnt(s->mbox) == 0 && (o->may_end == NULL || o->may_end(s)))
+            return;
         if (moved) {
             busy_ns = s->now_ns;
             empty_turns = 0;
             continue;
         }
-        if (s->stopping && mbox_overflow_cnt(s->mbox) == 0 && (o->may_end == NULL || o->may_end(s)))
-            return;
         if (o->idle == IDLE_ADAPTIVE && empty_turns >= o->spin_turns) {
             if (sleep_once(s, o, busy_ns))
                 continue; /* empty_turns stays: one more empty turn sleeps again */

@@ -72,7 +72,7 @@ struct stage {
 
 enum idle_policy { IDLE_ADAPTIVE, IDLE_POLL };
 
-/* Run the turn table until opts->may_end says so at the end of an empty turn.
+/* Run the turn table until opts->may_end says so at the end of a turn.
  *
  * poll:     never sleeps.
  * adaptive: after spin_turns empty turns in a row, sleep by opts->wait until a completion, a
@@ -93,7 +93,7 @@ struct shard_run_opts {
     void (*wait)(struct shard *s, uint64_t timeout_ns);
     /* End of a turn (publishing counters); busy: the turn moved something. May be NULL. */
     void (*turn_end)(struct shard *s, bool busy);
-    /* Asked after an empty turn while s->stopping: has the stop protocol finished? */
+    /* Asked after a turn while s->stopping: has the stop protocol finished? */
     bool (*may_end)(struct shard *s);
 };
 void shard_run(struct shard *s, const struct shard_run_opts *opts);

@@ -10,6 +10,7 @@
 
 #define HASH_MIN 1024u
 #define RETRY_NS UINT64_C(1000000000)
+#define OVERDUE_NS UINT64_C(1000000)
 
 /* ------------------------------------------------------------------------------------- small parts
  */
@@ -1145,7 +1146,7 @@ static void timer_set(struct plog_set *set)
     struct timer_wheel *w = set->shard->timers;
     if (w == NULL)
         return;
-    uint64_t next = set->tick_at != NULL ? now_ns(set) : set->tick_ns + TICK_NS;
+    uint64_t next = set->tick_ns + TICK_NS;
     if (!list_is_empty(&set->dirty)) {
         struct plog *p = container_of(set->dirty.next, struct plog, dirty_link);
         uint64_t due = p->dirty_ns + (uint64_t)set->conf.submit_max_ms * 1000000;
@@ -1156,6 +1157,12 @@ static void timer_set(struct plog_set *set)
         uint64_t due = p->drain_ns + (uint64_t)set->conf.drain_age_ms * 1000000;
         next = due < next ? due : next;
     }
+    /* What is overdue waits for a completion, or for a disk that fails: looked at again, but not in
+     * every turn. */
+    uint64_t soon = now_ns(set) + OVERDUE_NS;
+    next = next < soon ? soon : next;
+    if (set->tick_at != NULL)
+        next = now_ns(set);
     if (!timer_is_armed(&set->timer) || set->timer.deadline_ns != next)
         timer_arm(w, &set->timer, next, on_timer);
 }
