@@ -87,7 +87,8 @@ void shard_run(struct shard *s, const struct shard_run_opts *o)
         if (o->turn_end != NULL)
             o->turn_end(s, moved);
         /* Not only after an empty turn: a failed disk is tried again and again until the end. */
-        if (s->stopping && mbox_overflow_cnt(s->mbox) == 0 && (o->may_end == NULL || o->may_end(s)))
+        if (s->stopping && mbox_overflow_cnt(s->mbox) == 0 &&
+            (o->may_end != NULL ? o->may_end(s) : !moved))
             return;
         if (moved) {
             busy_ns = s->now_ns;

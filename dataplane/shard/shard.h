@@ -93,7 +93,8 @@ struct shard_run_opts {
     void (*wait)(struct shard *s, uint64_t timeout_ns);
     /* End of a turn (publishing counters); busy: the turn moved something. May be NULL. */
     void (*turn_end)(struct shard *s, bool busy);
-    /* Asked after a turn while s->stopping: has the stop protocol finished? */
+    /* Asked after a turn while s->stopping: has the stop protocol finished? NULL: after the first
+     * empty turn. */
     bool (*may_end)(struct shard *s);
 };
 void shard_run(struct shard *s, const struct shard_run_opts *opts);
