@@ -160,6 +160,25 @@ static int16_t value_check(const struct row *r, const char *v, char *err, size_t
     }
     UNREACHABLE();
 }
+/* The key closest to a mistyped one; NULL when none is close. */
+static const char *key_suggest(struct span key)
+{
+    char word[41];
+    const char *best = NULL;
+    uint32_t limit = key.len / 3 + 1;
+    if (key.len >= sizeof(word) || key.len == 0)
+        return NULL;
+    memcpy(word, key.p, key.len);
+    word[key.len] = '\0';
+    for (uint32_t i = 0; i < ROW_CNT; i++) {
+        uint32_t d = conf_word_distance(word, rows[i].key);
+        if (d < limit) {
+            limit = d;
+            best = rows[i].key;
+        }
+    }
+    return best;
+}
 int16_t topic_config_check(struct span key, struct span value, char *err, size_t cap)
 {
     char text[1024];
@@ -177,8 +196,11 @@ int16_t topic_config_check(struct span key, struct span value, char *err, size_t
         text[value.len] = '\0';
         return value_check(&rows[i], text, err, cap);
     }
-    return fail(KERR_INVALID_CONFIG, err, cap, "Unknown topic config name: %.*s",
-                (int)(key.len < 200 ? key.len : 200), (const char *)key.p);
+    const char *near = key_suggest(key);
+    return fail(KERR_INVALID_CONFIG, err, cap, "Unknown topic config name: %.*s%s%s%s",
+                (int)(key.len < 200 ? key.len : 200), (const char *)key.p,
+                near != NULL ? "; did you mean '" : "", near != NULL ? near : "",
+                near != NULL ? "'?" : "");
 }
 bool topic_config_key(struct span key, struct topic_config_key *ret)
 {

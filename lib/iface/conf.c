@@ -696,8 +696,7 @@ bool conf_node_is_internal(const char *path)
     return w.node == CONF_NODE_KEY && w.key != NULL && w.key->change == CH_INTERNAL;
 }
 
-/* Edits between two short words, a swap of neighbours counting as one. */
-static uint32_t edit_distance(const char *a, const char *b)
+uint32_t conf_word_distance(const char *a, const char *b)
 {
     enum { MAX = 40 };
     uint32_t d[MAX + 1][MAX + 1];
@@ -742,7 +741,7 @@ const char *conf_suggest(const char *parent, const char *name)
         char word[CONF_NAME_MAX];
         snprintf(word, sizeof(word), "%s", full + plen + (plen > 0));
         word[strcspn(word, ".")] = '\0';
-        uint32_t dist = edit_distance(name, word);
+        uint32_t dist = conf_word_distance(name, word);
         if (dist < limit) {
             limit = dist;
             memcpy(best, word, sizeof(best));

@@ -170,6 +170,8 @@ bool conf_node_is_internal(const char *path);
 /* The name under `parent` ("" is the root) closest to `name`, or NULL when none is close.
  * Static lifetime until the next call in the same thread. */
 const char *conf_suggest(const char *parent, const char *name);
+/* Edits between two short words, a swap of neighbours counting as one; UINT32_MAX for long ones. */
+uint32_t conf_word_distance(const char *a, const char *b);
 /* The reference of all keys as text for a terminal. */
 void conf_print_reference(FILE *out);
 

@@ -7,7 +7,7 @@ import subprocess
 import threading
 
 import pytest
-from appliance import program
+from appliance import Appliance, program
 
 NOBODY = 65534
 
@@ -350,3 +350,58 @@ def test_doctor_runs_on_this_machine_and_on_an_empty_one(tmp_path):
     (tmp_path / "empty").mkdir()
     p = ctl("doctor", "--root", tmp_path / "empty")
     assert p.returncode in (0, 1) and "Nothing was changed" in p.stdout
+
+
+# --- with an appliance ---
+
+def test_tail_shows_headers_and_values_from_either_end(tmp_path):
+    with Appliance(tmp_path) as a:
+        a.ctl("topic", "create", "t", "--partitions", "2")
+        for i in range(12):
+            a.kcat("-P", "-t", "t", "-p", str(i % 2), "-H", f"n={i}", "-k", "k", input=b"value %d\n" % i)
+        assert [line.split(" | ")[1] for line in a.ctl("tail", "t", "-n", "3").stdout.splitlines()] == [
+            "value 9", "value 10", "value 11"]
+        everything = a.ctl("tail", "t", "--from", "beginning").stdout.splitlines()
+        assert len(everything) == 12 and all(" n=" in x and " key=k " in x for x in everything)
+        assert len(a.ctl("tail", "t").stdout.splitlines()) == 10
+        assert len(a.ctl("tail", "t", "--from", "beginning", "-n", "4").stdout.splitlines()) == 4
+        rows = [json.loads(x) for x in a.ctl("tail", "t", "-n", "1", "--json").stdout.splitlines()]
+        assert rows[0]["value"] == "value 11" and rows[0]["headers"] == [{"name": "n", "value": "11"}]
+        a.kcat("-P", "-t", "t", "-p", "0", input=b"\xff\x1b[31m\n")
+        assert "value_base64" in a.ctl("tail", "t", "-n", "1", "--json").stdout
+        assert "\x1b" not in subprocess.run([program("sluicectl"), "--data", a.dir, "tail", "t"],
+                                            stdout=subprocess.PIPE).stdout.decode(errors="replace")
+        p = a.ctl("tail", "nosuch", check=False)
+        assert p.returncode == 1 and "no topic 'nosuch'" in p.stderr
+        assert "nosuch" not in a.ctl("topic", "list").stdout, "asking does not make it"
+        assert a.ctl("tail", "syslog").stdout == ""
+
+
+def test_tail_follows_until_it_is_interrupted(tmp_path):
+    import signal
+    with Appliance(tmp_path) as a:
+        a.kcat("-P", "-t", "t", input=b"before\n")
+        p = subprocess.Popen([program("sluicectl"), "--data", a.dir, "tail", "t", "--follow"], text=True,
+                             stdout=subprocess.PIPE)
+        assert p.stdout.readline().endswith("| before\n")
+        a.kcat("-P", "-t", "t", input=b"after\n")
+        assert p.stdout.readline().endswith("| after\n")
+        p.send_signal(signal.SIGINT)
+        assert p.wait(30) == 0
+
+
+def test_status_of_an_appliance_balances_and_names_its_doors(tmp_path):
+    with Appliance(tmp_path) as a:
+        p = a.ctl("status")
+        assert "syslog-udp" in p.stdout and a.kafka in p.stdout
+        assert "DOES NOT" not in p.stdout
+        shards = json.loads(a.ctl("--json", "status").stdout)["shards"]
+        assert [s["shard"] for s in shards] == [0]
+        p = a.ctl("topic", "create", "t", "--config", "retention.sm=1", check=False)
+        assert p.returncode == 1 and "retention.ms" in p.stderr, "the nearest key is named"
+        p = a.ctl("log", "recover", a.dir, check=False)
+        assert p.returncode == 1 and f"in use by process {a.dataplane_pid()}" in p.stderr
+        assert a.stop() == 0
+        p = a.ctl("log", "recover", a.dir)
+        assert "partitions" in p.stdout
+        a.start()
