@@ -14,6 +14,31 @@ static int topic_path(char *path, size_t cap, const char *name)
     return n < 0 || (size_t)n >= cap ? -E_LIMIT : 0;
 }
 
+/* "KEY=VALUE" texts into an object. EXIT_OK, or the exit code after a message. */
+static int configs_take(struct cli *c, const struct arg_list *list, json_t *map)
+{
+    for (uint32_t i = 0; i < list->cnt; i++) {
+        const char *text = list->text[i], *eq = strchr(text, '=');
+        char key[256];
+        if (eq == NULL || eq == text) {
+            fprintf(stderr, "%s: --config: '%s' is not KEY=VALUE\n", c->cmd, text);
+            return EXIT_USAGE;
+        }
+        if ((size_t)(eq - text) >= sizeof(key)) {
+            fprintf(stderr, "%s: --config: the key of argument %u is too long\n", c->cmd, i + 1);
+            return EXIT_USAGE;
+        }
+        (void)snprintf(key, sizeof(key), "%.*s", (int)(eq - text), text);
+        if (json_object_get(map, key) != NULL) {
+            fprintf(stderr, "%s: --config: '%s' is given twice\n", c->cmd, key);
+            return EXIT_USAGE;
+        }
+        if (json_object_set_new(map, key, json_string(eq + 1)) < 0)
+            return cli_fail(c, "INVALID_CONFIG", "--config: argument %u is not UTF-8", i + 1);
+    }
+    return EXIT_OK;
+}
+
 int cmd_topic_create(struct cli *c, int argc, char **argv)
 {
     uint64_t partitions = UINT64_MAX;
@@ -24,42 +49,29 @@ int cmd_topic_create(struct cli *c, int argc, char **argv)
     };
     const char *name;
     char buf[CLI_TEXT_MAX];
-    if (args_parse(c->cmd, argc, argv, opts, 2, &name, 1) != 1)
-        return cli_usage(c);
     json_t *body = json_object(), *map = json_object(), *got = NULL;
-    if (json_object_set_new(body, "name", json_string(name)) < 0)
-        return cli_fail(c, "INVALID_TOPIC_EXCEPTION", "the topic's name is not UTF-8");
+    int code = EXIT_OK;
+    if (args_parse(c->cmd, argc, argv, opts, 2, &name, 1) != 1)
+        code = cli_usage(c);
+    else if (json_object_set_new(body, "name", json_string(name)) < 0)
+        code = cli_fail(c, "INVALID_TOPIC_EXCEPTION", "the topic's name is not UTF-8");
+    else
+        code = configs_take(c, &configs, map);
     if (partitions != UINT64_MAX)
         json_object_set_new(body, "partitions", json_integer((json_int_t)partitions));
-    for (uint32_t i = 0; i < configs.cnt; i++) {
-        const char *eq = strchr(configs.text[i], '=');
-        if (eq == NULL || eq == configs.text[i]) {
-            fprintf(stderr, "%s: --config: '%s' is not KEY=VALUE\n", c->cmd, configs.text[i]);
-            return EXIT_USAGE;
-        }
-        char *key = strndup(configs.text[i], (size_t)(eq - configs.text[i]));
-        ASSERT(key != NULL);
-        if (json_object_get(map, key) != NULL) {
-            fprintf(stderr, "%s: --config: '%s' is given twice\n", c->cmd, key);
-            return EXIT_USAGE;
-        }
-        if (json_object_set_new(map, key, json_string(eq + 1)) < 0)
-            return cli_fail(c, "INVALID_CONFIG", "--config: argument %u is not UTF-8", i + 1);
-        free(key);
-    }
-    json_object_set_new(body, "configs", map);
-    int code = admin_call(c, "POST", "/v1/topics", body, &got);
-    json_decref(body);
-    free(configs.text);
-    if (code != EXIT_OK)
-        return code;
-    if (c->json)
+    json_object_set(body, "configs", map);
+    if (code == EXIT_OK)
+        code = admin_call(c, "POST", "/v1/topics", body, &got);
+    if (code == EXIT_OK && c->json)
         cli_print_json(got);
-    else
+    else if (code == EXIT_OK)
         printf("created topic %s, partitions: %s\n", name,
                cli_num(cli_int(got, "partitions", -1), buf));
     json_decref(got);
-    return EXIT_OK;
+    json_decref(map);
+    json_decref(body);
+    free(configs.text);
+    return code;
 }
 
 int cmd_topic_list(struct cli *c, int argc, char **argv)
