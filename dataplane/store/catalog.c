@@ -562,10 +562,58 @@ static int part_files_create(struct file_io *io, const char *dir, struct part *p
     return rc;
 }
 
+/* A name in `d` that recovery, here and in Kafka, removes with all that is in it. Kafka cuts the
+ * topic so that the name stays within 255; so do we. */
+static int doomed_path(const struct data_dir *d, const char *name, char to[STORE_PATH_MAX])
+{
+    struct uuid u;
+    uuid_random(&u);
+    char hex[33];
+    for (int i = 0; i < 16; i++)
+        (void)snprintf(hex + 2 * i, 3, "%02x", u.b[i]);
+    int over = (int)strlen(name) + 1 + 32 + 7 - 255;
+    const char *dash = strrchr(name, '-');
+    if (dash == NULL)
+        return -E_MALFORMED;
+    int topic_len = (int)(dash - name) - (over > 0 ? over : 0);
+    int n = snprintf(to, STORE_PATH_MAX, "%s/%.*s%s.%s" SFX_DIR_DELETE, d->path, topic_len, name,
+                     dash, hex);
+    return n < 0 || n >= STORE_PATH_MAX ? -ENAMETOOLONG : 0;
+}
+
+/* The directory is built under a name that recovery removes and takes its own when it is whole and
+ * flushed: a crash at any point leaves all of it or nothing. */
+static int part_dir_create(struct data_dir *d, struct part *p, bool sync_parent)
+{
+    struct file_io *io = d->io;
+    char tmp[STORE_PATH_MAX], dir[STORE_PATH_MAX], *at = tmp;
+    struct file_stat st;
+    int rc = path_join(dir, d->path, p->name);
+    if (rc == 0)
+        rc = doomed_path(d, p->name, tmp);
+    if (rc < 0)
+        return rc;
+    rc = io->ops->stat(io, dir, &st); /* rename would take the place of an empty directory */
+    if (rc != -ENOENT)
+        return rc < 0 ? rc : -EEXIST;
+    rc = io->ops->mkdir(io, tmp);
+    if (rc < 0)
+        return rc;
+    rc = part_files_create(io, tmp, p);
+    if (rc == 0)
+        rc = io->ops->rename(io, tmp, dir);
+    if (rc == 0) {
+        at = dir;
+        rc = sync_parent ? catalog_dir_sync(d) : 0;
+    }
+    if (rc < 0)
+        (void)dir_remove(io, at); /* the first error is the one to tell */
+    return rc;
+}
+
 int catalog_part_create(struct catalog *c, const struct part_create_opts *o, struct part **ret)
 {
     struct data_dir *d = &c->dirs[o->dir_idx];
-    char dir[STORE_PATH_MAX];
     ASSERT(o->dir_idx < c->dir_cnt);
     struct part *p = calloc(1, sizeof(*p));
     if (p == NULL)
@@ -584,20 +632,11 @@ int catalog_part_create(struct catalog *c, const struct part_create_opts *o, str
         rc = rc < 0 ? rc : 0;
     }
     if (rc == 0)
-        rc = path_join(dir, d->path, p->name);
-    if (rc == 0)
-        rc = d->io->ops->mkdir(d->io, dir);
+        rc = part_dir_create(d, p, o->sync_parent);
     if (rc < 0)
         goto undo;
     p->seg_cnt = p->seg_cap = 1;
     p->segs[0] = (struct part_seg){.max_ts = -1, .max_ts_offset = -1};
-    rc = part_files_create(d->io, dir, p);
-    if (rc == 0 && o->sync_parent)
-        rc = catalog_dir_sync(d);
-    if (rc < 0) {
-        (void)dir_remove(d->io, dir); /* the first error is the one to tell */
-        goto undo;
-    }
     p->mark = part_mark_create(d, p->topic, p->partition);
     if (p->mark == NULL) {
         rc = -ENOMEM;
@@ -639,26 +678,10 @@ int dir_remove(struct file_io *io, const char *path)
 int catalog_part_retire(struct data_dir *d, const char *name, char to[STORE_PATH_MAX])
 {
     char from[STORE_PATH_MAX];
-    struct uuid u;
-    uuid_random(&u);
-    char hex[33];
-    for (int i = 0; i < 16; i++)
-        (void)snprintf(hex + 2 * i, 3, "%02x", u.b[i]);
     int rc = path_join(from, d->path, name);
-    /* Kafka cuts the topic so that the name stays within 255; so do we. */
-    int keep = (int)strlen(name);
-    int over = keep + 1 + 32 + 7 - 255;
-    const char *dash = strrchr(name, '-');
-    if (rc == 0 && dash == NULL)
-        rc = -E_MALFORMED;
-    if (rc < 0)
-        return rc;
-    int topic_len = (int)(dash - name) - (over > 0 ? over : 0);
-    int n = snprintf(to, STORE_PATH_MAX, "%s/%.*s%s.%s" SFX_DIR_DELETE, d->path, topic_len, name,
-                     dash, hex);
-    if (n < 0 || n >= STORE_PATH_MAX)
-        return -ENAMETOOLONG;
-    return d->io->ops->rename(d->io, from, to);
+    if (rc == 0)
+        rc = doomed_path(d, name, to);
+    return rc < 0 ? rc : d->io->ops->rename(d->io, from, to);
 }
 
 void part_destroy(struct part *p)

@@ -102,7 +102,8 @@ struct part {
     struct producers producers;
     struct part_mark *mark;
 };
-/* Make <topic>-<partition> in dirs[dir_idx] with partition.metadata and an empty first segment.
+/* Make <topic>-<partition> in dirs[dir_idx] with partition.metadata and an empty first segment: all
+ * of it or, after a crash, a directory whose name ends in -delete, which recovery removes.
  * sync_parent: flush the data directory too; when creating many, pass it for the last one only, or
  * call catalog_dir_sync. -EEXIST when it is there already. */
 struct part_create_opts {

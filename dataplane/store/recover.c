@@ -1240,6 +1240,56 @@ static int journals_replay(struct catalog *c, const struct recover_opts *o,
 /* ------------------------------------------------------------------------------ whole directories
  */
 
+struct unfinished {
+    struct file_io *io;
+    const char *dir;
+};
+/* 1: a file that the creation of a partition does not make, or one with data; ends the list. */
+static int is_more_than_creation(void *arg, const char *name)
+{
+    struct unfinished *u = arg;
+    char path[STORE_PATH_MAX], first[32];
+    struct file_stat st;
+    (void)snprintf(first, sizeof(first), SEG_NAME_FMT, 0LL, SFX_LOG);
+    if (strncmp(name, FN_PARTITION_META, sizeof(FN_PARTITION_META) - 1) == 0 ||
+        strncmp(name, FN_EPOCHS, sizeof(FN_EPOCHS) - 1) == 0 || /* or .tmp, with Kafka */
+        ends_with(name, SFX_INDEX) || ends_with(name, SFX_TIMEINDEX))
+        return 0;
+    if (strcmp(name, first) != 0)
+        return 1;
+    int rc = path_join(path, u->dir, name);
+    if (rc == 0)
+        rc = u->io->ops->stat(u->io, path, &st);
+    return rc < 0 ? rc : st.size > 0;
+}
+
+/* Is this what a creation that was cut off leaves? Then nobody ever appended here: partitions are
+ * attached only when partition.metadata is flushed, and their checkpoint has a line for them. */
+static int is_unfinished(const struct part *p, const char *dir)
+{
+    struct data_dir *d = p->dir;
+    struct unfinished u = {d->io, dir};
+    struct uuid id;
+    int rc = part_meta_read(d->io, dir, &id);
+    if (rc != -ENOENT && rc != -E_MALFORMED)
+        return rc;
+    if (checkpoint_find(d->found_recovery, p->topic, p->partition) >= 0)
+        return 0;
+    rc = d->io->ops->list(d->io, dir, is_more_than_creation, &u);
+    return rc < 0 ? rc : rc == 0;
+}
+
+/* A partition that is left out keeps its lines in the checkpoints until it is restored. */
+static void mark_keep(struct part *p, const struct recover_part_opts *po)
+{
+    if (po->recovery_point < 0)
+        return;
+    atomic_store(&p->mark->recovery_point, po->recovery_point);
+    atomic_store(&p->mark->high_watermark, po->recovery_point);
+    atomic_store(&p->mark->log_start, po->log_start);
+    p->mark = NULL; /* the catalog frees it */
+}
+
 static int dir_one(struct data_dir *d, const char *name, const struct recover_opts *o,
                    struct recover_report *rep, struct list *parts)
 {
@@ -1263,6 +1313,13 @@ static int dir_one(struct data_dir *d, const char *name, const struct recover_op
         free(p);
         return 0;
     }
+    rc = is_unfinished(p, path);
+    if (rc > 0) {
+        note(rep, RC_UNFINISHED_DIR, "%s", path);
+        rc = dir_remove(d->io, path);
+        free(p);
+        return rc;
+    }
     p->mark = part_mark_create(d, p->topic, p->partition);
     struct recover_part_opts po = {
         .recovery_point = checkpoint_find(d->found_recovery, p->topic, p->partition),
@@ -1270,8 +1327,10 @@ static int dir_one(struct data_dir *d, const char *name, const struct recover_op
         .limit = -1,
         .clean = d->was_clean,
     };
-    rc = p->mark == NULL ? -ENOMEM : recover_part(p, &po, o, rep);
+    if (rc == 0)
+        rc = p->mark == NULL ? -ENOMEM : recover_part(p, &po, o, rep);
     if (rc == -E_MALFORMED) { /* reported as RC_NO_META: its topic id is not known */
+        mark_keep(p, &po);
         part_destroy(p);
         return 0;
     }

@@ -364,6 +364,13 @@ static int f_fsync(struct file *f)
     return rc;
 }
 
+static bool has_children(struct fake_disk *d, const char *path)
+{
+    list_for_each(it, &d->cur) if (name_in(container_of(it, struct entry, link)->path, path) !=
+                                   NULL) return true;
+    return false;
+}
+
 static int f_rename(struct file_io *io, const char *from, const char *to)
 {
     struct fake_disk *d = disk_of(io);
@@ -373,6 +380,8 @@ static int f_rename(struct file_io *io, const char *from, const char *to)
     struct entry *e = find(&d->cur, from), *old = find(&d->cur, to);
     if (e == NULL || !parent_exists(d, to))
         return -ENOENT;
+    if (old != NULL && old->inode->is_dir && has_children(d, to))
+        return -ENOTEMPTY;
     if (old != NULL)
         entry_del(old);
     size_t n = strlen(from);
@@ -460,8 +469,8 @@ static int f_rmdir(struct file_io *io, const char *path)
         rc = -ENOENT;
     if (rc < 0)
         return rc;
-    list_for_each(it, &d->cur) if (name_in(container_of(it, struct entry, link)->path, path) !=
-                                   NULL) return -ENOTEMPTY;
+    if (has_children(d, path))
+        return -ENOTEMPTY;
     entry_del(e);
     return 0;
 }
@@ -653,6 +662,13 @@ void fake_disk_power_cut(struct fake_disk *d)
         if (!parent_exists(d, e->path))
             entry_del(e);
     }
+    d->dead = false;
+    d->die_at = d->fail_at = UINT64_MAX;
+}
+
+void fake_disk_revive(struct fake_disk *d)
+{
+    ASSERT(d->q_cnt == 0);
     d->dead = false;
     d->die_at = d->fail_at = UINT64_MAX;
 }

@@ -31,6 +31,8 @@ void fake_disk_fail_at(struct fake_disk *d, uint64_t op, int rc);
 void fake_disk_set_full(struct fake_disk *d, bool full);
 /* What was not flushed is gone, or half there; the power is back. All files must be closed. */
 void fake_disk_power_cut(struct fake_disk *d);
+/* Only the process died at the operation of fake_disk_die_at: what it did before stays. */
+void fake_disk_revive(struct fake_disk *d);
 /* Content as a reader sees it; NULL: no such file. Valid until the next change. */
 const uint8_t *fake_disk_content(struct fake_disk *d, const char *path, uint64_t *ret_len);
 /* Names of all files, one call each. */

@@ -908,6 +908,73 @@ static void foreign_locked_and_damaged_directories_are_refused_by_name(void **st
     free(e);
 }
 
+/* Cut the creation of t-1 at operation `n`, by a power cut or by the death of the process; whether
+ * it was still cut off. */
+static bool create_cut_at(uint64_t n, bool power)
+{
+    struct env *e = start(1, NULL);
+    env_settle(e);
+    fake_disk_die_at(e->disk, fake_disk_ops(e->disk) + n);
+    bool cut = env_create_parts(e, 2) < 0;
+    fake_disk_die_at(e->disk, fake_disk_ops(e->disk));
+    env_abandon(e);
+    if (power)
+        fake_disk_power_cut(e->disk);
+    else
+        fake_disk_revive(e->disk);
+    assert_ok(env_open(e));
+    assert_int_equal(e->rep.cnt[RC_NO_META], 0);
+    assert_int_equal(e->rep.cnt[RC_UNFINISHED_DIR], 0);
+    assert_ok(env_create_parts(e, 2)); /* what sluiced's metadata asks for */
+    (void)put(e, 1, 1, 1000);
+    assert_int_equal(count_all(e, 1), 1);
+    stop(e);
+    return cut;
+}
+
+static void a_creation_cut_off_anywhere_leaves_a_partition_or_nothing(void **state)
+{
+    for (int power = 0; power < 2; power++) {
+        uint64_t n = 0;
+        while (create_cut_at(n, power))
+            n++;
+        assert_in_range(n, 5, 30);
+    }
+}
+
+static void a_directory_without_metadata_is_removed_only_if_it_never_held_data(void **state)
+{
+    struct env *e = start(2, NULL);
+    (void)put(e, 1, 1, 1000);
+    assert_ok(env_close(e));
+    /* As former versions, and Kafka, leave it: t-2 only its name, t-3 all but the id. */
+    assert_ok(fake_file_ops.mkdir(&e->io, ENV_DIR "/t-2"));
+    assert_ok(fake_file_ops.mkdir(&e->io, ENV_DIR "/t-3"));
+    fake_disk_put(e->disk, ENV_DIR "/t-3/partition.metadata", "", 0);
+    fake_disk_put(e->disk, ENV_DIR "/t-3/leader-epoch-checkpoint", "0\n", 2);
+    fake_disk_put(e->disk, ENV_DIR "/t-3/00000000000000000000.log", "", 0);
+    /* t-0 is empty too, but it was served: its acknowledged data may be in the journal. */
+    assert_ok(fake_file_ops.unlink(&e->io, ENV_DIR "/t-0/partition.metadata"));
+    assert_ok(fake_file_ops.unlink(&e->io, ENV_DIR "/t-1/partition.metadata"));
+    /* A foreign partition's data: no checkpoint knows it. */
+    assert_ok(fake_file_ops.mkdir(&e->io, ENV_DIR "/t-4"));
+    fake_disk_put(e->disk, ENV_DIR "/t-4/00000000000000000000.log", "data", 4);
+    assert_ok(env_open(e));
+    assert_int_equal(e->rep.cnt[RC_UNFINISHED_DIR], 2);
+    assert_int_equal(e->rep.cnt[RC_NO_META], 3);
+    assert_ok(env_close(e));
+    assert_ok(env_open(e)); /* its checkpoint is still known */
+    assert_int_equal(e->rep.cnt[RC_UNFINISHED_DIR], 0);
+    assert_int_equal(e->rep.cnt[RC_NO_META], 3);
+    uint64_t len;
+    assert_null(fake_disk_content(e->disk, ENV_DIR "/t-3/00000000000000000000.log", &len));
+    assert_non_null(fake_disk_content(e->disk, ENV_DIR "/t-1/00000000000000000000.log", &len));
+    assert_true(len >= 1000);
+    assert_non_null(fake_disk_content(e->disk, ENV_DIR "/t-4/00000000000000000000.log", &len));
+    assert_rc(env_create_parts(e, 2), -EEXIST);
+    stop(e);
+}
+
 TEST_MAIN(TEST(a_thousand_partitions_with_4_kib_each_are_durable_after_2_operations),
           TEST(no_append_is_acknowledged_before_its_flush),
           TEST(acks_1_is_answered_at_once_and_flushed_within_20_ms),
@@ -930,4 +997,6 @@ TEST_MAIN(TEST(a_thousand_partitions_with_4_kib_each_are_durable_after_2_operati
           TEST(retention_drops_sealed_segments_and_the_log_start_survives_a_restart),
           TEST(retention_is_judged_as_kafka_does),
           TEST(a_deleted_partition_answers_everybody_and_leaves_nothing),
+          TEST(a_creation_cut_off_anywhere_leaves_a_partition_or_nothing),
+          TEST(a_directory_without_metadata_is_removed_only_if_it_never_held_data),
           TEST(foreign_locked_and_damaged_directories_are_refused_by_name))
