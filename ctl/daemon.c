@@ -3,6 +3,7 @@
 #include "ctl/controller/text_file.h"
 #include "ctl/http/http.h"
 #include "lib/base/build_id.h"
+#include "lib/iface/stats_shm.h"
 #include "lib/base/assert.h"
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
@@ -495,7 +496,8 @@ static void start_dataplane(struct daemon *d)
 {
     char path[PATH_MAX];
     run_path(d, path, "dataplane.conf");
-    int rc = conf_write(d->conf, path);
+    /* An unchanged file is left alone: on a full disk what is there can still be read. */
+    int rc = conf_file_matches(d->conf, path) ? 0 : conf_write(d->conf, path);
     if (rc < 0) {
         LOG_ERROR("%s: %s", path, err_text(rc));
         give_up(d, 1);
@@ -863,6 +865,32 @@ static void reason_add(char reasons[DAEMON_REASONS_MAX][256], uint32_t *cnt, con
     vsnprintf(reasons[(*cnt)++], 256, fmt, ap);
     va_end(ap);
 }
+/* What serves, but not everything: from the counters. */
+static uint32_t storage_health(const struct daemon *d, char reasons[DAEMON_REASONS_MAX][256])
+{
+    uint32_t cnt = 0;
+    char path[PATH_MAX];
+    struct stats_reader *r;
+    struct counters *total = malloc(sizeof(*total));
+    run_path(d, path, "stats.shm");
+    if (total == NULL || stats_open(path, &r) < 0) {
+        free(total);
+        return 0; /* the dataplane makes it anew when it starts */
+    }
+    if (stats_read_total(r, total) == 0) {
+        if (total->shard.read_only)
+            reason_add(reasons, &cnt,
+                       "the log is read-only: a disk has less than storage.min_free left; free "
+                       "some space or shorten retention");
+        if (total->shard.fenced_partitions > 0)
+            reason_add(reasons, &cnt,
+                       "%llu partitions are closed after a disk error and being recovered",
+                       (unsigned long long)total->shard.fenced_partitions);
+    }
+    stats_close(r);
+    free(total);
+    return cnt;
+}
 uint32_t daemon_health(const struct daemon *d, char reasons[DAEMON_REASONS_MAX][256])
 {
     uint32_t cnt = 0;
@@ -875,5 +903,7 @@ uint32_t daemon_health(const struct daemon *d, char reasons[DAEMON_REASONS_MAX][
         reason_add(reasons, &cnt, "the dataplane is starting");
     else if (!d->answers)
         reason_add(reasons, &cnt, "the dataplane does not answer");
+    else
+        cnt = storage_health(d, reasons);
     return cnt;
 }

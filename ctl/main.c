@@ -1,4 +1,5 @@
 /* main.c - sluiced: options, configuration, then daemon_run. */
+#include "lib/base/cpu_check.h"
 #include "accel/accel.h"
 #include "ctl/conf/conf_load.h"
 #include "ctl/daemon.h"
@@ -130,6 +131,7 @@ static void raise_nofile(void)
 int main(int argc, char **argv)
 {
     struct options o = {.dev = false};
+    cpu_check_link();
     char program[PATH_MAX], err[PATH_MAX * 3];
     int rc = options_read(&o, argc, argv);
     if (rc != 0)

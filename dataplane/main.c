@@ -18,6 +18,7 @@
 #include "dataplane/shard/lcore.h"
 #include "dataplane/store/recover.h"
 #include "lib/base/clock.h"
+#include "lib/base/cpu_check.h"
 #include "lib/base/fault.h"
 #include "lib/base/log.h"
 #include "lib/iface/net_addr.h"
@@ -29,7 +30,6 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
@@ -117,21 +117,23 @@ static int make_dirs(void)
     return 0;
 }
 
-/* Held as long as the process lives; the pid inside is for the message only. */
+/* Held as long as the process lives. A record lock, because sluiced and sluicectl ask who holds it;
+ * the pid inside is for people. */
 static int take_lock(void)
 {
-    char path[PATH_CAP], pid[32] = "";
+    char path[PATH_CAP], pid[32];
     path_in(path, "run/lock");
     dp.lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
     if (dp.lock_fd < 0)
         return fail("%s: %s", path, strerror(errno));
-    if (flock(dp.lock_fd, LOCK_EX | LOCK_NB) != 0) {
-        if (errno != EWOULDBLOCK)
+    struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET}; /* l_len 0: to the end */
+    if (fcntl(dp.lock_fd, F_SETLK, &lock) != 0) {
+        if (errno != EACCES && errno != EAGAIN)
             return fail("%s: %s", path, strerror(errno));
-        ssize_t n = pread(dp.lock_fd, pid, sizeof(pid) - 1, 0);
-        pid[n > 0 ? (size_t)n : 0] = '\0';
-        return fail("%s is in use by another sluice-dataplane, process %ld", dp.conf.dir,
-                    strtol(pid, NULL, 10));
+        lock.l_pid = 0;
+        (void)fcntl(dp.lock_fd, F_GETLK, &lock); /* only the message needs it */
+        return fail("%s is in use by another sluice-dataplane, process %d", dp.conf.dir,
+                    (int)lock.l_pid);
     }
     int n = snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
     if (ftruncate(dp.lock_fd, 0) != 0 || pwrite(dp.lock_fd, pid, (size_t)n, 0) != n)
@@ -506,6 +508,7 @@ int main(int argc, char **argv)
     }
     if (conf_path == NULL || optind != argc)
         return usage(stderr, EXIT_USAGE);
+    cpu_check_link();
     list_init(&dp.found);
     uint64_t t0 = clock_mono_ns();
     bool started = start(conf_path) == 0;

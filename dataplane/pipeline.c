@@ -33,9 +33,10 @@
 #include <string.h>
 
 #define RING_ENTRIES 1024u
-#define RETENTION_CHECK_MS 1000u /* Kafka looks every 5 minutes; a fast disk is full before that   \
-                                  */
-#define SPIN_TURNS 2000u         /* about half a millisecond of empty turns */
+#define RETENTION_CHECK_MS                                                                         \
+    1000u                /* Kafka looks every 5 minutes; a fast disk is full before that           \
+                          */
+#define SPIN_TURNS 2000u /* about half a millisecond of empty turns */
 #define SLEEP_MAX_NS UINT64_C(1000000000)
 #define SLEEP_PORT_NS UINT64_C(1000000) /* a port without interrupts is looked at this often, */
 #define SLEEP_PORT_QUIET_NS UINT64_C(10000000) /* and this often after a quiet second */
@@ -314,8 +315,16 @@ static int store_create(struct pshard *ps)
 {
     struct plog_set_conf c;
     plog_set_conf_from(&c, ps->s.conf);
+    const struct conf *conf = ps->s.conf;
     ps->files = (struct file_io){.ops = &file_io_real, .uring = ps->s.uring};
-    return plog_set_create(&ps->s, &ps->files, ps->p->o.catalog, &c, &ps->s.plogs);
+    int rc = plog_set_create(&ps->s, &ps->files, ps->p->o.catalog, &c, &ps->s.plogs);
+    if (rc < 0)
+        LOG_ERROR(
+            "shard %u: cannot make its journal under %s (%u files of %llu bytes for each data "
+            "directory): %s",
+            ps->s.id, conf->dir, conf->journal_file_cnt,
+            (unsigned long long)conf->journal_file_bytes, err_text(rc));
+    return rc;
 }
 static void store_on_closed(void *arg, int rc)
 {
@@ -684,6 +693,8 @@ static void publish_store(struct pshard *ps, struct shard_stats *c)
     c->flushes = ps->files.stats.flushes;
     c->write_errors = ps->files.stats.write_errors;
     c->flush_errors = ps->files.stats.flush_errors;
+    c->read_only = st.read_only;
+    c->fenced_partitions = st.fenced - st.recovered;
     c->unflushed_bytes = st.unflushed_bytes;
     c->unflushed_age_us = st.oldest_unflushed_ns / 1000;
     c->staging_used_bytes = ps->s.conf->staging_bytes - st.staging_free_bytes;

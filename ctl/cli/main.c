@@ -3,6 +3,7 @@
  *     sluicectl [--data DIR] [--json] COMMAND ...
  *
  * Administers over HTTP on DIR/run/admin.sock; reads data as an ordinary Kafka client. */
+#include "lib/base/cpu_check.h"
 #include "ctl/cli/cli.h"
 #include <stdio.h>
 #include <stdlib.h>
@@ -139,6 +140,7 @@ static void dir_default(struct cli *c)
 int main(int argc, char **argv)
 {
     struct cli c = {.cmd = "sluicectl", .cmd_args = "[--data DIR] [--json] COMMAND ..."};
+    cpu_check_link();
     dir_default(&c);
     argc = globals_take(&c, argc - 1, ++argv);
     if (argc < 0)

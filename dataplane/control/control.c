@@ -238,6 +238,8 @@ int control_save_ledger(struct control *c, bool clean)
 
 static void housekeeping(struct control *c, uint64_t now_ns)
 {
+    if (!c->stopping)
+        control_retry_missing(c, now_ns);
     if (now_ns < c->ledger_ns)
         return;
     c->ledger_ns = now_ns + LEDGER_MS * UINT64_C(1000000);
@@ -277,6 +279,8 @@ int control_create(const struct control_opts *opts, struct control **ret)
     rc = owners_load(path, opts->shard_cnt, &c->owners, &remapped);
     if (rc < 0)
         goto undo;
+    c->opts.gap.shards_before = owners_before(c->owners);
+    c->opts.gap.shards = opts->shard_cnt;
     if (remapped)
         LOG_INFO("the number of shards changed: partitions are mapped anew, an order boundary");
     snprintf(path, sizeof(path), "%s/run/dataplane.sock", opts->conf->dir);
@@ -302,6 +306,7 @@ void control_destroy(struct control *c)
     for (uint32_t i = 0; i < c->found_cnt; i++)
         part_destroy(c->found[i]);
     free(c->found);
+    free(c->missing);
     for (uint32_t i = 0; i < c->doomed_cnt; i++)
         free(c->doomed[i].path);
     free(c->doomed);

@@ -6,6 +6,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#define RETRY_MISSING_NS UINT64_C(5000000000)
+
 /* ---- metadata ---- */
 
 int control_part_cmp(const void *a, const void *b)
@@ -53,6 +55,32 @@ struct apply { /* one batch on its way to the shards */
     struct arena arena; /* of the reply's topics */
     uint32_t error_cap;
 };
+
+static struct apply *apply_create(struct control *c)
+{
+    struct apply *a = calloc(1, sizeof(*a));
+    if (a == NULL)
+        return NULL;
+    a->c = c;
+    arena_init(&a->arena, 64u << 20);
+    ctl_metadata_applied_init(&a->reply);
+    a->error_cap = 1000;
+    a->reply.topics.v = arena_array(&a->arena, a->error_cap, sizeof(*a->reply.topics.v));
+    if (a->reply.topics.v == NULL)
+        a->error_cap = 0;
+    return a;
+}
+
+static void apply_destroy(struct apply *a)
+{
+    for (uint16_t i = 0; i < a->c->opts.shard_cnt; i++)
+        free(a->msgs[i].changes);
+    free(a->confs);
+    free(a->makes);
+    free(a->make_for);
+    arena_fini(&a->arena);
+    free(a);
+}
 
 static int change_add(struct apply *a, uint16_t shard, const struct apply_change *ch)
 {
@@ -144,6 +172,20 @@ static int topic_add(struct apply *a, const struct meta_topic *t, uint32_t from,
     return rc;
 }
 
+static void missing_add(struct control *c, const struct uuid *topic_id, int32_t partition)
+{
+    if (c->missing_cnt == c->missing_cap) {
+        uint32_t cap = c->missing_cap ? c->missing_cap * 2 : 16;
+        struct missing_part *v = realloc(c->missing, cap * sizeof(*v));
+        if (v == NULL)
+            return; /* a restart tries it again */
+        c->missing = v;
+        c->missing_cap = cap;
+    }
+    c->missing[c->missing_cnt++] = (struct missing_part){*topic_id, partition};
+    c->missing_ns = clock_mono_ns() + RETRY_MISSING_NS;
+}
+
 /* Make what is missing on disk, all of it at once. */
 static int make_parts(struct apply *a)
 {
@@ -152,9 +194,10 @@ static int make_parts(struct apply *a)
     for (uint32_t i = 0; i < a->make_cnt; i++) {
         const struct make_for *f = &a->make_for[i];
         struct part_make *m = &a->makes[i];
-        if (m->rc < 0)
+        if (m->rc < 0) {
             topic_failed(a, f->topic, m->rc, "cannot create a partition directory");
-        else if (rc == 0)
+            missing_add(a->c, &f->topic->id, m->o.partition);
+        } else if (rc == 0)
             rc = part_add(a, f->owner, f->topic, m->part, m->o.partition, f->conf);
         else
             part_destroy(m->part);
@@ -310,25 +353,10 @@ static void set_strays_aside(struct control *c)
     c->found_cnt = 0;
 }
 
-/* Publish `next` (taken over). */
-static int apply_image(struct control *c, struct meta_image *next, struct apply *a)
+/* Send image, owners and the planned changes to every shard, and wait until they serve them. */
+static void publish(struct apply *a, const struct meta_image *next, const struct owner_map *map)
 {
-    struct owner_map *map = NULL;
-    bool first = c->image == NULL;
-    int rc = owner_map_create(next->topic_cnt, &map);
-    a->confs = calloc(next->topic_cnt + 1, sizeof(*a->confs));
-    if (rc == 0 && a->confs == NULL)
-        rc = -ENOMEM;
-    if (rc == 0)
-        rc = apply_plan(a, next, map);
-    if (rc < 0) {
-        owner_map_destroy(map);
-        image_put(next);
-        return rc;
-    }
-    rc = owners_save(c->owners);
-    if (rc < 0)
-        LOG_ERROR("cannot save the owners of partitions: %s", err_text(rc));
+    struct control *c = a->c;
     for (uint16_t i = 0; i < c->opts.shard_cnt; i++) {
         a->msgs[i].image.msg.type = MSG_IMAGE;
         a->msgs[i].image.image = next;
@@ -348,6 +376,28 @@ static int apply_image(struct control *c, struct meta_image *next, struct apply 
             if (ch->kind == APPLY_ADD)
                 part_destroy(ch->part);
         }
+}
+
+/* Publish `next` (taken over). */
+static int apply_image(struct control *c, struct meta_image *next, struct apply *a)
+{
+    struct owner_map *map = NULL;
+    bool first = c->image == NULL;
+    int rc = owner_map_create(next->topic_cnt, &map);
+    a->confs = calloc(next->topic_cnt + 1, sizeof(*a->confs));
+    if (rc == 0 && a->confs == NULL)
+        rc = -ENOMEM;
+    if (rc == 0)
+        rc = apply_plan(a, next, map);
+    if (rc < 0) {
+        owner_map_destroy(map);
+        image_put(next);
+        return rc;
+    }
+    rc = owners_save(c->owners);
+    if (rc < 0)
+        LOG_ERROR("cannot save the owners of partitions: %s", err_text(rc));
+    publish(a, next, map);
     remove_dirs(a, next);
     if (first)
         set_strays_aside(c);
@@ -404,17 +454,10 @@ int control_on_metadata_batch(struct control *c, uint64_t id, struct span body)
     if (b.more)
         return 0;
 
-    struct apply *a = calloc(1, sizeof(*a));
+    struct apply *a = apply_create(c);
     struct meta_image *base = NULL, *next = NULL;
     if (a == NULL)
         return -ENOMEM;
-    a->c = c;
-    arena_init(&a->arena, 64u << 20);
-    ctl_metadata_applied_init(&a->reply);
-    a->error_cap = 1000;
-    a->reply.topics.v = arena_array(&a->arena, a->error_cap, sizeof(*a->reply.topics.v));
-    if (a->reply.topics.v == NULL)
-        a->error_cap = 0;
     a->reply.offset = b.last_offset;
     if (b.is_snapshot || c->image == NULL) {
         rc = image_create_empty(&base);
@@ -439,13 +482,47 @@ int control_on_metadata_batch(struct control *c, uint64_t id, struct span body)
         a->reply.offset = c->image != NULL ? c->image->offset : -1;
     }
     SEND(c, CTL_METADATA_APPLIED, id, ctl_metadata_applied, &a->reply);
-    for (uint16_t i = 0; i < c->opts.shard_cnt; i++)
-        free(a->msgs[i].changes);
-    free(a->confs);
-    free(a->makes);
-    free(a->make_for);
-    arena_fini(&a->arena);
-    free(a);
+    int failed = rc; /* ends the connection: the next one starts from what we have */
+    apply_destroy(a);
     control_records_clear(c);
-    return 0;
+    return failed;
+}
+
+/* A full disk has been emptied, or whatever was in the way has gone: make what could not be made.
+ */
+void control_retry_missing(struct control *c, uint64_t now_ns)
+{
+    if (c->missing_cnt == 0 || now_ns < c->missing_ns || c->image == NULL)
+        return;
+    struct apply *a = apply_create(c);
+    uint32_t cnt = c->missing_cnt;
+    c->missing_ns = now_ns + RETRY_MISSING_NS;
+    if (a == NULL)
+        return;
+    a->confs = calloc(cnt, sizeof(*a->confs));
+    int rc = a->confs == NULL ? -ENOMEM : 0;
+    for (uint32_t i = 0; rc == 0 && i < cnt; i++) {
+        const struct missing_part *m = &c->missing[i];
+        const struct meta_topic *t = image_topic_by_id(c->image, &m->topic_id);
+        uint16_t owner = owner_map_find(c->owner_map, &m->topic_id, m->partition);
+        if (t == NULL || owner == OWNER_NONE)
+            continue; /* deleted meanwhile */
+        struct plog_conf *conf = &a->confs[a->conf_cnt++];
+        plog_conf_of_topic(c->opts.conf, t, conf);
+        struct part_create_opts o = {.dir_idx = dir_of(c, &t->partitions[m->partition]),
+                                     .topic = t->name,
+                                     .topic_id = t->id,
+                                     .partition = m->partition,
+                                     .leader_epoch = t->partitions[m->partition].leader_epoch};
+        rc = make_add(a, &o, &(struct make_for){t, conf, (uint8_t)owner});
+    }
+    if (rc == 0) {
+        c->missing_cnt = 0; /* those that fail again come back */
+        rc = make_parts(a);
+        publish(a, c->image, c->owner_map);
+        LOG_INFO("%u of %u missing partitions have been made", cnt - c->missing_cnt, cnt);
+    }
+    if (rc < 0)
+        LOG_ERROR("missing partitions: %s", err_text(rc));
+    apply_destroy(a);
 }

@@ -62,6 +62,14 @@ struct control {
     uint32_t pid_cnt;
     uint64_t pid_request_id; /* 0: none under way */
 
+    /* partitions whose directory could not be made; tried again now and then */
+    struct missing_part {
+        struct uuid topic_id;
+        int32_t partition;
+    } * missing;
+    uint32_t missing_cnt, missing_cap;
+    uint64_t missing_ns; /* when to try */
+
     struct gap_msg *gap; /* under way or done; NULL: not yet */
     bool gap_done;
 
@@ -103,6 +111,7 @@ void control_await_replies(struct control *c);
 
 /* control_image.c: one METADATA_BATCH frame. Negative: protocol error. */
 int control_on_metadata_batch(struct control *c, uint64_t id, struct span body);
+void control_retry_missing(struct control *c, uint64_t now_ns);
 void control_records_clear(struct control *c);
 void control_doomed_remove(struct control *c, uint32_t budget); /* blocks for at most that many */
 int control_part_cmp(const void *a, const void *b); /* by topic id, partition; of struct part * */

@@ -18,7 +18,7 @@ struct topic_owners {
 };
 struct owners {
     char path[1100], dir[1024];
-    uint16_t shard_cnt;
+    uint16_t shard_cnt, before;
     bool dirty;
     uint32_t load[SHARD_MAX];
     uint32_t cap, used; /* used counts dead slots too */
@@ -187,10 +187,17 @@ int owners_load(const char *dir, uint16_t shard_cnt, struct owners **ret, bool *
         LOG_WARN("%s:%u is damaged; the owners of partitions are chosen anew", o->path, line_no);
         clear(o);
         o->dirty = true;
+    } else {
+        o->before = (uint16_t)shards;
     }
     *ret_changed = remap || rc < 0;
     o->dirty |= remap;
     return 0;
+}
+
+uint16_t owners_before(const struct owners *o)
+{
+    return o->before;
 }
 
 void owners_destroy(struct owners *o)

@@ -14,9 +14,11 @@
 
 struct owners;
 /* Reads the file of `dir` (DIR/state). A missing or damaged file gives an empty table (damage is
- * logged). *ret_changed says that the file was written with another number of shards. */
+ * logged). *ret_changed says that owners may differ from before; owners_before tells of how many
+ * shards the file was, 0 when it could not be read. */
 NODISCARD int owners_load(const char *dir, uint16_t shard_cnt, struct owners **ret,
                           bool *ret_changed);
+uint16_t owners_before(const struct owners *o);
 void owners_destroy(struct owners *o);
 /* Owners of partitions [0, cnt) of a topic into out[]; those without one get one. */
 NODISCARD int owners_of_topic(struct owners *o, const struct uuid *topic_id, uint32_t cnt,

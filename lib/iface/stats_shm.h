@@ -44,6 +44,7 @@ struct ledger_gap {
     bool clean;                 /* the previous run stopped in order */
     bool nic_unobserved;        /* traffic may have come while nobody counted */
     int64_t from_ms, to_ms;     /* wall clock: last known instant of the old run, start of this */
+    uint32_t shards_before, shards; /* differ: an order boundary; before 0: not known */
     int64_t in_flight_lost_max; /* events in flight at from_ms; -1: unknown (the machine went down:
                                    what came after from_ms was not written down either) */
 };
