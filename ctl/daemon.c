@@ -13,6 +13,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <linux/magic.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -21,6 +22,7 @@
 #include <sys/file.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #define NS_PER_MS UINT64_C(1000000)
@@ -36,6 +38,7 @@
 #define BACKOFF_MS 250
 #define BACKOFF_MAX_MS 30000
 #define LOCK_WAIT_MS 60000 /* for a dataplane that runs but does not listen */
+#define TOLD_ONCE_MS 1000  /* a second signal sooner than this is the first one's twin */
 
 static uint64_t in_ms(uint32_t ms)
 {
@@ -143,6 +146,10 @@ static void print_gave_up(const struct daemon *d)
         printf("  - hugepages: packet and staging memory comes from ordinary pages\n");
     if (c->port_cnt == 0)
         printf("  - DPDK ports: every byte passes the kernel's sockets\n");
+    struct statfs fs;
+    if (statfs(c->dir, &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC))
+        printf("  - durability: %s is in memory (tmpfs); a restart of the machine empties it\n",
+               c->dir);
     if (d->shard_cnt == 1)
         printf("  - cores: one shard serves everything\n");
     if (!c->idle_poll)
@@ -181,9 +188,9 @@ static void become_ready(struct daemon *d)
     d->phase = DAEMON_READY;
     d->was_ready = true;
     write_ports(d);
-    LOG_INFO("ready: dataplane %d, %d shards, %u listeners, %u topics",
-             (int)supervise_pid(d->supervise), d->shard_cnt, d->listener_cnt,
-             controller_image(d->controller)->topic_cnt);
+    LOG_INFO("ready: dataplane %d, %d shard%s, %u listeners, %u topics",
+             (int)supervise_pid(d->supervise), d->shard_cnt, d->shard_cnt == 1 ? "" : "s",
+             d->listener_cnt, controller_image(d->controller)->topic_cnt);
     if (hints_wanted && !d->ever_ready)
         print_hints(d);
     d->ever_ready = true;
@@ -196,7 +203,7 @@ static bool on_drained(void *arg, int rc, const struct ctl_frame *f)
     struct ctl_drain_response m;
     struct wire_reader r;
     struct arena a;
-    (void)arg;
+    supervise_forward(((struct daemon *)arg)->supervise); /* what it said before it answered */
     if (rc < 0) {
         if (rc != -ENOTCONN) /* it ended without an answer: its exit is reported */
             LOG_WARN("draining the dataplane: %s", err_text(rc));
@@ -205,8 +212,11 @@ static bool on_drained(void *arg, int rc, const struct ctl_frame *f)
     wire_reader_init(&r, f->body);
     arena_init(&a, 1 << 20);
     if (ctl_drain_response_read(&r, CTL_MESSAGE_VERSION, &a, &m) == 0)
-        LOG_INFO("dataplane drained: %d partitions closed, %d left unclean", m.partitions_closed,
-                 m.partitions_unclean);
+        LOG_INFO("dataplane drained: %d partitions closed, %d left unclean%s%.*s",
+                 m.partitions_closed, m.partitions_unclean,
+                 m.error_code != 0 && m.error_message.len > 0 ? ": " : "",
+                 m.error_code != 0 ? (int)m.error_message.len : 0,
+                 m.error_message.len > 0 ? (const char *)m.error_message.p : "");
     arena_fini(&a);
     return false;
 }
@@ -638,6 +648,9 @@ static void sample(struct daemon *d)
 static void stop_begin(struct daemon *d)
 {
     if (d->phase == DAEMON_STOPPING) {
+        /* timeout(1) and many a script signal the process and its group, in one breath. */
+        if (clock_mono_ns() - d->told_ns < TOLD_ONCE_MS * NS_PER_MS)
+            return;
         LOG_WARN("told twice: ending the dataplane by force");
         d->forced = true;
         d->exit_code = 1;
@@ -646,6 +659,7 @@ static void stop_begin(struct daemon *d)
     }
     LOG_INFO("stopping");
     d->phase = DAEMON_STOPPING;
+    d->told_ns = clock_mono_ns();
     if (supervise_is_running(d->supervise)) {
         d->drain_sent = false;
         drain(d);
@@ -727,13 +741,20 @@ static int pid_lock(const struct daemon *d, char *err, size_t cap)
     run_path(d, path, "sluiced.pid");
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
     if (fd < 0) {
-        snprintf(err, cap, "%s: %s", path, strerror(errno));
-        return -errno;
+        int rc = -errno;
+        snprintf(err, cap,
+                 "the data directory cannot be written to: %s: %s; name one that this user may "
+                 "write to with --data DIR",
+                 path, err_text(rc));
+        return rc;
     }
     if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
         ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
         text[n > 0 ? n : 0] = '\0';
-        snprintf(err, cap, "%s is in use by another sluiced, process %d", d->conf->dir, atoi(text));
+        snprintf(err, cap,
+                 "%s is in use by another sluiced, process %d; end that one, or give this one a "
+                 "directory of its own with --data DIR",
+                 d->conf->dir, atoi(text));
         close(fd);
         return -E_LOCKED;
     }
@@ -753,7 +774,10 @@ static int make_dirs(const struct conf *c, char *err, size_t cap)
         snprintf(path, sizeof(path), "%s/%s", c->dir, names[i]);
         int rc = text_file_mkdirs(path);
         if (rc < 0) {
-            snprintf(err, cap, "%s: %s", path, err_text(rc));
+            snprintf(err, cap,
+                     "the data directory cannot be made: %s: %s; name one that this user may write "
+                     "to with --data DIR",
+                     path, err_text(rc));
             return rc;
         }
     }

@@ -60,6 +60,7 @@ struct daemon {
     uint32_t failed_starts; /* in a row, without having served */
     uint32_t quick_ends;    /* in a row, soon after the start, having served */
     uint64_t start_ns, connect_ns, kill_ns, ping_ns; /* not before; 0: never or now */
+    uint64_t told_ns;                                /* when it was told to stop */
     uint64_t wait_lock_ns; /* since when another process holds DIR/run/lock */
     int signal_fd;
     int exit_code;

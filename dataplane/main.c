@@ -38,6 +38,8 @@
 #define MBOX_RING_CAP 1024u
 #define PATH_CAP (CONF_PATH_MAX + 64)
 
+#define NOFILE_MIN                                                                                 \
+    64 /* open files that a start with one shard and no partition needs, rounded up */
 enum { EXIT_START = 1, EXIT_USAGE = 2, EXIT_STOP_LATE = 3 };
 
 struct shard_slot {
@@ -141,15 +143,20 @@ static int take_lock(void)
     return 0;
 }
 
-static void raise_file_limit(void)
+static int raise_file_limit(void)
 {
     struct rlimit r;
     if (getrlimit(RLIMIT_NOFILE, &r) != 0)
-        return;
+        return 0;
     r.rlim_cur = r.rlim_max;
     if (setrlimit(RLIMIT_NOFILE, &r) != 0)
         LOG_WARN("open files stay limited to %llu: %s", (unsigned long long)r.rlim_cur,
                  strerror(errno));
+    if (r.rlim_max < NOFILE_MIN)
+        return fail("at most %llu open files are allowed, and %d are needed to start: raise the "
+                    "limit (ulimit -Hn, or LimitNOFILE= of the service)",
+                    (unsigned long long)r.rlim_max, NOFILE_MIN);
+    return 0;
 }
 
 static int make_plan(void)
@@ -422,8 +429,9 @@ static int start(const char *conf_path)
         rc = take_lock();
     if (rc < 0)
         return rc;
-    raise_file_limit();
-    rc = make_plan();
+    rc = raise_file_limit();
+    if (rc == 0)
+        rc = make_plan();
     if (rc == 0)
         rc = open_data();
     if (rc == 0)

@@ -619,7 +619,7 @@ static void on_stop(struct shard *s, struct msg *m)
     }
     s->stopping = true;
     ps->stop_ns = s->now_ns;
-    s->stop_msg = m;
+    s->stop_msg = container_of(m, struct stop_msg, msg);
     for (size_t i = MODULE_CNT; i-- > 0;)
         if (modules[i].drain != NULL)
             modules[i].drain(ps);
@@ -656,7 +656,8 @@ static uint32_t st_stop(struct shard *s, uint32_t budget)
     for (size_t i = 0; i < MODULE_CNT; i++)
         if (modules[i].is_closed != NULL && !modules[i].is_closed(ps))
             return waits_for(ps, modules[i].name);
-    msg_reply(s->mbox, s->stop_msg, ps->store_rc);
+    s->stop_msg->unclosed_cnt = plog_set_unclosed_cnt(s->plogs);
+    msg_reply(s->mbox, &s->stop_msg->msg, ps->store_rc);
     s->stop_msg = NULL;
     ps->closed = true;
     atomic_fetch_add(&ps->p->closed_cnt, 1);

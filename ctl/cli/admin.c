@@ -74,11 +74,11 @@ static int door_open(struct cli *c, char *ret_sock, size_t cap)
         if (errno == EACCES)
             (void)refuse_permission(c);
         else
-            (void)cli_fail(
-                c, "NOT_RUNNING",
-                "no appliance is running at %s (%s): %s: %s; start one with 'sluiced --data %s', "
-                "or give another directory with --data",
-                c->dir, c->dir_by, path, strerror(errno), c->dir);
+            (void)cli_fail(c, "NOT_RUNNING",
+                           "no appliance is running at %s (%s): %s: %s; start one with 'sluiced "
+                           "--dev --data %s', "
+                           "or give another directory with --data",
+                           c->dir, c->dir_by, path, strerror(errno), c->dir);
         return -1;
     }
     struct sockaddr_un un = {.sun_family = AF_UNIX};
@@ -98,7 +98,7 @@ static int door_open(struct cli *c, char *ret_sock, size_t cap)
     else
         (void)cli_fail(c, "NOT_RUNNING",
                        "no appliance is running at %s (%s): %s/admin.sock: %s; start one with "
-                       "'sluiced --data %s', or give another directory with --data",
+                       "'sluiced --dev --data %s', or give another directory with --data",
                        c->dir, c->dir_by, path, strerror(e), c->dir);
     return -1;
 }

@@ -353,7 +353,7 @@ int cmd_tail(struct cli *c, int argc, char **argv)
         return cli_fail(
             c, "NOT_RUNNING",
             "no appliance is running at %s (%s): %s/run/ports names no Kafka listener; start one "
-            "with 'sluiced --data %s', or give another directory with --data",
+            "with 'sluiced --dev --data %s', or give another directory with --data",
             c->dir, c->dir_by, c->dir, c->dir);
     struct sigaction act = {.sa_handler = on_signal};
     (void)sigaction(SIGINT, &act, NULL);

@@ -273,7 +273,12 @@ static int tcp_open(struct http *h, char *err, size_t cap)
         bind(fd, (struct sockaddr *)&ss, len) < 0 || listen(fd, 128) < 0 ||
         getsockname(fd, (struct sockaddr *)&ss, &(socklen_t){sizeof(ss)}) < 0) {
         int rc = -errno;
-        snprintf(err, cap, "http.bind %s: %s", text, err_text(rc));
+        const char *what = rc == -EADDRINUSE
+                               ? "the port is in use by another process; end it, or "
+                                 "choose another port with --set http.bind=ADDRESS:PORT"
+                           : rc == -EADDRNOTAVAIL ? "no interface of this machine has this address"
+                                                  : err_text(rc);
+        snprintf(err, cap, "http.bind %s: %s", text, what);
         if (fd >= 0)
             close(fd);
         return rc;

@@ -82,9 +82,21 @@ void control_on_counted_reply(struct shard *s, struct msg *m)
     struct control *c = of_shard(s);
     ASSERT(c->replies_due > 0);
     c->replies_due--;
-    if (m->type == MSG_STOP && m->rc < 0) {
-        LOG_ERROR("a shard could not close all its partitions: %s", err_text(m->rc));
+}
+
+static struct stop_msg stops[SHARD_MAX]; /* shards use them until they reply: as long as we live */
+
+static void on_stop_reply(struct shard *s, struct msg *m)
+{
+    struct control *c = of_shard(s);
+    const struct stop_msg *r = container_of(m, struct stop_msg, msg);
+    control_on_counted_reply(s, m);
+    c->stopped[r - stops] = true;
+    if (m->rc < 0) {
+        LOG_ERROR("shard %u could not close %u partitions: %s", (unsigned)(r - stops),
+                  r->unclosed_cnt, err_text(m->rc));
         c->unclean = true;
+        c->unclosed_cnt += r->unclosed_cnt;
     }
 }
 
@@ -197,7 +209,6 @@ static const struct link_ops link_ops = {on_connect, on_frame, on_disconnect};
 
 static void stop_begin(struct control *c)
 {
-    static struct msg stop[SHARD_MAX];
     c->stopping = true;
     if (c->stop_deadline_ns == 0)
         c->stop_deadline_ns = clock_mono_ns() + CONTROL_STOP_MS * UINT64_C(1000000);
@@ -210,8 +221,8 @@ static void stop_begin(struct control *c)
              c->image != NULL ? c->image->partition_cnt : 0, c->opts.shard_cnt);
     c->replies_due = c->opts.shard_cnt;
     for (uint16_t i = 0; i < c->opts.shard_cnt; i++) {
-        stop[i].type = MSG_STOP;
-        mbox_send(c->opts.mbox, i, &stop[i]);
+        stops[i].msg.type = MSG_STOP;
+        mbox_send(c->opts.mbox, i, &stops[i].msg);
     }
 }
 
@@ -342,13 +353,30 @@ static void wait_for_work(struct control *c)
     link_server_run(c->link, fds, n);
 }
 
+/* Partitions of shards that have not answered, closed or not, and those that could not be closed.
+ */
+static uint32_t unclean_cnt(const struct control *c)
+{
+    uint32_t cnt = c->unclosed_cnt;
+    for (uint32_t i = 0; c->image != NULL && i < c->image->topic_cnt; i++) {
+        const struct meta_topic *t = c->image->by_name[i];
+        for (uint32_t p = 0; p < t->partition_cnt; p++) {
+            uint16_t owner = owner_map_find(c->owner_map, &t->id, (int32_t)p);
+            cnt += owner != OWNER_NONE && !c->stopped[owner];
+        }
+    }
+    return cnt;
+}
+
 static void send_drained(struct control *c, int rc)
 {
     struct ctl_drain_response a;
     if (c->drain_id == 0)
         return;
     ctl_drain_response_init(&a);
-    a.partitions_closed = c->image != NULL ? (int32_t)c->image->partition_cnt : 0;
+    a.partitions_unclean = (int32_t)unclean_cnt(c);
+    a.partitions_closed =
+        c->image != NULL ? (int32_t)c->image->partition_cnt - a.partitions_unclean : 0;
     a.error_code = (int16_t)err_kafka_code(rc);
     if (rc < 0)
         a.error_message = span_str(err_text(rc));
@@ -377,7 +405,7 @@ int control_run(struct control *c)
         if (!c->stopping)
             continue;
         if (c->replies_due == 0) {
-            send_drained(c, 0);
+            send_drained(c, c->unclean ? -E_STORAGE : 0);
             return 0;
         }
         if (now_ns > c->stop_deadline_ns) {
@@ -397,5 +425,5 @@ void control_bind_handlers(struct msg_handlers *h)
     h[MSG_PARTITION_STATS] =
         (struct msg_handlers){apply_on_partition_stats, control_on_counted_reply};
     h[MSG_GAP] = (struct msg_handlers){apply_on_gap, control_on_gap_reply};
-    h[MSG_STOP].reply = control_on_counted_reply;
+    h[MSG_STOP].reply = on_stop_reply;
 }

@@ -75,7 +75,9 @@ struct control {
 
     uint32_t replies_due; /* of the broadcast under way */
     bool stop_asked, stopping;
-    bool unclean; /* some partition was not closed in order */
+    bool unclean;            /* some partition was not closed in order */
+    bool stopped[SHARD_MAX]; /* shards that have answered MSG_STOP */
+    uint32_t unclosed_cnt;   /* partitions that these could not close */
     uint64_t stop_deadline_ns;
     uint64_t drain_id; /* of the DRAIN_REQUEST to answer; 0: none */
     uint64_t ledger_ns;

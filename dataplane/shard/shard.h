@@ -25,6 +25,11 @@ struct conf;       /* lib/iface/conf.h: immutable configuration snapshot */
 #define SHARD_MAX 64
 #define STAGE_MAX 16
 
+/* MSG_STOP. The reply's rc is negative when some partition could not be closed in order. */
+struct stop_msg {
+    struct msg msg;
+    uint32_t unclosed_cnt; /* of the reply: how many could not */
+};
 struct shard {
     uint16_t id, cnt;
     int numa_node, cpu;
@@ -55,7 +60,7 @@ struct shard {
     uint64_t turn_cycles; /* of the last turn */
     uint64_t stage_cycles[STAGE_MAX], stage_items[STAGE_MAX];
     uint64_t sleeps, sleep_cycles;
-    struct msg *stop_msg; /* MSG_STOP between its arrival and its reply */
+    struct stop_msg *stop_msg; /* between its arrival and its reply */
 };
 
 /* One stage of a turn: does at most `budget` items, returns how many it did. Never blocks.

@@ -1016,6 +1016,13 @@ static void close_check(struct plog_set *set)
     done(set->closed_arg, set->close_rc);
 }
 
+uint32_t plog_set_unclosed_cnt(const struct plog_set *set)
+{
+    uint32_t cnt = 0;
+    list_for_each(it, &set->all) cnt += container_of(it, struct plog, all_link)->state == PL_FENCED;
+    return cnt;
+}
+
 bool plog_set_is_idle(const struct plog_set *set)
 {
     for (uint32_t i = 0; i < set->dir_cnt; i++)

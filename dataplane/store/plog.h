@@ -187,6 +187,8 @@ void plog_set_conf_from(struct plog_set_conf *sc, const struct conf *c);
  * -errno. */
 NODISCARD int plog_set_create(struct shard *s, struct file_io *io, struct catalog *c,
                               const struct plog_set_conf *conf, struct plog_set **ret);
+/* After `done`: partitions that could not be closed cleanly. */
+uint32_t plog_set_unclosed_cnt(const struct plog_set *set);
 /* All partitions closed or never attached, and plog_set_is_idle. */
 void plog_set_destroy(struct plog_set *set);
 

@@ -1,8 +1,11 @@
 """What a newcomer does first: start without root, send a line, read it back, stop, start again."""
 import os
 import re
+import resource
+import signal
 import socket
 import subprocess
+import time
 
 import pytest
 from appliance import Appliance, program, wait_for
@@ -114,17 +117,75 @@ def test_a_second_sluiced_on_the_same_directory_is_refused_with_the_holder(tmp_p
                            timeout=30)
         assert p.returncode != 0
         assert str(a.process.pid) in p.stdout
+        assert "--data" in p.stdout, "and what to do"
         assert a.consume("syslog") == []
 
 
-def test_a_port_in_use_is_named(tmp_path):
-    with socket.socket() as s:
+@pytest.mark.parametrize("key,kind", [("kafka.listeners[0]", socket.SOCK_STREAM),
+                                      ("listeners[0]", socket.SOCK_DGRAM),
+                                      ("listeners[1]", socket.SOCK_STREAM),
+                                      ("http", socket.SOCK_STREAM)])
+def test_a_port_in_use_is_named(tmp_path, key, kind):
+    with socket.socket(socket.AF_INET, kind) as s:
         s.bind(("127.0.0.1", 0))
-        s.listen()
+        if kind == socket.SOCK_STREAM:
+            s.listen()
         port = s.getsockname()[1]
-        a = Appliance(tmp_path, sets=[f"kafka.listeners[0].bind=127.0.0.1:{port}"], start=False)
+        a = Appliance(tmp_path, sets=[f"{key}.bind=127.0.0.1:{port}"], start=False)
         p = subprocess.run(a.argv(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                            timeout=60)
-        assert p.returncode != 0
+        assert p.returncode == 1, p.stdout
         assert str(port) in p.stdout
-        assert "in use" in p.stdout.lower()
+        assert "in use by another process" in p.stdout
+
+
+def refused(a, **kw):
+    p = subprocess.run(a.argv(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                       timeout=60, **kw)
+    assert p.returncode == 1, p.stdout
+    return p.stdout
+
+
+def test_a_data_directory_that_cannot_be_written_is_named_and_what_to_do(tmp_path, ordinary_user):
+    a = Appliance(tmp_path, user=ordinary_user, start=False)
+    os.mkdir(a.dir, 0o555)
+    who = {"user": ordinary_user, "group": ordinary_user} if ordinary_user else {}
+    said = refused(a, **who)
+    assert a.dir in said and "Permission denied" in said and "--data DIR" in said
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="mounting needs root")
+def test_a_read_only_file_system_is_named_and_memory_is_not_taken_for_a_disk(tmp_path):
+    mount = tmp_path / "mount"
+    mount.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=900M", "tmpfs", str(mount)], check=True)
+    try:
+        with Appliance(mount) as a:
+            wait_for("the warning", lambda: f"{a.dir} is in memory (tmpfs)" in a.output())
+            a.kcat("-P", "-t", "t", input=b"x\n")
+            assert a.consume("t") == ["x"]
+        subprocess.run(["mount", "-o", "remount,ro", str(mount)], check=True)
+        said = refused(a)
+        assert a.dir in said and "Read-only file system" in said and "--data DIR" in said
+    finally:
+        subprocess.run(["umount", str(mount)], check=True)
+
+
+def test_too_few_open_files_are_refused_with_the_number(tmp_path):
+    a = Appliance(tmp_path, start=False)
+    said = refused(a, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32)))
+    assert "at most 32 open files" in said and "ulimit" in said
+
+
+def test_an_idle_stop_is_quick_and_a_twin_signal_is_one(tmp_path):
+    for signals in (1, 2):  # timeout(1) signals the process, then its group
+        with Appliance(tmp_path) as a:
+            started = time.monotonic()
+            for _ in range(signals):
+                a.process.send_signal(signal.SIGTERM)
+                time.sleep(0.005)  # apart, or the kernel makes one of them
+            assert a.process.wait(30) == 0, a.output()
+            took = time.monotonic() - started
+            assert "0 left unclean" in a.output() and "by force" not in a.output()
+            assert took < 5, f"{took:.2f} s (idle machine: 0.2 s)"
+            a.process = None

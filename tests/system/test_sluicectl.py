@@ -181,7 +181,7 @@ def test_without_an_appliance_the_directory_is_named_and_what_to_do(tmp_path):
     for command in (["status"], ["topic", "list"], ["tail", "t"]):
         p = ctl(*command, env={"SLUICE_DATA": str(tmp_path / "d")})
         assert p.returncode == 1
-        assert "no appliance is running at" in p.stderr and "sluiced --data" in p.stderr
+        assert "no appliance is running at" in p.stderr and "sluiced --dev --data" in p.stderr
         assert str(tmp_path / "d") in p.stderr and "SLUICE_DATA" in p.stderr
     p = ctl("topic", "list", cwd=tmp_path)
     assert "/var/lib/sluice (the default)" in p.stderr or p.returncode == 0
