@@ -250,7 +250,9 @@ class Life(unittest.TestCase):
         self.start(fake="no_drain=1\n")
         self.p.send_signal(signal.SIGTERM)
         wait_for("drain asked", lambda: "drain" in self.log())
-        self.assertIsNone(self.p.poll())
+        self.p.send_signal(signal.SIGTERM)  # timeout(1) signals the child, then its group
+        time.sleep(1.2)
+        self.assertIsNone(self.p.poll(), "a twin of the first signal")
         self.p.send_signal(signal.SIGTERM)
         self.assertEqual(self.p.wait(DEADLINE), 1)
         self.assertIn("by force", self.output())
