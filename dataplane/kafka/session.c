@@ -4,6 +4,7 @@
  * (events, grants of memory, finished handlers) notes a fact and puts the connection on
  * kafka.ready. */
 #include "dataplane/kafka/session.h"
+#include "dataplane/kafka/fetch_session.h"
 #include "dataplane/kafka/handlers.h"
 #include "lib/base/log.h"
 #include "lib/iface/net_addr.h"
@@ -761,7 +762,8 @@ int kafka_create(struct shard *s, struct kafka **ret_kafka)
     k->reqs = (struct kreq *)calloc(KAFKA_REQS_MAX, sizeof(*k->reqs));
     k->conn_mem = (struct kconn *)calloc(conf->connections_max, sizeof(*k->conn_mem));
     k->scratch = (uint8_t *)malloc(KAFKA_INFLATE_MAX);
-    if (k->reqs == NULL || k->conn_mem == NULL || k->scratch == NULL)
+    k->sessions = fetch_sessions_create(s->id, s->now_ns ^ (uint64_t)s->wall_ms << 20);
+    if (k->reqs == NULL || k->conn_mem == NULL || k->scratch == NULL || k->sessions == NULL)
         goto undo;
     for (uint32_t i = 0; i < KAFKA_REQS_MAX; i++) {
         k->reqs[i].k = k;
@@ -775,6 +777,7 @@ int kafka_create(struct shard *s, struct kafka **ret_kafka)
     *ret_kafka = k;
     return 0;
 undo:
+    fetch_sessions_destroy(k->sessions);
     free(k->scratch);
     free(k->conn_mem);
     free(k->reqs);
@@ -792,6 +795,7 @@ void kafka_destroy(struct kafka *k)
     timer_cancel(k->s->timers, &k->ids_retry);
     for (uint32_t i = 0; i < KAFKA_REQS_MAX; i++)
         arena_fini(&k->reqs[i].arena);
+    fetch_sessions_destroy(k->sessions);
     free(k->scratch);
     free(k->conn_mem);
     free(k->reqs);

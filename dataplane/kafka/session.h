@@ -47,6 +47,7 @@
 #define CLOSE_LINGER_MS 2000
 
 struct kreq;
+struct fetch_sessions;
 enum { API_PIPELINES = 1, API_PARKS = 2, API_NO_MEMORY_GATE = 4 };
 
 /* One row of api.def. */
@@ -137,6 +138,7 @@ struct kafka {
     struct producer_ids_msg ids_msg;
     bool ids_asked;
     struct timer ids_retry;
+    struct fetch_sessions *sessions;
     struct kafka_stats st;
 };
 

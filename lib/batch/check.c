@@ -301,6 +301,7 @@ int batch_check_produce(struct codec_ctx *codecs, struct span bytes,
         return bad(ret, -E_INVALID_RECORD, -1, "records cannot be decompressed");
     if (rc < 0)
         return bad(ret, rc, -1, "records could not be decompressed here");
+    ret->records = records;
     return check_records(records, opts, ret);
 }
 

@@ -36,6 +36,7 @@ struct batch_check_opts {
 struct batch_check_result {
     struct batch_info info;
     int64_t max_timestamp; /* recomputed from the records */
+    struct span records;   /* as plain bytes: within the batch, or in scratch until its next use */
     int32_t bad_record;    /* index of the first bad record, -1: the batch itself */
     const char *why;       /* static text for errorMessage */
 };

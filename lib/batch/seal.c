@@ -50,3 +50,35 @@ int batch_seal(struct batch_builder *b, struct codec_ctx *codecs, const struct s
     *ret = span_of(b->buf, b->len);
     return 0;
 }
+
+size_t batch_recode_bound(enum codec_id codec, uint32_t records_len)
+{
+    return BATCH_HEADER_LEN + codec_bound(codec, records_len);
+}
+
+int64_t batch_recode(struct codec_ctx *codecs, const uint8_t *header, struct span records,
+                     enum codec_id codec, int level, uint8_t *dst, size_t dst_cap)
+{
+    int64_t len = records.len;
+    if (dst_cap < BATCH_HEADER_LEN)
+        return -E_LIMIT;
+    if (codec != CODEC_NONE) {
+        len = codec_compress(codecs, codec, level, records.p, records.len, dst + BATCH_HEADER_LEN,
+                             dst_cap - BATCH_HEADER_LEN);
+        if (len < 0)
+            return len;
+    } else if (records.len > dst_cap - BATCH_HEADER_LEN) {
+        return -E_LIMIT;
+    } else {
+        memcpy(dst + BATCH_HEADER_LEN, records.p, records.len);
+    }
+    int64_t total = BATCH_HEADER_LEN + len;
+    if (total > INT32_MAX)
+        return -E_LIMIT;
+    memcpy(dst, header, BATCH_HEADER_LEN);
+    uint16_t attributes = batch_attributes(header) & (uint16_t)~BATCH_ATTR_CODEC;
+    store_be16(dst + BATCH_ATTRIBUTES, (uint16_t)(attributes | codec));
+    store_be32(dst + BATCH_LENGTH, (uint32_t)(total - BATCH_LOG_OVERHEAD));
+    batch_recrc(dst);
+    return total;
+}

@@ -20,5 +20,12 @@ struct seal_opts {
 NODISCARD int batch_seal(struct batch_builder *b, struct codec_ctx *codecs,
                          const struct seal_opts *opts, uint8_t *dst, size_t dst_cap,
                          struct span *ret);
+/* Largest size of batch_recode's result for `records_len` bytes of plain records. */
+size_t batch_recode_bound(enum codec_id codec, uint32_t records_len);
+/* The batch with this header (BATCH_HEADER_LEN bytes) and these plain records in another codec,
+ * also when that makes it larger: all but codec, length and CRC stays. `dst` must not overlap
+ * either. Bytes written, or -E_LIMIT (dst_cap), -E_UNSUPPORTED_CODEC, -ENOMEM. */
+NODISCARD int64_t batch_recode(struct codec_ctx *codecs, const uint8_t *header, struct span records,
+                               enum codec_id codec, int level, uint8_t *dst, size_t dst_cap);
 /* Recompute and store the CRC after attributes or timestamps were changed (LogAppendTime). */
 void batch_recrc(uint8_t *batch);

@@ -19,7 +19,9 @@
  * partition that was woken and returned nothing new is at its own limit and is not waited for
  * again. While parked no data is held; it is read again for the answer.
  *
- * Sessions: none are kept; every answer says session 0, so clients send whole requests. */
+ * Sessions: fetch_session.h turns the changes that a client sends into all it reads, before the
+ * first pass, and takes out of the answer what has nothing new. */
+#include "dataplane/kafka/fetch_session.h"
 #include "dataplane/kafka/handlers.h"
 #include "dataplane/kafka/owner.h"
 
@@ -29,7 +31,6 @@ enum {
     ERR_OFFSET_OUT_OF_RANGE = 1,
     ERR_UNKNOWN_TOPIC = 3,
     ERR_NOT_LEADER = 6,
-    ERR_FETCH_SESSION_ID_NOT_FOUND = 70,
     ERR_UNKNOWN_TOPIC_ID = 100,
 };
 
@@ -54,8 +55,9 @@ struct fetch_part {
 };
 struct fetch_op {
     struct kreq *req;
-    struct fetch_request in;
+    struct fetch_request in; /* with a session: all that it adds up to */
     struct fetch_response resp;
+    struct fetch_session_use session;
     struct fetch_part *parts;
     uint32_t part_cnt;
     enum fetch_state state;
@@ -138,6 +140,8 @@ static void fetch_answer(struct fetch_op *op)
     }
     req->k->st.fetch_parts += op->part_cnt;
     req->k->st.fetch_bytes += total;
+    /* From here on p->out may be another partition's: what is not news is taken out. */
+    fetch_session_end(req->k->sessions, req->k->s->now_ns, &op->session, &op->in, &op->resp);
     bool copy = total <= COPY_MAX;
     kreq_arena_allow(req, with_data * (sizeof(struct wire_ref) + sizeof(struct kbuf *) + 64) +
                               2 * (with_data + 1) * sizeof(struct bytes_ref) + 4096);
@@ -550,13 +554,6 @@ static void part_resolve(struct fetch_op *op, const struct meta_topic *t, struct
     p->dirty = true;
 }
 
-/* Kafka's fetch sessions: (0, -1) and (0, 0) are whole requests, (id, -1) closes a session and is
- * one too, (id, 0) replaces one. Only (id, n > 0) needs a session, and we never gave one out. */
-static bool needs_session(const struct fetch_request *in)
-{
-    return in->session_epoch > 0;
-}
-
 int fetch_start(struct kreq *req, struct wire_reader *r)
 {
     struct fetch_op *op = arena_alloc(&req->arena, sizeof(*op));
@@ -568,8 +565,12 @@ int fetch_start(struct kreq *req, struct wire_reader *r)
     int rc = fetch_request_read(r, kreq_version(req), &req->arena, &op->in);
     if (rc < 0)
         return rc;
-    if (needs_session(&op->in)) {
-        op->resp.error_code = ERR_FETCH_SESSION_ID_NOT_FOUND;
+    rc = fetch_session_begin(req->k->sessions, req->k->s->now_ns, kreq_version(req), &op->in,
+                             &req->arena, &op->session);
+    if (rc < 0)
+        return rc;
+    if (rc > 0) {
+        op->resp.error_code = (int16_t)rc;
         KREQ_RESPOND(req, fetch_response, &op->resp);
         return 0;
     }

@@ -7,12 +7,17 @@
  * After a timeout the data stays appended and the request's memory stays until the last reply, as
  * the owner may still read the batch. Appends of one connection to one partition keep their order:
  * requests start in order and messages to an owner stay in order.
+ * A topic whose compression.type is not `producer` gets its batches in that codec: compressed anew
+ * here, on the shard of the connection, into memory of the response budget that is held until the
+ * owner has answered; without such memory the partition fails with a retriable error.
  * Checks, in Kafka's order (gotchas 4.1): topic id or name, internal topic, the batch itself, acks.
  */
 #include "dataplane/kafka/handlers.h"
 #include "dataplane/kafka/owner.h"
 #include "lib/base/log.h"
 #include "lib/batch/layout.h"
+#include "lib/batch/seal.h"
+#include <stdio.h>
 
 enum {
     ERR_UNKNOWN_TOPIC = 3,
@@ -23,12 +28,14 @@ enum {
     ERR_INVALID_RECORD = 87,
     ERR_UNKNOWN_TOPIC_ID = 100,
 };
+#define CODEC_AS_PRODUCED (-1)
 #define TIMESTAMP_AFTER_MAX_MS 3600000 /* Kafka's default of message.timestamp.after.max.ms */
 
 struct produce_part {
     struct produce_msg m;
     struct produce_op *op;
     struct produce_response_partition *out;
+    struct kbuf *recoded; /* the batch in the topic's codec; NULL: as it came */
     bool pending;
 };
 struct produce_op {
@@ -46,6 +53,8 @@ struct topic_rules {
     const struct meta_topic *topic; /* NULL: code says why not */
     int16_t code;
     struct batch_check_opts check;
+    int codec; /* enum codec_id that batches are kept in, or CODEC_AS_PRODUCED */
+    int level; /* 0: the codec's default */
 };
 
 static void fail_partition(struct produce_response_partition *out, int16_t code, const char *why)
@@ -101,6 +110,8 @@ void kafka_on_produce_reply(struct shard *s, struct msg *msg)
     struct produce_op *op = p->op;
     struct kreq *req = op->req;
     p->pending = false;
+    kbuf_put(p->recoded);
+    p->recoded = NULL;
     if (msg->rc < 0)
         s->kafka->st.produce_errors++;
     if (!op->answered) {
@@ -115,6 +126,26 @@ void kafka_on_produce_reply(struct shard *s, struct msg *msg)
             produce_answer(op);
     }
     kreq_put(req);
+}
+
+/* compression.type, as sluiced has validated it. */
+static void codec_read(const struct meta_topic *t, struct topic_rules *rules)
+{
+    const char *type = meta_topic_config(t, "compression.type");
+    char key[40];
+    rules->codec = CODEC_AS_PRODUCED;
+    if (type == NULL || strcmp(type, "producer") == 0)
+        return;
+    if (strcmp(type, "uncompressed") == 0) {
+        rules->codec = CODEC_NONE;
+        return;
+    }
+    int codec = codec_by_name(type);
+    if (codec < 0)
+        return;
+    rules->codec = codec;
+    snprintf(key, sizeof(key), "compression.%s.level", type);
+    rules->level = (int)topic_config_int(t, key, 0);
 }
 
 static void rules_read(struct kreq *req, const struct produce_request_topic *in,
@@ -149,6 +180,7 @@ static void rules_read(struct kreq *req, const struct produce_request_topic *in,
     c->timestamp_min = append_time || before >= s->wall_ms ? INT64_MIN : s->wall_ms - before;
     c->timestamp_max =
         append_time || after > INT64_MAX - s->wall_ms ? INT64_MAX : s->wall_ms + after;
+    codec_read(t, rules);
     rules->topic = t;
     rules->code = 0;
 }
@@ -168,6 +200,35 @@ static void fail_batch(struct kreq *req, struct produce_response_partition *out,
     e->batch_index_error_message = out->error_message;
     out->record_errors.v = e;
     out->record_errors.cnt = 1;
+}
+
+/* The batch in the codec of its topic: 0, or why that cannot be had. p->m.a.batch is what is to be
+ * appended. */
+static int batch_to_topic_codec(struct kafka *k, const struct topic_rules *rules,
+                                const struct batch_check_result *check, struct produce_part *p)
+{
+    int codec = check->info.attributes & BATCH_ATTR_CODEC;
+    if (rules->codec == CODEC_AS_PRODUCED || rules->codec == codec)
+        return 0;
+    size_t cap = batch_recode_bound((enum codec_id)rules->codec, check->records.len);
+    if (rules->codec == CODEC_NONE && cap > rules->check.max_bytes)
+        return -E_BATCH_TOO_LARGE;
+    if (cap > INT32_MAX || !budget_try(&k->responses, cap))
+        return -E_BUSY;
+    struct kbuf *kb = kbuf_create(k->s->id, &k->responses, (uint32_t)cap, cap);
+    if (kb == NULL) {
+        budget_release(&k->responses, cap);
+        return -E_BUSY;
+    }
+    int64_t len = batch_recode(k->s->codecs, p->m.a.batch.p, check->records,
+                               (enum codec_id)rules->codec, rules->level, kb->data, cap);
+    if (len < 0 || len > rules->check.max_bytes) {
+        kbuf_put(kb);
+        return len < 0 ? (int)len : -E_BATCH_TOO_LARGE;
+    }
+    p->recoded = kbuf_shrink(kb, (uint32_t)len);
+    p->m.a.batch = span_of(p->recoded->data, (uint32_t)len);
+    return 0;
 }
 
 /* Check one partition's records and fill its message. True: to be sent. */
@@ -213,6 +274,12 @@ static bool check_partition(struct produce_op *op, const struct topic_rules *rul
     p->m.a.origin = PLOG_CLIENT;
     p->m.a.wait_durable = op->in.acks == -1;
     p->m.a.batch = in->records;
+    rc = batch_to_topic_codec(k, rules, &check, p);
+    if (rc < 0) {
+        k->st.produce_errors++;
+        fail_batch(req, out, rc, &(struct batch_check_result){.bad_record = -1});
+        return false;
+    }
     p->m.a.max_timestamp_ms = check.max_timestamp;
     k->st.produce_batches++;
     k->st.produce_bytes += in->records.len;
@@ -285,6 +352,8 @@ int produce_start(struct kreq *req, struct wire_reader *r)
             uint16_t owner = partition_owner(req->k->s, rules.topic, p->m.a.partition);
             if (owner == OWNER_NONE) {
                 fail_partition(p->out, ERR_NOT_LEADER, NULL);
+                kbuf_put(p->recoded);
+                p->recoded = NULL;
                 continue;
             }
             op->pending++;

@@ -310,7 +310,7 @@ static void errors_are_answered_at_once_per_partition(void **state)
     close_world();
 }
 
-static void sessions_are_refused_so_that_clients_send_whole_requests(void **state)
+static void unknown_sessions_are_refused_and_whole_requests_need_none(void **state)
 {
     (void)state;
     open_fetch(1);
@@ -318,7 +318,9 @@ static void sessions_are_refused_so_that_clients_send_whole_requests(void **stat
     static const struct {
         int32_t id, epoch;
         int16_t error;
-    } cases[] = {{0, -1, 0}, {0, 0, 0}, {7, -1, 0}, {7, 0, 0}, {7, 3, 70}, {0, 3, 70}};
+        bool session;
+    } cases[] = {{0, -1, 0, false}, {0, 0, 0, true},   {7, -1, 0, false},
+                 {7, 0, 0, true},   {7, 3, 70, false}, {0, 3, 70, false}};
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct fetch_n f;
         struct fetch_response resp;
@@ -329,10 +331,122 @@ static void sessions_are_refused_so_that_clients_send_whole_requests(void **stat
         world_run(w, 5);
         RESPONSE(c, FETCH, 12, fetch, &resp);
         assert_int_equal(resp.error_code, cases[i].error);
-        assert_int_equal(resp.session_id, 0);
+        assert_int_equal(resp.session_id != 0, cases[i].session);
         assert_int_equal(resp.responses.cnt, cases[i].error == 0 ? 1 : 0);
     }
     client_close(c);
+    close_world();
+}
+
+static void a_session_is_told_only_what_is_new(void **state)
+{
+    (void)state;
+    for (int16_t v = 7; v <= 18; v++) {
+        open_world(&(struct world_opts){.shards = 3});
+        world_topic(w, "t", NULL);
+        struct client *c = client_open(w);
+        struct span b = make_batch(2, 100, NULL);
+        struct fetch_n f;
+        struct fetch_response resp;
+        fetch_n(&f, "t", 4, 0, 1);
+        f.req.session_epoch = 0;
+        REQUEST(c, FETCH, v, fetch, &f.req);
+        world_run(w, 5);
+        RESPONSE(c, FETCH, v, fetch, &resp);
+        int32_t id = resp.session_id;
+        assert_true(id > 0);
+        assert_int_equal(resp.responses.v[0].partitions.cnt, 4);
+
+        /* a step that names nothing waits for all partitions */
+        f.req.topics.cnt = 0;
+        f.req.session_id = id;
+        f.req.session_epoch = 1;
+        f.req.max_wait_ms = 500;
+        REQUEST(c, FETCH, v, fetch, &f.req);
+        world_run(w, 20);
+        assert_true(no_response(c));
+        fake_plog_put(world_plog(w, "t", 2), b);
+        world_run(w, 20);
+        RESPONSE(c, FETCH, v, fetch, &resp);
+        assert_int_equal(resp.session_id, id);
+        assert_int_equal(resp.responses.cnt, 1);
+        assert_int_equal(resp.responses.v[0].partitions.cnt, 1);
+        assert_int_equal(resp.responses.v[0].partitions.v[0].partition_index, 2);
+        assert_int_equal(resp.responses.v[0].partitions.v[0].high_watermark, 2);
+        assert_int_equal(resp.responses.v[0].partitions.v[0].records.len, b.len);
+
+        /* the next one moves that partition on, and nothing is new */
+        fetch_n(&f, "t", 1, 30, 1);
+        f.req.session_id = id;
+        f.req.session_epoch = 2;
+        f.part[0].partition = 2;
+        f.part[0].fetch_offset = 2;
+        REQUEST(c, FETCH, v, fetch, &f.req);
+        world_run(w, 60);
+        RESPONSE(c, FETCH, v, fetch, &resp);
+        assert_int_equal(resp.error_code, 0);
+        assert_int_equal(resp.session_id, id);
+        assert_int_equal(resp.responses.cnt, 0);
+
+        /* several with data: each answer's bytes belong to its partitions */
+        for (int32_t p = 0; p < 4; p++)
+            if (p != 1)
+                fake_plog_put(world_plog(w, "t", p), b);
+        f.req.topics.cnt = 0;
+        f.req.session_epoch = 3;
+        REQUEST(c, FETCH, v, fetch, &f.req);
+        world_run(w, 20);
+        RESPONSE(c, FETCH, v, fetch, &resp);
+        uint32_t seen = 0;
+        for (uint32_t i = 0; i < resp.responses.cnt; i++)
+            for (uint32_t j = 0; j < resp.responses.v[i].partitions.cnt; j++) {
+                const struct fetch_response_partition *p = &resp.responses.v[i].partitions.v[j];
+                assert_int_not_equal(p->partition_index, 1);
+                assert_int_equal(p->records.len, b.len);
+                assert_int_equal(batch_base_offset(p->records.p), p->partition_index == 2 ? 2 : 0);
+                seen++;
+            }
+        assert_int_equal(seen, 3);
+
+        /* the wrong step: refused, and the connection goes on */
+        f.req.session_epoch = 3;
+        REQUEST(c, FETCH, v, fetch, &f.req);
+        world_run(w, 5);
+        RESPONSE(c, FETCH, v, fetch, &resp);
+        assert_int_equal(resp.error_code, 71);
+        assert_int_equal(resp.session_id, 0);
+        free((void *)(uintptr_t)b.p);
+        client_close(c);
+        close_world();
+    }
+}
+
+static void a_connection_that_closes_in_a_session_leaves_nothing_parked(void **state)
+{
+    (void)state;
+    open_world(&(struct world_opts){.shards = 2});
+    world_topic(w, "t", NULL);
+    struct client *c = client_open(w);
+    struct fetch_n f;
+    struct fetch_response resp;
+    fetch_n(&f, "t", 4, 0, 1);
+    f.req.session_epoch = 0;
+    REQUEST(c, FETCH, 12, fetch, &f.req);
+    world_run(w, 5);
+    RESPONSE(c, FETCH, 12, fetch, &resp);
+    f.req.topics.cnt = 0;
+    f.req.session_id = resp.session_id;
+    f.req.session_epoch = 1;
+    f.req.max_wait_ms = 10000;
+    REQUEST(c, FETCH, 12, fetch, &f.req);
+    world_run(w, 5);
+    assert_int_equal(fake_plog_waits(world_plog(w, "t", 3)), 1);
+    client_close(c);
+    world_run(w, 10);
+    for (int32_t p = 0; p < 4; p++)
+        assert_int_equal(fake_plog_waits(world_plog(w, "t", p)), 0);
+    for (uint32_t i = 0; i < w->shard_cnt; i++)
+        assert_int_equal(w->shard[i].kafka->req_cnt, 0);
     close_world();
 }
 
@@ -446,6 +560,8 @@ TEST_MAIN(TEST(every_version_returns_the_bytes_of_the_log),
           TEST(a_parked_fetch_answers_at_max_wait_with_what_there_is),
           TEST(a_partition_at_its_own_limit_does_not_make_a_parked_fetch_spin),
           TEST(errors_are_answered_at_once_per_partition),
-          TEST(sessions_are_refused_so_that_clients_send_whole_requests),
+          TEST(unknown_sessions_are_refused_and_whole_requests_need_none),
+          TEST(a_session_is_told_only_what_is_new),
+          TEST(a_connection_that_closes_in_a_session_leaves_nothing_parked),
           TEST(fetches_wait_for_memory_in_line_and_all_are_answered),
           TEST(list_offsets_knows_the_special_timestamps_of_each_version))

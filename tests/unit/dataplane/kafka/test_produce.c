@@ -236,10 +236,91 @@ static void producer_ids_are_unique_and_survive_the_control_planes_absence(void 
     close_world();
 }
 
+/* What the log of a partition holds after one batch of `n` records was produced to `topic`. */
+static struct span kept(struct client *c, const char *topic, struct span b)
+{
+    struct plog *p = world_plog(w, topic, 0);
+    uint32_t before = p->batch_cnt;
+    assert_int_equal(produce(c, 9, topic, 0, b, -1).error_code, 0);
+    assert_int_equal(p->batch_cnt, before + 1);
+    return span_of(p->batch[before].bytes, p->batch[before].len);
+}
+
+static uint32_t records_in(struct span batch)
+{
+    static uint8_t scratch[1 << 20];
+    struct record_iter it;
+    struct record_view v;
+    struct batch_info info;
+    uint32_t n = 0;
+    assert_ok(batch_verify(batch.p, batch.len, &info));
+    assert_ok(record_iter_init(&it, w->shard[0].codecs, batch, scratch, sizeof(scratch)));
+    while (record_iter_next(&it, &v) == 1) {
+        assert_int_equal(v.value.len, 500);
+        assert_int_equal(v.value.p[499], 'x');
+        assert_int_equal(v.timestamp, INT64_C(1700000000000));
+        n++;
+    }
+    return n;
+}
+
+static void batches_are_kept_in_the_codec_of_their_topic(void **state)
+{
+    (void)state;
+    open_world(NULL);
+    static const char *const types[] = {"uncompressed", "gzip", "snappy", "lz4", "zstd"};
+    char config[64];
+    for (int i = 0; i < 5; i++) {
+        snprintf(config, sizeof(config), "compression.type=%s", types[i]);
+        world_topic(w, types[i], config);
+    }
+    world_topic(w, "producer", "compression.type=producer");
+    world_topic(w, "bounded", "compression.type=uncompressed");
+    struct client *c = client_open(w);
+    for (int from = 0; from < 5; from++) {
+        struct seal_opts o = {.codec = (enum codec_id)from,
+                              .producer_id = 4,
+                              .producer_epoch = 2,
+                              .base_sequence = from * 40};
+        struct span plain = make_batch(40, 500, &o);
+        static uint8_t buf[65536];
+        struct span b = plain;
+        if (from != CODEC_NONE) {
+            int64_t len =
+                batch_recode(w->shard[0].codecs, plain.p,
+                             span_of(plain.p + BATCH_HEADER_LEN, plain.len - BATCH_HEADER_LEN),
+                             o.codec, 0, buf, sizeof(buf));
+            assert_true(len > 0);
+            b = span_of(buf, (uint32_t)len);
+        }
+        for (int to = 0; to < 5; to++) {
+            struct span k = kept(c, types[to], b);
+            assert_int_equal(batch_attributes(k.p) & BATCH_ATTR_CODEC, to);
+            assert_int_equal(records_in(k), 40);
+            assert_int_equal((int64_t)load_be64(k.p + BATCH_PRODUCER_ID), 4);
+            assert_int_equal((int32_t)load_be32(k.p + BATCH_BASE_SEQUENCE), from * 40);
+            if (to == from) /* not touched, but for what the log stamps */
+                assert_memory_equal(k.p + BATCH_CRC, b.p + BATCH_CRC, b.len - BATCH_CRC);
+        }
+        struct span k = kept(c, "producer", b);
+        assert_int_equal(batch_attributes(k.p) & BATCH_ATTR_CODEC, from);
+        w->conf->message_max_bytes = 10000; /* it fits as it came, and not as it would be kept */
+        if (from != CODEC_NONE)
+            assert_int_equal(produce(c, 9, "bounded", 0, b, -1).error_code, 10);
+        w->conf->message_max_bytes = 1048588;
+        drop(plain);
+    }
+    world_run(w, 10);
+    assert_int_equal(w->shard[0].kafka->responses.used, 0); /* the copies are given back */
+    client_close(c);
+    close_world();
+}
+
 TEST_MAIN(TEST(every_version_appends_and_tells_the_offset),
           TEST(acks_all_waits_for_the_flush_and_acks_1_does_not),
           TEST(a_timeout_is_answered_and_the_data_stays),
           TEST(acks_0_is_silent_and_closes_on_an_error),
           TEST(what_is_wrong_with_a_partition_is_told_for_that_partition),
           TEST(appends_of_one_connection_keep_their_order_per_partition),
-          TEST(producer_ids_are_unique_and_survive_the_control_planes_absence))
+          TEST(producer_ids_are_unique_and_survive_the_control_planes_absence),
+          TEST(batches_are_kept_in_the_codec_of_their_topic))
