@@ -35,7 +35,13 @@ struct data_dir {
     struct uuid id;
     struct file *lock;
     bool was_clean;        /* found the clean mark at open */
-    atomic_bool read_only; /* free space is below storage.min_free: set by housekeeping */
+    atomic_bool read_only; /* the disk is full: set by housekeeping, or by who met ENOSPC */
+    /* Making room (catalog_check_space): what is missing to storage.min_free, less what was dropped
+     * since; bytes of dropped segments whose files are still there; checks in a row that found too
+     * little although nobody dropped anything. */
+    _Atomic int64_t missing_bytes;
+    _Atomic uint64_t doomed_bytes;
+    _Atomic uint32_t low_checks;
     /* of the file system: set by housekeeping; 0: not measured yet */
     _Atomic uint64_t total_bytes, free_bytes;
     atomic_bool dirty; /* a mark moved since the last checkpoint */
@@ -75,9 +81,18 @@ int catalog_close(struct catalog *c, bool clean);
 
 /* Write the three checkpoint files of a directory if a mark moved. */
 NODISCARD int catalog_checkpoint(struct data_dir *d);
-/* Measure the file system; d->read_only follows from its free space. Count of directories that
- * changed: 0 or 1; -errno. */
-int catalog_check_space(struct data_dir *d, uint64_t min_free_bytes);
+/* Measure the file system, and say what follows from its free space; one shard per directory does,
+ * once a second.
+ *
+ *     free >= min_free                       writable
+ *     below                                  missing_bytes says how much upkeep should drop
+ *     below, and nobody has dropped anything for CATALOG_LOW_CHECKS checks, or below a half
+ *                                            read-only, until min_free is there again
+ * make_room false: missing_bytes stays 0, and only an end of read_only is found (the try again
+ * after an ENOSPC without storage.min_free). Count of directories whose read_only changed: 0 or 1;
+ * -errno. */
+#define CATALOG_LOW_CHECKS 3
+int catalog_check_space(struct data_dir *d, uint64_t min_free_bytes, bool make_room);
 
 /* One partition between the blocking world and its shard: found by recovery or created; plog_attach
  * takes it. */

@@ -589,6 +589,8 @@ bool plog_segment_get(const struct plog *p, uint32_t idx, struct plog_segment *r
         .max_timestamp_ms = s->ix.max_ts,
         .mtime_ms = s->created_ms,
         .sealed = s->is_sealed,
+        .can_drop = s->is_sealed && p->state == PL_OPEN && !s->job && s->io == 0 &&
+                    list_is_empty(&s->waiters) && idx + 1 < p->seg_cnt,
     };
     return true;
 }
@@ -612,6 +614,10 @@ uint32_t plog_drop_segments(struct plog *p, uint32_t cnt)
         }
         if (busy || in_memory || !job_submit(p, JOB_DROP, s))
             break;
+        struct data_dir *d = p->sd->d;
+        atomic_fetch_add(&d->doomed_bytes, s->len); /* until JOB_DROP is done */
+        atomic_fetch_sub(&d->missing_bytes, (int64_t)s->len);
+        atomic_store(&d->low_checks, 0);
         p->size_bytes -= s->len;
         memmove(p->segs, p->segs + 1, --p->seg_cnt * sizeof(struct seg *));
         if (p->log_start < p->segs[0]->base)
@@ -708,6 +714,7 @@ struct plog_dir plog_set_dir(const struct plog_set *set, uint32_t idx)
         .path = d->path,
         .total_bytes = atomic_load_explicit(&d->total_bytes, memory_order_relaxed),
         .free_bytes = atomic_load_explicit(&d->free_bytes, memory_order_relaxed),
+        .missing_bytes = atomic_load_explicit(&d->missing_bytes, memory_order_relaxed),
         .read_only = atomic_load_explicit(&d->read_only, memory_order_relaxed),
     };
 }
@@ -1081,7 +1088,10 @@ static void tick_dirs(struct plog_set *set)
         if (checkpoint && !sd->checkpoint_job && atomic_load(&sd->d->dirty))
             job_submit_dir(sd, true);
         bool watched = set->conf.storage_min_free_bytes > 0 || atomic_load(&sd->d->read_only);
-        if (!sd->space_job && (watched || checkpoint)) /* unwatched: only for those who ask */
+        bool mine = set->shard->cnt <= 1 ||
+                    i % set->shard->cnt == set->shard->id; /* one shard looks after a directory */
+        if (mine && !sd->space_job &&
+            (watched || checkpoint)) /* unwatched: only for those who ask */
             job_submit_dir(sd, false);
     }
 }

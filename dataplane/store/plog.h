@@ -152,7 +152,8 @@ struct plog_segment {
     uint64_t len;
     int64_t max_timestamp_ms; /* -1: none */
     int64_t mtime_ms;
-    bool sealed; /* closed and flushed: may be dropped */
+    bool sealed;   /* closed and flushed: may be dropped */
+    bool can_drop; /* and nobody is at it just now: reads, housekeeping, a fenced partition */
 };
 bool plog_segment_get(const struct plog *p, uint32_t idx, struct plog_segment *ret);
 /* Drop the `cnt` oldest segments, all sealed: log start moves at once, files are removed by
@@ -238,6 +239,7 @@ uint32_t plog_producers(const struct plog *p, struct producer_view *v, uint32_t 
 struct plog_dir {
     const char *path;
     uint64_t total_bytes, free_bytes;
+    int64_t missing_bytes; /* above 0: so much should be dropped to have storage.min_free again */
     bool read_only;
 };
 uint32_t plog_set_dir_cnt(const struct plog_set *set);

@@ -536,6 +536,7 @@ static void job_done(struct dirjob *j)
         if (j->rc < 0)
             LOG_WARN("%s: segment %lld cannot be removed: %s", p->dir, (long long)k->s->base,
                      err_text(j->rc));
+        atomic_fetch_sub(&p->sd->d->doomed_bytes, k->s->len);
         plog_seg_free(k->s);
         break;
     case JOB_EPOCHS:
@@ -699,8 +700,9 @@ bool job_submit(struct plog *p, enum job_kind kind, struct seg *s)
 static void dir_run(struct dirjob *j)
 {
     struct dir_job *k = container_of(j, struct dir_job, j);
-    j->rc =
-        k->checkpoint ? catalog_checkpoint(k->sd->d) : catalog_check_space(k->sd->d, k->min_free);
+    j->rc = k->checkpoint ? catalog_checkpoint(k->sd->d)
+                          : catalog_check_space(k->sd->d, k->min_free,
+                                                k->sd->set->conf.storage_min_free_bytes > 0);
 }
 
 static void dir_done(struct dirjob *j)
@@ -715,8 +717,10 @@ static void dir_done(struct dirjob *j)
         LOG_WARN("%s: %s: %s", d->path, k->checkpoint ? "checkpoint" : "free space",
                  err_text(j->rc));
     else if (j->rc == 1 && atomic_load(&d->read_only))
-        LOG_ERROR("%s: less than %llu bytes free: the log is read-only until there is room",
-                  d->path, (unsigned long long)k->min_free);
+        LOG_ERROR("%s: only %llu bytes free and no segment left that may go: the log is read-only "
+                  "until there are %llu",
+                  d->path, (unsigned long long)atomic_load(&d->free_bytes),
+                  (unsigned long long)k->min_free);
     else if (j->rc == 1)
         LOG_INFO("%s: there is room again: the log is writable", d->path);
     free(k);

@@ -11,13 +11,10 @@ struct retain_verdict retain_judge(const struct retain_policy *rp, const struct 
                                    uint32_t cnt)
 {
     struct retain_verdict v = {0};
-    uint64_t total = 0;
-    for (uint32_t i = 0; i < cnt; i++)
-        total += segs[i].len;
     uint64_t over = 0; /* bytes above the limit that are still to go */
-    if (rp->delete_ && rp->retention_bytes >= 0 && total > (uint64_t)rp->retention_bytes)
-        over = total - (uint64_t)rp->retention_bytes;
-    while (v.drop + 1 < cnt) {
+    if (rp->delete_ && rp->retention_bytes >= 0 && rp->total_bytes > (uint64_t)rp->retention_bytes)
+        over = rp->total_bytes - (uint64_t)rp->retention_bytes;
+    while (v.drop < cnt && v.drop + 1 < rp->segment_cnt) {
         const struct plog_segment *s = &segs[v.drop];
         bool below_start = s->next_offset <= rp->log_start;
         bool too_much = over > 0 && over >= s->len;
@@ -26,8 +23,8 @@ struct retain_verdict retain_judge(const struct retain_policy *rp, const struct 
         over -= too_much ? s->len : over < s->len ? over : s->len;
         v.drop++;
     }
-    if (cnt > 0 && v.drop + 1 == cnt) { /* only the active one is left */
-        const struct plog_segment *a = &segs[cnt - 1];
+    if (v.drop < cnt && v.drop + 1 == rp->segment_cnt) { /* only the active one is left */
+        const struct plog_segment *a = &segs[v.drop];
         v.roll_active = a->len > 0 && is_expired(rp, a);
     }
     return v;

@@ -4,7 +4,8 @@
 #include "dataplane/upkeep/retain.h"
 #include "lib/base/log.h"
 
-#define SEGS_MAX 256u /* looked at per partition and pass; more wait for the next pass */
+#define SEGS_MAX 64u /* looked at per partition and pass; more wait for the next pass */
+#define ROOM_MAX 64u /* segments dropped per poll to make room */
 
 void upkeep_init(struct upkeep *u, struct plog_set *set, uint32_t interval_ms)
 {
@@ -24,6 +25,7 @@ struct pass {
     const struct shard *s;
     uint32_t dropped;
     /* making room */
+    uint32_t dir;
     struct plog *oldest;
     int64_t oldest_ms;
 };
@@ -41,7 +43,9 @@ static bool retain_one(void *arg, struct plog *p)
                                .retention_bytes = c->retention_bytes,
                                .delete_ = c->delete_,
                                .log_start = off.log_start,
-                               .now_ms = x->s->wall_ms};
+                               .now_ms = x->s->wall_ms,
+                               .total_bytes = off.size_bytes,
+                               .segment_cnt = off.segment_cnt};
     struct retain_verdict v = retain_judge(&rp, segs, segs_get(p, segs));
     if (v.drop > 0)
         x->dropped += plog_drop_segments(p, v.drop);
@@ -55,9 +59,9 @@ static bool retain_one(void *arg, struct plog *p)
 static bool find_oldest(void *arg, struct plog *p)
 {
     struct pass *x = arg;
-    struct plog_segment s, next;
-    if (!plog_get_conf(p)->delete_ || !plog_segment_get(p, 0, &s) || !s.sealed ||
-        !plog_segment_get(p, 1, &next))
+    struct plog_segment s;
+    if (plog_dir_idx(p) != x->dir || !plog_get_conf(p)->delete_ || !plog_segment_get(p, 0, &s) ||
+        !s.can_drop)
         return true;
     int64_t at = s.max_timestamp_ms >= 0 ? s.max_timestamp_ms : s.mtime_ms;
     if (x->oldest == NULL || at < x->oldest_ms) {
@@ -67,13 +71,11 @@ static bool find_oldest(void *arg, struct plog *p)
     return true;
 }
 
-static uint32_t make_room(struct upkeep *u, const struct shard *s)
+static uint32_t drop_oldest(struct upkeep *u, const struct shard *s, uint32_t dir)
 {
-    struct pass x = {.u = u, .s = s};
+    struct pass x = {.u = u, .s = s, .dir = dir};
     plog_set_each(u->set, find_oldest, &x);
-    if (x.oldest == NULL)
-        return 0;
-    uint32_t n = plog_drop_segments(x.oldest, 1);
+    uint32_t n = x.oldest == NULL ? 0 : plog_drop_segments(x.oldest, 1);
     if (n > 0) {
         struct plog_offsets off;
         plog_offsets_get(x.oldest, &off);
@@ -84,11 +86,20 @@ static uint32_t make_room(struct upkeep *u, const struct shard *s)
     return n;
 }
 
+/* The store counts down what is missing as segments go, so this stops by itself; a file that is
+ * still being removed counts as free. */
+static uint32_t make_room(struct upkeep *u, const struct shard *s)
+{
+    uint32_t n = 0;
+    for (uint32_t d = 0; d < plog_set_dir_cnt(u->set); d++)
+        while (n < ROOM_MAX && plog_set_dir(u->set, d).missing_bytes > 0 && drop_oldest(u, s, d))
+            n++;
+    return n;
+}
+
 uint32_t upkeep_poll(struct upkeep *u, const struct shard *s)
 {
-    struct plog_set_stats st;
-    plog_set_stats_get(u->set, &st);
-    uint32_t n = st.read_only ? make_room(u, s) : 0;
+    uint32_t n = make_room(u, s);
     if (s->now_ns >= u->next_ns) {
         struct pass x = {.u = u, .s = s};
         u->next_ns = s->now_ns + u->interval_ns;

@@ -2,7 +2,7 @@
  * disk is nearly full.
  *
  * Decides only; files are removed by the store's housekeeping thread. One pass over all partitions
- * per interval, a bounded number of partitions per poll.
+ * per interval.
  * Runs on: the shard. Blocks: never. */
 #pragma once
 #include "dataplane/store/plog.h"
@@ -16,6 +16,7 @@ struct upkeep {
 };
 /* interval_ms: Kafka's log.retention.check.interval.ms, 300,000. */
 void upkeep_init(struct upkeep *u, struct plog_set *set, uint32_t interval_ms);
-/* Stage or timer body. When a data directory is read-only for lack of space, the oldest sealed
- * segment of all `delete` partitions goes, one per poll. Count of segments dropped. */
+/* Timer body, once a second. While a data directory has less than storage.min_free, the oldest
+ * sealed segments of the `delete` partitions in it go, as many as it takes, at most 64 per poll.
+ * Count of segments dropped. */
 uint32_t upkeep_poll(struct upkeep *u, const struct shard *s);

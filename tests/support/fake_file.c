@@ -46,6 +46,7 @@ struct fake_disk {
     uint64_t rng, ops, die_at, fail_at;
     int fail_rc;
     bool dead, full;
+    uint64_t size;
     struct list inodes, cur, dur; /* entries */
     struct pending q[IN_FLIGHT_MAX];
     uint32_t q_cnt;
@@ -129,6 +130,10 @@ bool fake_disk_is_dead(const struct fake_disk *d)
 void fake_disk_die_at(struct fake_disk *d, uint64_t op)
 {
     d->die_at = op;
+}
+void fake_disk_set_size(struct fake_disk *d, uint64_t bytes)
+{
+    d->size = bytes;
 }
 void fake_disk_set_full(struct fake_disk *d, bool full)
 {
@@ -505,8 +510,14 @@ static int f_lock(struct file_io *io, const char *path, struct file **ret)
 static int f_space(struct file_io *io, const char *path, uint64_t *ret_free, uint64_t *ret_total)
 {
     (void)path;
-    *ret_free = disk_of(io)->full ? 0 : UINT64_C(1) << 40;
-    *ret_total = UINT64_C(1) << 41;
+    struct fake_disk *d = disk_of(io);
+    uint64_t used = 0;
+    list_for_each(it, &d->cur) used += container_of(it, struct entry, link)->inode->len;
+    *ret_free = d->full          ? 0
+                : d->size == 0   ? UINT64_C(1) << 40
+                : d->size > used ? d->size - used
+                                 : 0;
+    *ret_total = d->size == 0 ? UINT64_C(1) << 41 : d->size;
     return 0;
 }
 

@@ -29,6 +29,8 @@ bool fake_disk_is_dead(const struct fake_disk *d);
 void fake_disk_fail_at(struct fake_disk *d, uint64_t op, int rc);
 /* Every write that makes a file longer fails with -ENOSPC while `full`; space() says 0 then. */
 void fake_disk_set_full(struct fake_disk *d, bool full);
+/* space() says what files leave of this many bytes; writes do not mind. 0: endless. */
+void fake_disk_set_size(struct fake_disk *d, uint64_t bytes);
 /* What was not flushed is gone, or half there; the power is back. All files must be closed. */
 void fake_disk_power_cut(struct fake_disk *d);
 /* Only the process died at the operation of fake_disk_die_at: what it did before stays. */

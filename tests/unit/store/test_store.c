@@ -802,8 +802,12 @@ static void retention_is_judged_as_kafka_does(void **state)
          .sealed = true},
         {.base_offset = 30, .next_offset = 40, .len = 50, .max_timestamp_ms = 4000},
     };
-    struct retain_policy rp = {
-        .retention_ms = -1, .retention_bytes = -1, .delete_ = true, .now_ms = 5000};
+    struct retain_policy rp = {.retention_ms = -1,
+                               .retention_bytes = -1,
+                               .delete_ = true,
+                               .now_ms = 5000,
+                               .total_bytes = 350,
+                               .segment_cnt = 4};
     assert_int_equal(retain_judge(&rp, s, 4).drop, 0);
     rp.retention_bytes = 250; /* 350 - 250 = 100: exactly one */
     assert_int_equal(retain_judge(&rp, s, 4).drop, 1);
@@ -825,6 +829,135 @@ static void retention_is_judged_as_kafka_does(void **state)
     assert_int_equal(retain_judge(&rp, s, 4).drop, 0);
     rp.log_start = 20;
     assert_int_equal(retain_judge(&rp, s, 4).drop, 2);
+    /* Only the oldest are shown: the last one shown is not the active one. */
+    rp = (struct retain_policy){.retention_ms = 500,
+                                .retention_bytes = -1,
+                                .delete_ = true,
+                                .now_ms = 5000,
+                                .total_bytes = 100000,
+                                .segment_cnt = 1000};
+    v = retain_judge(&rp, s, 3);
+    assert_int_equal(v.drop, 3);
+    assert_false(v.roll_active);
+    rp.retention_ms = -1;
+    rp.retention_bytes = 99800;
+    assert_int_equal(retain_judge(&rp, s, 3).drop, 2);
+}
+
+static void upkeep_seconds(struct env *e, struct upkeep *u, int seconds)
+{
+    for (int i = 0; i < seconds; i++) {
+        env_step(e, 1000, 1000000000);
+        (void)upkeep_poll(u, &e->shard);
+        env_step(e, 1000, 1000000);
+    }
+}
+
+static void retention_of_more_segments_than_one_pass_sees_ends_at_the_limit(void **state)
+{
+    struct env *e = calloc(1, sizeof(*e));
+    env_init(e, 42);
+    e->pc.segment_bytes = 4096;
+    e->pc.delete_ = true;
+    e->pc.retention_bytes = 400000;
+    assert_ok(env_open(e));
+    assert_ok(env_create_parts(e, 1));
+    for (uint64_t i = 0; i < 300; i++)
+        (void)put(e, 0, i + 1, 4000); /* a segment each */
+    env_settle(e);
+    struct upkeep u;
+    struct plog_offsets off;
+    upkeep_init(&u, e->set, 1000);
+    upkeep_seconds(e, &u, 10);
+    plog_offsets_get(e->parts[0], &off);
+    assert_int_equal(off.segment_cnt, 100);
+    assert_int_equal(off.log_start, 200);
+    assert_int_equal(u.rolled, 0);
+    stop(e);
+}
+
+/* --------------------------------------------------------------------------------- a full disk */
+
+static void tune_room(struct env *e)
+{
+    e->sc.storage_min_free_bytes = 1u << 20;
+    e->sc.idle_close_ms = 1000000;
+}
+
+static uint64_t disk_used(struct env *e)
+{
+    uint64_t space, total;
+    fake_disk_set_size(e->disk, UINT64_C(1) << 40);
+    assert_ok(fake_file_ops.space(&e->io, ENV_DIR, &space, &total));
+    return total - space;
+}
+
+static void
+on_a_full_disk_old_segments_of_delete_topics_go_before_the_log_is_read_only(void **state)
+{
+    struct env *e = start(3, tune_room);
+    struct upkeep u;
+    struct plog_offsets off[3];
+    struct plog_conf pc = e->pc;
+    struct env_append x;
+    upkeep_init(&u, e->set, 1000);
+    pc.delete_ = true; /* 0 and 1; 2 is compacted: nothing of it may go */
+    plog_set_conf(e->parts[0], &pc);
+    plog_set_conf(e->parts[1], &pc);
+    for (uint64_t i = 0; i < 20; i++) { /* 0 is older than 1 */
+        (void)put(e, 0, i + 1, 100000);
+        (void)put(e, 1, i + 1001, 100000);
+        (void)put(e, 2, i + 1, 100000);
+    }
+    env_settle(e);
+    upkeep_seconds(e, &u, 2);
+    assert_int_equal(u.segments_dropped, 0);
+    /* 500 kB are missing: two segments of 200 kB and a third one go, all of partition 0. */
+    fake_disk_set_size(e->disk, disk_used(e) + (1u << 20) - 500000);
+    upkeep_seconds(e, &u, 5);
+    assert_int_equal(u.segments_dropped_for_space, 3);
+    for (uint32_t i = 0; i < 3; i++)
+        plog_offsets_get(e->parts[i], &off[i]);
+    assert_int_equal(off[0].log_start, 6);
+    assert_int_equal(off[1].log_start, 0);
+    assert_true(plog_is_writable(e->parts[0]));
+    /* Still more is missing than may go: everything sealed goes, and only then producers hear it.
+     */
+    for (int i = 0; i < 30 && plog_is_writable(e->parts[0]); i++) {
+        fake_disk_set_size(e->disk, disk_used(e) + (1u << 20) * 3 / 4); /* somebody else's files */
+        upkeep_seconds(e, &u, 1);
+    }
+    for (uint32_t i = 0; i < 3; i++)
+        plog_offsets_get(e->parts[i], &off[i]);
+    assert_int_equal(off[0].segment_cnt, 1);
+    assert_int_equal(off[1].segment_cnt, 1);
+    assert_true(off[2].segment_cnt > 5);
+    assert_int_equal(off[2].log_start, 0);
+    struct env_batch b = plain(9999, 1000);
+    assert_rc(env_append_batch(e, 1, &b, &x), -E_READ_ONLY);
+    assert_int_equal(count_all(e, 2), 20);
+    fake_disk_set_size(e->disk, 0);
+    upkeep_seconds(e, &u, 2);
+    assert_ok(env_append_batch(e, 1, &b, &x));
+    stop(e);
+}
+
+static void an_error_of_one_write_deletes_nothing(void **state)
+{
+    struct env *e = start(1, tune_room);
+    struct upkeep u;
+    struct plog_conf pc = e->pc;
+    upkeep_init(&u, e->set, 1000);
+    pc.delete_ = true;
+    plog_set_conf(e->parts[0], &pc);
+    for (uint64_t i = 0; i < 20; i++)
+        (void)put(e, 0, i + 1, 100000);
+    env_settle(e);
+    atomic_store(&e->cat->dirs[0].read_only, true); /* as plog_fail does on ENOSPC */
+    upkeep_seconds(e, &u, 3);
+    assert_int_equal(u.segments_dropped, 0);
+    assert_true(plog_is_writable(e->parts[0]));
+    stop(e);
 }
 
 /* ---------------------------------------------------------------------------------- directories */
@@ -996,6 +1129,9 @@ TEST_MAIN(TEST(a_thousand_partitions_with_4_kib_each_are_durable_after_2_operati
           TEST(after_a_stop_every_file_is_as_kafka_would_have_left_it),
           TEST(retention_drops_sealed_segments_and_the_log_start_survives_a_restart),
           TEST(retention_is_judged_as_kafka_does),
+          TEST(retention_of_more_segments_than_one_pass_sees_ends_at_the_limit),
+          TEST(on_a_full_disk_old_segments_of_delete_topics_go_before_the_log_is_read_only),
+          TEST(an_error_of_one_write_deletes_nothing),
           TEST(a_deleted_partition_answers_everybody_and_leaves_nothing),
           TEST(a_creation_cut_off_anywhere_leaves_a_partition_or_nothing),
           TEST(a_directory_without_metadata_is_removed_only_if_it_never_held_data),
