@@ -69,7 +69,7 @@ struct kafka_stats {
     uint64_t connections_opened, connections_closed, connections_refused;
     uint64_t requests, responses, malformed, unsupported, oversized, slow_frames, idle_closed;
     uint64_t budget_waits, produce_batches, produce_bytes, produce_errors;
-    uint64_t fetch_parts, fetch_bytes, fetch_parked, fetch_woken;
+    uint64_t fetch_parts, fetch_bytes, fetch_parked, fetch_woken, parked_hurried;
     uint32_t connections, requests_inflight;
     uint64_t request_bytes_used, response_bytes_used;
 };

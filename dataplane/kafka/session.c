@@ -32,9 +32,9 @@ static void conn_ready(struct kconn *c)
 static struct kreq *kreq_get(struct kafka *k)
 {
     struct list *n = list_pop_head(&k->free_reqs);
-    if (n == NULL)
+    if (n == NULL && k->reqs_fresh == k->reqs_max)
         return NULL;
-    struct kreq *req = container_of(n, struct kreq, link);
+    struct kreq *req = n != NULL ? container_of(n, struct kreq, link) : &k->reqs[k->reqs_fresh++];
     struct arena arena = req->arena;
     memset(req, 0, sizeof(*req));
     req->arena = arena;
@@ -44,29 +44,24 @@ static struct kreq *kreq_get(struct kafka *k)
     return req;
 }
 
+static void starved_wake(struct kafka *k);
+
 static void kreq_free(struct kreq *req)
 {
     struct kafka *k = req->k;
+    kreq_unpark(req);
     for (uint32_t i = req->seg_idx; i < req->seg_cnt; i++)
         buf_put(req->segs[i].b);
     if (list_is_linked(&req->kick))
         list_del(&req->kick);
     kbuf_put(req->frame);
     arena_reset(&req->arena);
-    bool was_empty = list_is_empty(&k->free_reqs);
     list_add_head(&k->free_reqs, &req->link);
     k->req_cnt--;
     uint64_t charge = req->arena_charge;
     req->arena_charge = 0;
     budget_release(&k->responses, charge);
-    if (was_empty) { /* connections may have stopped reading for want of a kreq */
-        list_for_each(n, &k->conns)
-        {
-            struct kconn *c = container_of(n, struct kconn, link);
-            if (c->rx_pending)
-                conn_ready(c);
-        }
-    }
+    starved_wake(k);
 }
 
 void kreq_put(struct kreq *req)
@@ -90,6 +85,35 @@ void kreq_kick(struct kreq *req)
 {
     if (req->conn != NULL && !list_is_linked(&req->kick))
         list_add_tail(&req->k->kicked, &req->kick);
+}
+
+void kreq_unpark(struct kreq *req)
+{
+    if (!list_is_linked(&req->park))
+        return;
+    list_del(&req->park);
+    req->k->parked_bytes -= req->parked_bytes;
+}
+
+void kreq_park(struct kreq *req)
+{
+    struct kafka *k = req->k;
+    kreq_unpark(req);
+    req->parked_bytes = req->arena.total + req->frame->buf.cap;
+    k->parked_bytes += req->parked_bytes;
+    list_add_tail(&k->parked, &req->park);
+    while (k->parked_bytes > k->responses.cap / KAFKA_PARKED_SHARE) {
+        struct kreq *oldest = container_of(k->parked.next, struct kreq, park);
+        k->st.parked_hurried++;
+        oldest->hurried = true;
+        kreq_unpark(oldest);
+        kreq_kick(oldest);
+    }
+}
+
+bool kreq_is_hurried(const struct kreq *req)
+{
+    return req->hurried || req->conn == NULL || req->k->draining || req->conn->rx_eof;
 }
 
 void kreq_arena_allow(struct kreq *req, uint64_t bytes)
@@ -230,11 +254,23 @@ static void conn_drop_frame(struct kconn *c)
     c->frame_len = c->frame_got = 0;
 }
 
+static void conn_add_req(struct kconn *c, struct kreq *req)
+{
+    list_add_tail(&c->reqs, &req->link);
+    if (c->req_cnt++ < KAFKA_REQS_OWN)
+        c->k->own_used++;
+    if ((req->api->flags & API_PIPELINES) == 0)
+        c->queued_serial_cnt++;
+}
+
 /* Let go of the oldest `req`: it is sent, or will never be. */
 static void conn_remove_req(struct kconn *c, struct kreq *req)
 {
     list_del(&req->link);
-    c->req_cnt--;
+    if (--c->req_cnt < KAFKA_REQS_OWN)
+        c->k->own_used--;
+    if (req->state == RQ_QUEUED && (req->api->flags & API_PIPELINES) == 0)
+        c->queued_serial_cnt--;
     if (req->state == RQ_RUNNING) {
         c->running_cnt--;
         if ((req->api->flags & API_PIPELINES) == 0)
@@ -265,6 +301,8 @@ static void conn_gone(struct kconn *c)
         budget_release(&k->responses, 1);
     if (list_is_linked(&c->ready))
         list_del(&c->ready);
+    if (list_is_linked(&c->starved))
+        list_del(&c->starved);
     list_del(&c->link);
     list_add_head(&k->free_conns, &c->link);
     c->id = CONN_NONE;
@@ -363,8 +401,7 @@ static int conn_frame_done(struct kconn *c)
     req->body_pos = (uint32_t)(r.p - req->frame->data);
     req->arena.bytes_max =
         req->arena.total + ARENA_BASE_BYTES + (uint64_t)ARENA_PER_BYTE * req->frame_len;
-    list_add_tail(&c->reqs, &req->link);
-    c->req_cnt++;
+    conn_add_req(c, req);
     k->st.requests++;
     return 0;
 refuse:
@@ -372,9 +409,41 @@ refuse:
     return rc;
 }
 
+/* A kreq is there for c: one of its own, or a shared one. */
+static bool conn_can_have_req(const struct kconn *c)
+{
+    const struct kafka *k = c->k;
+    uint32_t kept = k->reqs_max - KAFKA_REQS_SHARED - k->own_used;
+    uint32_t left = k->reqs_max - k->req_cnt;
+    return left > (c->req_cnt < KAFKA_REQS_OWN ? 0 : kept);
+}
+
+/* The rules of reading ahead, session.h. */
+static bool conn_may_read(const struct kconn *c)
+{
+    if (c->closing || c->req_cnt >= KAFKA_INFLIGHT_MAX || c->queued_serial_cnt > 0)
+        return false;
+    bool grows = c->frame != NULL && c->frame_got == c->frame->buf.cap;
+    return !grows || c->running_serial_cnt == 0;
+}
+
 static bool conn_can_read(const struct kconn *c)
 {
-    return !c->closing && c->req_cnt < KAFKA_INFLIGHT_MAX && !list_is_empty(&c->k->free_reqs);
+    return conn_may_read(c) && conn_can_have_req(c);
+}
+
+/* One connection that can read on does so; conn_run passes it on to the next. */
+static void starved_wake(struct kafka *k)
+{
+    list_for_each(n, &k->starved)
+    {
+        struct kconn *c = container_of(n, struct kconn, starved);
+        if (!conn_can_have_req(c))
+            continue;
+        list_del(n);
+        conn_ready(c);
+        return;
+    }
 }
 
 /* Take what `p` has for the head or the frame. Bytes used; *ret_rc < 0: close, 0: no room now. */
@@ -450,6 +519,9 @@ static void conn_read(struct kconn *c)
         conn_ready(c); /* others first */
     if (!c->rx_pending && c->rx_eof)
         c->closing = true; /* answer what is there, then close */
+    if (c->rx_pending && conn_may_read(c) && !conn_can_have_req(c) && !list_is_linked(&c->starved))
+        list_add_tail(&c->k->starved, &c->starved);
+    starved_wake(c->k);
 }
 
 static bool conn_gate(struct kconn *c, const struct api *api)
@@ -484,8 +556,10 @@ static void conn_start(struct kconn *c)
             return;
         req->state = RQ_RUNNING;
         c->running_cnt++;
-        if (!pipelines)
+        if (!pipelines) {
+            c->queued_serial_cnt--;
             c->running_serial_cnt++;
+        }
         struct wire_reader r;
         wire_reader_init(&r,
                          span_of(req->frame->data + req->body_pos, req->frame_len - req->body_pos));
@@ -618,6 +692,17 @@ int kafka_conn_open(struct kafka *k, uint16_t listener_idx, conn_id id)
     return 0;
 }
 
+/* Requests that wait for the world answer now. */
+static void conn_hurry(struct kconn *c)
+{
+    list_for_each(n, &c->reqs)
+    {
+        struct kreq *req = container_of(n, struct kreq, link);
+        if (req->state == RQ_RUNNING && (req->api->flags & API_PARKS) != 0)
+            kreq_kick(req);
+    }
+}
+
 void kafka_on_event(struct kafka *k, const struct net_ev *ev)
 {
     struct kconn *c = (struct kconn *)ev->user;
@@ -625,8 +710,10 @@ void kafka_on_event(struct kafka *k, const struct net_ev *ev)
         return; /* one we refused */
     if (ev->what & (NET_EV_RX | NET_EV_RX_EOF))
         c->rx_pending = true;
-    if (ev->what & NET_EV_RX_EOF)
+    if (ev->what & NET_EV_RX_EOF) { /* it waits for nothing more, or is gone: sending tells */
         c->rx_eof = true;
+        conn_hurry(c);
+    }
     if (ev->what & NET_EV_TX_ROOM) {
         c->tx_blocked = false;
         c->tx_progress_ns = k->s->now_ns;
@@ -677,12 +764,7 @@ void kafka_drain(struct kafka *k)
     {
         struct kconn *c = container_of(n, struct kconn, link);
         c->closing = true;
-        list_for_each(r, &c->reqs)
-        {
-            struct kreq *req = container_of(r, struct kreq, link);
-            if (req->state == RQ_RUNNING && (req->api->flags & API_PARKS) != 0)
-                kreq_kick(req);
-        }
+        conn_hurry(c);
         conn_ready(c);
     }
 }
@@ -748,7 +830,9 @@ int kafka_create(struct shard *s, struct kafka **ret_kafka)
     k->s = s;
     list_init(&k->conns);
     list_init(&k->ready);
+    list_init(&k->starved);
     list_init(&k->kicked);
+    list_init(&k->parked);
     list_init(&k->free_reqs);
     list_init(&k->free_conns);
     uint64_t total = conf->request_bytes;
@@ -759,17 +843,13 @@ int kafka_create(struct shard *s, struct kafka **ret_kafka)
     k->frame_max = conf->socket_request_max_bytes;
     if (k->frame_max > k->frames_large.cap) /* sluiced refuses such a configuration */
         k->frame_max = (uint32_t)k->frames_large.cap;
-    k->reqs = (struct kreq *)calloc(KAFKA_REQS_MAX, sizeof(*k->reqs));
+    k->reqs_max = KAFKA_REQS_SHARED + conf->connections_max * KAFKA_REQS_OWN;
+    k->reqs = (struct kreq *)calloc(k->reqs_max, sizeof(*k->reqs));
     k->conn_mem = (struct kconn *)calloc(conf->connections_max, sizeof(*k->conn_mem));
     k->scratch = (uint8_t *)malloc(KAFKA_INFLATE_MAX);
     k->sessions = fetch_sessions_create(s->id, s->now_ns ^ (uint64_t)s->wall_ms << 20);
     if (k->reqs == NULL || k->conn_mem == NULL || k->scratch == NULL || k->sessions == NULL)
         goto undo;
-    for (uint32_t i = 0; i < KAFKA_REQS_MAX; i++) {
-        k->reqs[i].k = k;
-        arena_init(&k->reqs[i].arena, 0);
-        list_add_tail(&k->free_reqs, &k->reqs[i].link);
-    }
     for (uint32_t i = 0; i < conf->connections_max; i++)
         list_add_tail(&k->free_conns, &k->conn_mem[i].link);
     timer_arm(s->timers, &k->tick, s->now_ns + TICK_NS, on_tick);
@@ -793,7 +873,7 @@ void kafka_destroy(struct kafka *k)
         conn_gone(container_of(k->conns.next, struct kconn, link));
     timer_cancel(k->s->timers, &k->tick);
     timer_cancel(k->s->timers, &k->ids_retry);
-    for (uint32_t i = 0; i < KAFKA_REQS_MAX; i++)
+    for (uint32_t i = 0; i < k->reqs_fresh; i++)
         arena_fini(&k->reqs[i].arena);
     fetch_sessions_destroy(k->sessions);
     free(k->scratch);

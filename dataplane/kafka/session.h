@@ -13,6 +13,18 @@
  * earlier ones of the same kind still run (Produce: appends of one connection keep their order per
  * partition because messages to an owner do); everything else starts when it is the oldest.
  *
+ * Others do not start, and are not read either: while a request that does not pipeline is queued,
+ * nothing is read behind it, and while one runs (it may be parked for minutes) at most one more is
+ * read and only FRAME_PROBE_SMALL bytes of it. So who parks holds next to nothing beside it.
+ *
+ * Requests. Each connection can always have KAFKA_REQS_OWN requests; more come from
+ * KAFKA_REQS_SHARED. Who finds none does not read, and stands in line (kafka.starved).
+ *
+ * Parking (API_PARKS). All parked requests together hold at most a KAFKA_PARKED_SHARE-th of the
+ * response budget: above that the oldest ones are hurried, that is answered at once with what is
+ * there. The same happens when the client has sent its last byte and at a drain; a connection that
+ * is gone cancels them.
+ *
  * Lifetime. A kreq has one reference for its place in the connection's queue and one per message
  * that is under way. A connection that closes lets go of its requests at once (req->conn = NULL);
  * each is freed when its last message has come home. So replies never find freed memory.
@@ -30,7 +42,11 @@
 #include "lib/wire/wire.h"
 
 #define KAFKA_INFLIGHT_MAX 64       /* requests of one connection read but not answered */
-#define KAFKA_REQS_MAX 4096         /* of one shard */
+#define KAFKA_REQS_SHARED 4096      /* of one shard, beside those each connection is sure of */
+#define KAFKA_REQS_OWN 2            /* each connection is sure of so many */
+#define KAFKA_RESPONSE_SHARE 4      /* the response budget / this: most that one Fetch returns */
+#define KAFKA_PARKED_SHARE 4        /* ... and most that all parked requests may hold */
+#define FETCH_WAIT_MAX_MS 300000    /* max_wait_ms above this is taken as this */
 #define KAFKA_CONN_READ_MAX 262144  /* bytes taken from one connection per turn */
 #define KAFKA_SEND_PIECE_MAX 262144 /* bytes handed to the transport at once */
 #define KAFKA_SEND_SEGS_MAX 16
@@ -68,8 +84,9 @@ const struct api *api_find(int16_t key);
 const struct api *api_at(uint32_t idx); /* NULL past the last one */
 
 struct kconn {
-    struct list link;  /* kafka.conns */
-    struct list ready; /* kafka.ready, when there is work */
+    struct list link;    /* kafka.conns */
+    struct list ready;   /* kafka.ready, when there is work */
+    struct list starved; /* kafka.starved, when it stopped reading for want of a kreq */
     struct kafka *k;
     conn_id id;
     uint16_t listener_idx;
@@ -88,7 +105,7 @@ struct kconn {
     bool gate_granted;
     struct net_addr local;
     struct list reqs; /* oldest first */
-    uint32_t req_cnt, running_cnt, running_serial_cnt;
+    uint32_t req_cnt, running_cnt, running_serial_cnt, queued_serial_cnt;
     uint64_t active_ns, tx_progress_ns;
     char peer[NET_ADDR_TEXT_MAX];
 };
@@ -97,6 +114,9 @@ enum kreq_state { RQ_QUEUED, RQ_RUNNING, RQ_DONE };
 struct kreq {
     struct list link; /* conn->reqs, or the free list */
     struct list kick; /* kafka.kicked */
+    struct list park; /* kafka.parked, oldest first */
+    uint64_t parked_bytes;
+    bool hurried; /* see kreq_is_hurried */
     struct kafka *k;
     struct kconn *conn; /* NULL: the connection is gone or the response was sent */
     const struct api *api;
@@ -124,8 +144,12 @@ struct kafka {
     struct shard *s;
     uint32_t frame_max; /* effective socket.request.max.bytes */
     struct budget probes, frames_small, frames_large, responses;
-    struct list conns, ready, kicked, free_reqs;
-    struct kreq *reqs; /* KAFKA_REQS_MAX */
+    struct list conns, ready, starved, kicked, parked, free_reqs;
+    struct kreq *reqs;
+    uint32_t reqs_max;     /* of reqs */
+    uint32_t reqs_fresh;   /* reqs[0 .. reqs_fresh) were in use before; the rest is untouched */
+    uint32_t own_used;     /* sum over connections of min(req_cnt, KAFKA_REQS_OWN) */
+    uint64_t parked_bytes; /* what parked requests hold */
     struct kconn *conn_mem;
     struct list free_conns;
     uint32_t conn_cnt, req_cnt;
@@ -153,6 +177,13 @@ void kreq_send(struct kreq *req, uint16_t to, struct msg *m, enum msg_type type)
 void kreq_put(struct kreq *req);
 /* Run api->resume at the next kafka_poll. */
 void kreq_kick(struct kreq *req);
+/* req waits for the world (state of an API_PARKS handler) until kreq_unpark, which is fine at any
+ * time. It, or older ones, may be hurried and kicked by this call. */
+void kreq_park(struct kreq *req);
+void kreq_unpark(struct kreq *req);
+/* Do not wait for anything any more: answer with what there is. Set before a kick, or at any
+ * time; stays set. */
+bool kreq_is_hurried(const struct kreq *req);
 /* Let the arena grow to at least `bytes` (plus what its request allows). */
 void kreq_arena_allow(struct kreq *req, uint64_t bytes);
 /* Begin a response of body_len copied bytes: allocates, charges, writes size and header (the frame

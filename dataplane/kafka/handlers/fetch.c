@@ -5,11 +5,17 @@
  *                 ^             `-> PARKED --wake-up--> PASS
  *                 |                   `---timer--> PASS (last) -> answer
  *
- * PASS     reads every `dirty` partition in waves: a wave is what fits into the bytes still allowed
- *          and WAVE_BYTES_MAX, one message per partition to its owner, each into a buffer reserved
- *          from the shard's response budget.                   ended by the last reply of the last
- * wave MEMORY   the first buffer of a wave was not to be had.       ended by the budget PARKED one
- * registration per partition at its owner.        ended by a wake-up, timer, drain
+ * READING  a pass reads every `dirty` partition in waves: a wave is what fits into the bytes still
+ *          allowed and WAVE_BYTES_MAX, one message per partition to its owner, each into a buffer
+ *          reserved from the shard's response budget.   ended by the last reply of the last wave
+ * MEMORY   not a single buffer was to be had.           ended by the budget, timer, hurry
+ * PARKED   one registration per partition at its owner. ended by a wake-up, timer, hurry
+ * (hurry: the shard drains, the client has sent its last byte, or parked requests hold too much)
+ *
+ * Memory: who waits for it holds none, so the waiting cannot go in circles. A pass that has read
+ * something and finds no memory for more is `cut`: the partitions left are only asked for their
+ * offsets and the answer leaves with what is there. A fetch that has nothing yet waits in line, but
+ * no longer than max_wait and MEMORY_WAIT_MIN_MS; then it is answered empty.
  *
  * The first partition that has anything returns at least one whole batch (KIP-74): when its batch
  * does not fit it is read again, alone, into a buffer of the size the owner named.
@@ -27,7 +33,9 @@
 
 #define WAVE_BYTES_MAX (8u << 20)
 #define COPY_MAX 16384 /* answers with less data are copied into one buffer */
+#define MEMORY_WAIT_MIN_MS 1000
 enum {
+    ERR_UNKNOWN_SERVER_ERROR = -1,
     ERR_OFFSET_OUT_OF_RANGE = 1,
     ERR_UNKNOWN_TOPIC = 3,
     ERR_NOT_LEADER = 6,
@@ -62,9 +70,10 @@ struct fetch_op {
     uint32_t part_cnt;
     enum fetch_state state;
     uint32_t max_bytes, min_bytes;
-    bool immediate; /* max_wait is over, or there is none */
-    bool error;     /* some partition has one: answer */
-    uint32_t next;  /* first part not yet in a wave of this pass */
+    uint64_t deadline_ns; /* of max_wait */
+    bool error;           /* some partition has one: answer */
+    bool cut;             /* memory is short: no more data, see above */
+    uint32_t next;        /* first part not yet in a wave of this pass */
     uint32_t wave_from;
     uint32_t reading_cnt;
     bool have_data;       /* an earlier part of this pass returned bytes */
@@ -77,7 +86,6 @@ struct fetch_op {
 };
 
 static void fetch_wave(struct fetch_op *op);
-static void fetch_pass(struct fetch_op *op);
 
 static uint32_t min_u32(uint32_t a, uint32_t b)
 {
@@ -104,6 +112,7 @@ static void fetch_release(struct fetch_op *op)
 {
     struct kafka *k = op->req->k;
     op->state = FE_DONE;
+    kreq_unpark(op->req);
     timer_cancel(k->s->timers, &op->timer);
     budget_cancel(&k->responses, &op->memory);
     if (op->memory_granted)
@@ -181,9 +190,8 @@ static void on_fetch_timer(struct timer *t, uint64_t now_ns)
 {
     (void)now_ns;
     struct fetch_op *op = container_of(t, struct fetch_op, timer);
-    op->immediate = true;
-    if (op->state == FE_PARKED)
-        kreq_kick(op->req);
+    op->cut |= op->state == FE_MEMORY && !op->memory_granted;
+    kreq_kick(op->req);
 }
 
 static void fetch_park(struct fetch_op *op)
@@ -207,6 +215,8 @@ static void fetch_park(struct fetch_op *op)
         p->registered = true;
         kreq_send(op->req, p->owner, &p->wait.w.msg, MSG_FETCH_WAIT);
     }
+    timer_arm(op->req->k->s->timers, &op->timer, op->deadline_ns, on_fetch_timer);
+    kreq_park(op->req);
 }
 
 void kafka_on_fetch_wait_reply(struct shard *s, struct msg *msg)
@@ -235,8 +245,9 @@ void kafka_on_fetch_cancel_reply(struct shard *s, struct msg *msg)
 
 static void fetch_pass_done(struct fetch_op *op)
 {
+    bool over = op->req->k->s->now_ns >= op->deadline_ns;
     bool enough = op->got >= op->min_bytes;
-    if (op->immediate || op->error || enough || op->req->k->draining)
+    if (over || enough || op->error || op->cut || kreq_is_hurried(op->req))
         fetch_answer(op);
     else
         fetch_park(op);
@@ -249,25 +260,34 @@ static void on_memory(struct budget_waiter *w)
     kreq_kick(op->req);
 }
 
-/* A buffer of cap bytes: 1 got it, 0 waiting in FE_MEMORY, -ENOMEM. may_wait: nothing else is out.
- */
-static int part_buffer(struct fetch_op *op, struct fetch_part *p, uint32_t cap, bool may_wait)
+/* Stand in line for `need` bytes. The op holds no data and has nothing under way. */
+static void fetch_wait_memory(struct fetch_op *op, uint32_t need)
+{
+    struct kafka *k = op->req->k;
+    uint64_t until = k->s->now_ns + MEMORY_WAIT_MIN_MS * UINT64_C(1000000);
+    ASSERT(op->got == 0);
+    ASSERT(op->reading_cnt == 0);
+    op->state = FE_MEMORY;
+    op->memory_need = need;
+    k->st.budget_waits++;
+    budget_wait(&k->responses, &op->memory, need);
+    timer_arm(k->s->timers, &op->timer, until > op->deadline_ns ? until : op->deadline_ns,
+              on_fetch_timer);
+}
+
+/* A buffer of cap bytes: 1 got it, 0 the budget is used up, -ENOMEM. */
+static int part_buffer(struct fetch_op *op, struct fetch_part *p, uint32_t cap)
 {
     struct kafka *k = op->req->k;
     struct budget *b = &k->responses;
-    if (op->memory_granted && op->memory_need == cap) {
-        op->memory_granted = false;
-    } else if (!budget_try(b, cap)) {
-        if (!may_wait)
-            return 0;
-        if (cap > b->cap)
-            return -ENOMEM;
-        op->state = FE_MEMORY;
-        op->memory_need = cap;
-        k->st.budget_waits++;
-        budget_wait(b, &op->memory, cap);
-        return 0;
+    bool granted = op->memory_granted;
+    op->memory_granted = false;
+    if (granted && op->memory_need != cap) {
+        budget_release(b, op->memory_need);
+        granted = false;
     }
+    if (!granted && !budget_try(b, cap))
+        return 0;
     p->data = kbuf_create(k->s->id, b, cap, cap);
     if (p->data == NULL) {
         budget_release(b, cap);
@@ -295,27 +315,52 @@ static void fetch_out_of_memory(struct fetch_op *op)
     kreq_fail(op->req);
 }
 
-/* Read the one whole batch that did not fit. */
+/* Let go of what this wave read behind the part that is read again: it is read again as well. */
+static void fetch_put_back(struct fetch_op *op)
+{
+    for (uint32_t i = op->retry + 1; i < op->part_cnt; i++) {
+        struct fetch_part *p = &op->parts[i];
+        p->dirty |= p->len > 0;
+        part_drop_data(p);
+    }
+    op->got = 0;
+}
+
+/* Read the one whole batch that did not fit. Parts before it have nothing. */
 static void fetch_retry(struct fetch_op *op)
 {
     struct fetch_part *p = &op->parts[op->retry];
-    int rc = part_buffer(op, p, p->read.r.need, true);
-    if (rc == 0)
-        return;
+    uint32_t need = p->read.r.need;
+    bool possible = need <= op->req->k->responses.cap;
+    int rc = possible && !op->cut ? part_buffer(op, p, need) : 0;
     if (rc < 0) {
         fetch_out_of_memory(op);
         return;
     }
+    if (rc == 0 && possible && !op->cut && !kreq_is_hurried(op->req)) {
+        fetch_put_back(op);
+        op->next = op->retry + 1;
+        fetch_wait_memory(op, need);
+        return;
+    }
     op->state = FE_READING;
     op->retry = op->part_cnt;
+    if (rc == 0) { /* the others are answered */
+        op->cut = true;
+        if (!possible)
+            part_fail(p, ERR_UNKNOWN_SERVER_ERROR);
+        fetch_wave(op);
+        return;
+    }
     p->retried = true;
-    part_send(op, p, p->read.r.need);
+    op->wave_from = (uint32_t)(p - op->parts);
+    part_send(op, p, need);
 }
 
 /* Send the next wave, or finish the pass. */
 static void fetch_wave(struct fetch_op *op)
 {
-    uint32_t left = op->max_bytes > op->got ? op->max_bytes - op->got : 0;
+    uint32_t left = op->max_bytes > op->got && !op->cut ? op->max_bytes - op->got : 0;
     bool spent = left == 0; /* the rest is only asked for its offsets and errors */
     uint32_t wave = min_u32(left, WAVE_BYTES_MAX);
     op->state = FE_READING;
@@ -331,17 +376,21 @@ static void fetch_wave(struct fetch_op *op)
         if (cap < limit && op->reading_cnt > 0 && !spent)
             break; /* in the next wave: those before it may leave it more */
         if (cap > 0) {
-            int rc = part_buffer(op, p, cap, op->reading_cnt == 0);
-            if (rc == 0 && op->state == FE_MEMORY)
-                return;
-            if (rc == 0)
-                break;
-            if (rc < 0 && op->reading_cnt == 0) {
+            int rc = part_buffer(op, p, cap);
+            if (rc <= 0 && op->reading_cnt > 0)
+                break; /* in the next wave */
+            if (rc < 0) {
                 fetch_out_of_memory(op);
                 return;
             }
-            if (rc < 0)
-                break;
+            if (rc == 0 && op->got == 0 && !kreq_is_hurried(op->req)) {
+                fetch_wait_memory(op, cap);
+                return;
+            }
+            if (rc == 0) {
+                op->cut = spent = true;
+                cap = left = 0;
+            }
         }
         p->dirty = false;
         p->retried = false;
@@ -433,16 +482,14 @@ void kafka_on_fetch_reply(struct shard *s, struct msg *msg)
     kreq_put(req);
 }
 
+/* Begin a pass; no data is held. */
 static void fetch_pass(struct fetch_op *op)
 {
     op->next = 0;
     op->got = 0;
     op->have_data = false;
+    op->cut = false;
     op->retry = op->part_cnt;
-    for (uint32_t i = 0; i < op->part_cnt; i++) {
-        op->got += op->parts[i].len;
-        op->have_data |= op->parts[i].len > 0;
-    }
     fetch_wave(op);
 }
 
@@ -451,8 +498,10 @@ void fetch_resume(struct kreq *req)
     struct fetch_op *op = req->op;
     switch (op->state) {
     case FE_MEMORY:
-        if (!op->memory_granted) /* a drain: the memory still comes */
+        op->cut |= !op->memory_granted && kreq_is_hurried(req);
+        if (!op->memory_granted && !op->cut)
             return;
+        budget_cancel(&req->k->responses, &op->memory);
         if (op->retry < op->part_cnt)
             fetch_retry(op);
         else
@@ -463,6 +512,7 @@ void fetch_resume(struct kreq *req)
         for (uint32_t i = 0; i < op->part_cnt; i++)
             if (op->parts[i].wait.w.min_bytes > 1)
                 op->parts[i].dirty = true;
+        kreq_unpark(req);
         fetch_pass(op);
         return;
     case FE_READING:
@@ -581,11 +631,13 @@ int fetch_start(struct kreq *req, struct wire_reader *r)
     const struct kafka *k = req->k;
     uint32_t asked = op->in.max_bytes > 0 ? (uint32_t)op->in.max_bytes : 0;
     op->max_bytes = min_u32(asked, k->s->conf->fetch_max_bytes);
-    op->max_bytes =
-        (uint32_t)(op->max_bytes > k->responses.cap / 2 ? k->responses.cap / 2 : op->max_bytes);
+    uint64_t share = k->responses.cap / KAFKA_RESPONSE_SHARE;
+    op->max_bytes = op->max_bytes > share ? (uint32_t)share : op->max_bytes;
     op->min_bytes = op->in.min_bytes > 0 ? (uint32_t)op->in.min_bytes : 0;
     op->min_bytes = min_u32(op->min_bytes, op->max_bytes);
-    op->immediate = op->in.max_wait_ms <= 0 || op->part_cnt == 0;
+    uint32_t wait_ms = op->in.max_wait_ms > 0 ? (uint32_t)op->in.max_wait_ms : 0;
+    wait_ms = op->part_cnt == 0 ? 0 : min_u32(wait_ms, FETCH_WAIT_MAX_MS);
+    op->deadline_ns = k->s->now_ns + wait_ms * UINT64_C(1000000);
     uint32_t idx = 0;
     for (uint32_t i = 0; i < op->in.topics.cnt; i++) {
         const struct fetch_request_topic *in = &op->in.topics.v[i];
@@ -597,9 +649,6 @@ int fetch_start(struct kreq *req, struct wire_reader *r)
         for (uint32_t j = 0; j < in->partitions.cnt; j++)
             part_resolve(op, t, &op->parts[idx++]);
     }
-    if (!op->immediate)
-        timer_arm(k->s->timers, &op->timer,
-                  k->s->now_ns + (uint64_t)op->in.max_wait_ms * UINT64_C(1000000), on_fetch_timer);
     fetch_pass(op);
     return 0;
 }

@@ -482,6 +482,158 @@ static void fetches_wait_for_memory_in_line_and_all_are_answered(void **state)
     close_world();
 }
 
+static void put_n(int32_t partition, struct span b, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        fake_plog_put(world_plog(w, "t", partition), b);
+}
+
+/* Kafka clients leave at any time; what their fetches held must not stay. */
+static void assert_memory_is_free(void)
+{
+    struct kafka_stats st;
+    world_run(w, 20);
+    kafka_stats_get(w->shard[0].kafka, &st);
+    assert_int_equal(st.response_bytes_used, 0);
+    assert_int_equal(st.requests_inflight, 0);
+}
+
+static void fetches_of_many_waves_never_wait_for_each_other(void **state)
+{
+    (void)state;
+    enum { CLIENTS = 10, ROUNDS = 3 };
+    open_world(&(struct world_opts){.shards = 1, .request_bytes = 64u << 20});
+    world_topic(w, "t", NULL);
+    struct span big = make_batch(1, 900000, NULL);
+    for (int32_t p = 0; p < 4; p++)
+        put_n(p, big, 9);
+    struct client *c[CLIENTS];
+    for (int i = 0; i < CLIENTS; i++)
+        c[i] = client_open(w);
+    for (int round = 0; round < ROUNDS;
+         round++) { /* together they ask for far more than there is */
+        for (int i = 0; i < CLIENTS; i++) {
+            struct fetch_n f;
+            fetch_n(&f, "t", 4, 60000, 1);
+            for (int p = 0; p < 4; p++)
+                f.part[p].partition_max_bytes = 8 << 20;
+            REQUEST(c[i], FETCH, 12, fetch, &f.req);
+        }
+        world_run(w, 300);
+        for (int i = 0; i < CLIENTS; i++) {
+            struct fetch_response resp;
+            RESPONSE(c[i], FETCH, 12, fetch, &resp);
+            assert_true(part(&resp, 0)->records.len >= big.len);
+            for (uint32_t p = 0; p < 4; p++) {
+                assert_int_equal(part(&resp, p)->records.len % big.len, 0);
+                assert_int_equal(part(&resp, p)->high_watermark, 9);
+            }
+        }
+    }
+    assert_memory_is_free();
+    struct kafka_stats st;
+    kafka_stats_get(w->shard[0].kafka, &st);
+    assert_true(st.budget_waits > 0);
+    for (int i = 0; i < CLIENTS; i++)
+        client_close(c[i]);
+    free((void *)(uintptr_t)big.p);
+    close_world();
+}
+
+static void a_large_first_batch_gets_its_memory_although_others_were_read(void **state)
+{
+    (void)state;
+    enum { CLIENTS = 8 };
+    open_world(&(struct world_opts){.shards = 1, .request_bytes = 8u << 20});
+    world_topic(w, "t", NULL);
+    struct span large = make_batch(1, 3000000, NULL), mid = make_batch(1, 300000, NULL);
+    put_n(0, large, 1);
+    for (int32_t p = 1; p < 4; p++)
+        put_n(p, mid, 3);
+    struct client *c[CLIENTS];
+    for (int i = 0; i < CLIENTS; i++) {
+        struct fetch_n f;
+        c[i] = client_open(w);
+        fetch_n(&f, "t", 4, 60000, 1);
+        f.part[0].partition_max_bytes = 100000;
+        f.part[1].partition_max_bytes = f.part[2].partition_max_bytes = 350000;
+        REQUEST(c[i], FETCH, 12, fetch, &f.req);
+    }
+    world_run(w, 300);
+    for (int i = 0; i < CLIENTS; i++) {
+        struct fetch_response resp;
+        RESPONSE(c[i], FETCH, 12, fetch, &resp);
+        assert_int_equal(part(&resp, 0)->records.len, large.len);
+        for (uint32_t p = 1; p < 4; p++) /* asked for, whether or not there was memory for it */
+            assert_int_equal(part(&resp, p)->high_watermark, 3);
+    }
+    assert_memory_is_free();
+    for (int i = 0; i < CLIENTS; i++)
+        client_close(c[i]);
+    free((void *)(uintptr_t)large.p);
+    free((void *)(uintptr_t)mid.p);
+    close_world();
+}
+
+static void a_fetch_that_finds_no_memory_is_answered_empty_in_time(void **state)
+{
+    (void)state;
+    open_world(&(struct world_opts){.shards = 1, .request_bytes = 8u << 20});
+    world_topic(w, "t", NULL);
+    put_n(0, batch, 3);
+    struct client *hog[3], *c = client_open(w), *gone = client_open(w);
+    struct fetch_n f;
+    struct fetch_response resp;
+    fetch_n(&f, "t", 1, 60000, 1);
+    w->shard[0].plogs->hold = true; /* reads that take long */
+    for (int i = 0; i < 3; i++) {
+        hog[i] = client_open(w);
+        REQUEST(hog[i], FETCH, 12, fetch, &f.req);
+    }
+    world_run(w, 5);
+    struct budget *b = &w->shard[0].kafka->responses;
+    uint64_t rest = b->cap - b->used - 500000; /* less than a fetch wants */
+    budget_charge(b, rest);
+    REQUEST(gone, FETCH, 12, fetch, &f.req);
+    f.req.max_wait_ms = 10;
+    REQUEST(c, FETCH, 12, fetch, &f.req);
+    world_run(w, 500);
+    assert_true(no_response(c));
+    (void)w->client_net->ops->shutdown_tx(w->client_net, gone->id); /* it stands before c */
+    world_run(w, 5);
+    w->shard[0].plogs->hold = false; /* the offsets are read without memory */
+    world_run(w, 600);
+    assert_true(gone->eof || gone->closed);
+    RESPONSE(c, FETCH, 12, fetch, &resp);
+    assert_int_equal(part(&resp, 0)->error_code, 0);
+    assert_int_equal(part(&resp, 0)->high_watermark, 6);
+    budget_release(b, rest);
+    for (int i = 0; i < 3; i++) {
+        RESPONSE(hog[i], FETCH, 12, fetch, &resp);
+        assert_int_equal(part(&resp, 0)->records.len, 3 * batch.len);
+    }
+    assert_memory_is_free();
+    close_world();
+}
+
+static void max_wait_is_bounded(void **state)
+{
+    (void)state;
+    open_fetch(1);
+    struct client *c = client_open(w);
+    struct fetch_n f;
+    struct fetch_response resp;
+    REQUEST(c, FETCH, 12, fetch, fetch_n(&f, "t", 1, INT32_MAX, 1));
+    world_run(w, 5);
+    w->now_ns += (FETCH_WAIT_MAX_MS - 1000) * UINT64_C(1000000);
+    world_run(w, 500);
+    assert_true(no_response(c));
+    world_run(w, 600);
+    RESPONSE(c, FETCH, 12, fetch, &resp);
+    client_close(c);
+    close_world();
+}
+
 static struct list_offsets_response_partition list(struct client *c, int16_t version,
                                                    const char *topic, int64_t ts)
 {
@@ -564,4 +716,7 @@ TEST_MAIN(TEST(every_version_returns_the_bytes_of_the_log),
           TEST(a_session_is_told_only_what_is_new),
           TEST(a_connection_that_closes_in_a_session_leaves_nothing_parked),
           TEST(fetches_wait_for_memory_in_line_and_all_are_answered),
+          TEST(fetches_of_many_waves_never_wait_for_each_other),
+          TEST(a_large_first_batch_gets_its_memory_although_others_were_read),
+          TEST(a_fetch_that_finds_no_memory_is_answered_empty_in_time), TEST(max_wait_is_bounded),
           TEST(list_offsets_knows_the_special_timestamps_of_each_version))

@@ -382,6 +382,150 @@ static void a_half_closed_connection_still_gets_its_answers(void **state)
     close_world();
 }
 
+static void ask_metadata(struct client *c)
+{
+    struct metadata_request m;
+    metadata_request_init(&m);
+    m.topics.null = true;
+    REQUEST(c, METADATA, 9, metadata, &m);
+}
+
+static void parked_requests_of_some_leave_room_for_the_requests_of_others(void **state)
+{
+    (void)state;
+    enum { CLIENTS = 70 };
+    open_world(NULL);
+    world_topic(w, "t", NULL);
+    struct fetch_n f;
+    struct metadata_response resp;
+    struct kafka_stats st;
+    fetch_n(&f, "t", 1, INT32_MAX, 1);
+    for (int i = 0; i < CLIENTS; i++) {
+        struct client *c = client_open(w);
+        for (int j = 0; j < KAFKA_INFLIGHT_MAX; j++)
+            REQUEST(c, FETCH, 12, fetch, &f.req);
+    }
+    world_run(w, 20);
+    kafka_stats_get(w->shard[0].kafka, &st);
+    assert_int_equal(st.fetch_parked, CLIENTS);
+    assert_true(st.requests_inflight <= 2 * CLIENTS); /* one parks, one is read ahead */
+    struct client *c = client_open(w);
+    ask_metadata(c);
+    world_run(w, 3);
+    RESPONSE(c, METADATA, 9, metadata, &resp);
+    close_world();
+}
+
+static void every_connection_has_requests_of_its_own(void **state)
+{
+    (void)state;
+    enum { CLIENTS = 70 };
+    open_world(NULL);
+    world_topic(w, "t", NULL);
+    struct span b = make_batch(1, 10, NULL);
+    struct plog *log = world_plog(w, "t", 0);
+    struct client *many[CLIENTS];
+    struct produce1 p;
+    struct metadata_response resp;
+    struct kafka_stats st;
+    log->append_rc = -E_STORAGE;
+    w->shard[0].plogs->hold = true; /* a disk that takes its time */
+    for (int i = 0; i < CLIENTS; i++) {
+        many[i] = client_open(w);
+        for (int j = 0; j < KAFKA_INFLIGHT_MAX; j++)
+            REQUEST(many[i], PRODUCE, 7, produce, produce1(&p, "t", 0, b, -1));
+    }
+    world_run(w, 30);
+    kafka_stats_get(w->shard[0].kafka, &st);
+    assert_true(st.requests_inflight >= KAFKA_REQS_SHARED);
+    assert_true(st.requests_inflight <= KAFKA_REQS_SHARED + CLIENTS * KAFKA_REQS_OWN);
+    for (int i = 0; i < 20; i++) { /* Metadata is not API_NO_MEMORY_GATE: memory is there too */
+        struct client *c = client_open(w);
+        ask_metadata(c);
+        world_run(w, 3);
+        RESPONSE(c, METADATA, 9, metadata, &resp);
+        client_close(c);
+    }
+    w->shard[0].plogs->hold = false;
+    world_run(w, 100);
+    for (int i = 0; i < CLIENTS; i++) /* and those who stood in line were all served */
+        for (int j = 0; j < KAFKA_INFLIGHT_MAX; j++)
+            assert_int_equal(take_produce(many[i], 7).error_code, 56);
+    free((void *)(uintptr_t)b.p);
+    close_world();
+}
+
+static void parked_requests_hold_a_share_and_the_oldest_are_answered_first(void **state)
+{
+    (void)state;
+    enum { CLIENTS = 60, TOPICS = 20 };
+    open_world(&(struct world_opts){.request_bytes = 8u << 20});
+    world_topic(w, "t", NULL);
+    struct kafka *k = w->shard[0].kafka;
+    struct client *c[CLIENTS];
+    struct fetch_n f;
+    struct fetch_response resp;
+    struct fetch_request_topic topics[TOPICS]; /* of many partitions: some 50 KB each */
+    fetch_n(&f, "t", 4, 100000, 1);
+    for (int i = 0; i < 4; i++)
+        f.part[i].partition_max_bytes = 1000;
+    for (int i = 0; i < TOPICS; i++)
+        topics[i] = f.topic;
+    f.req.topics.v = topics;
+    f.req.topics.cnt = TOPICS;
+    for (int i = 0; i < CLIENTS; i++) {
+        c[i] = client_open(w);
+        REQUEST(c[i], FETCH, 12, fetch, &f.req);
+        world_run(w, 2);
+        assert_true(k->parked_bytes <= k->responses.cap / KAFKA_PARKED_SHARE);
+    }
+    world_run(w, 5);
+    RESPONSE(c[0], FETCH, 12, fetch, &resp);
+    RESPONSE(c[1], FETCH, 12, fetch, &resp);
+    assert_true(no_response(c[CLIENTS - 1]));
+    assert_true(no_response(c[CLIENTS - 5]));
+    assert_true(k->st.parked_hurried > 0);
+    close_world();
+}
+
+static void a_client_that_has_sent_its_last_byte_is_answered_at_once(void **state)
+{
+    (void)state;
+    open_world(NULL);
+    world_topic(w, "t", NULL);
+    struct client *c[50];
+    struct fetch_n f;
+    for (int i = 0; i < 50; i++) {
+        c[i] = client_open(w);
+        for (int j = 0; j < 1 + i % 3; j++)
+            REQUEST(c[i], FETCH, 12, fetch, fetch_n(&f, "t", 4, INT32_MAX, 1));
+    }
+    world_run(w, 20);
+    for (int i = 0; i < 50; i++) {
+        assert_true(no_response(c[i]));
+        if (i % 2 == 0)
+            (void)w->client_net->ops->shutdown_tx(w->client_net, c[i]->id);
+        else
+            client_close(c[i]);
+    }
+    world_run(w, 20);
+    for (int i = 0; i < 50; i += 2) {
+        struct fetch_response resp;
+        for (int j = 0; j < 1 + i % 3; j++)
+            RESPONSE(c[i], FETCH, 12, fetch, &resp);
+        assert_true(c[i]->eof || c[i]->closed);
+        client_close(c[i]);
+    }
+    world_run(w, 5);
+    struct kafka_stats st;
+    kafka_stats_get(w->shard[0].kafka, &st);
+    assert_int_equal(st.connections, 0);
+    assert_int_equal(st.requests_inflight, 0);
+    for (int32_t i = 0; i < 4; i++)
+        assert_int_equal(fake_plog_waits(world_plog(w, "t", i)), 0);
+    close_world();
+}
+
 TEST_MAIN(TEST(api_versions_lists_exactly_what_is_served),
           TEST(api_versions_of_an_unknown_version_is_answered_in_version_0),
           TEST(a_bad_software_name_is_an_invalid_request),
@@ -396,4 +540,8 @@ TEST_MAIN(TEST(api_versions_lists_exactly_what_is_served),
           TEST(connections_above_the_maximum_are_refused),
           TEST(a_connection_that_closes_in_mid_flight_leaves_nothing_behind),
           TEST(a_drain_answers_what_was_asked_and_closes),
-          TEST(a_half_closed_connection_still_gets_its_answers))
+          TEST(a_half_closed_connection_still_gets_its_answers),
+          TEST(parked_requests_of_some_leave_room_for_the_requests_of_others),
+          TEST(every_connection_has_requests_of_its_own),
+          TEST(parked_requests_hold_a_share_and_the_oldest_are_answered_first),
+          TEST(a_client_that_has_sent_its_last_byte_is_answered_at_once))
