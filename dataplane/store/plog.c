@@ -397,7 +397,9 @@ void plog_fail(struct plog *p, int rc, const char *what)
         list_del(&p->dirty_link);
     if (p->commit == C_DIRECT)
         p->commit = C_NONE;
-    appends_fail_all(p, -E_STORAGE);
+    /* What is in a journal entry in flight is answered when that ends. */
+    appends_fail_from(p, p->commit == C_JOURNAL ? p->commit_to.offset : p->durable.offset,
+                      -E_STORAGE);
     reads_fail_waiting(p, -E_STORAGE);
     p->retry_ns = 0;
     plog_settle(p);
@@ -984,7 +986,7 @@ void plog_detach(struct plog *p, plog_detached_fn *done, void *arg)
         p->commit = C_NONE;
     p->set->unflushed_bytes -= p->end.lsn - p->durable.lsn;
     p->durable.lsn = p->end.lsn; /* nobody waits for these bytes any more */
-    appends_fail_all(p, -E_UNKNOWN_TOPIC);
+    appends_fail_from(p, INT64_MIN, -E_UNKNOWN_TOPIC);
     waits_fail_all(p, -E_UNKNOWN_TOPIC);
     reads_fail_waiting(p, -E_UNKNOWN_TOPIC);
     list_del(&p->hash_link); /* not found any more */

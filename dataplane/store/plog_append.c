@@ -337,11 +337,16 @@ void appends_retry_blocked(struct plog_set *set)
     }
 }
 
-void appends_fail_all(struct plog *p, int rc)
+void appends_fail_from(struct plog *p, int64_t offset, int rc)
 {
-    for (struct list *n = list_pop_head(&p->appends); n; n = list_pop_head(&p->appends))
-        answer_error(p, container_of(n, struct plog_append, link), rc);
-    p->urgent = false;
+    list_for_each_safe(it, tmp, &p->appends)
+    {
+        struct plog_append *a = container_of(it, struct plog_append, link);
+        if (a->last_offset < offset)
+            continue;
+        list_del(it);
+        answer_error(p, a, rc);
+    }
 }
 
 /* ------------------------------------------------------------------------------------ group commit
@@ -407,19 +412,16 @@ static void journal_done(void *arg, int rc)
         p->io--;
         if (rc < 0)
             p->bad_use = journal_use(sd->journal);
-        if (p->state == PL_FENCED || p->state == PL_DETACHING) {
+        if (p->state == PL_DETACHING || rc < 0) {
             p->commit = C_NONE;
+            appends_fail_from(p, p->durable.offset, -E_STORAGE);
+            plog_fail(p, rc, "journal write"); /* nothing when it is fenced or leaving already */
             plog_settle(p);
             continue;
         }
-        if (rc < 0) {
-            p->commit = C_NONE;
-            plog_fail(p, rc, "journal write");
-            continue;
-        }
+        /* Also while fenced: the entry is on disk and would be replayed, so it counts. */
         commit_done(p);
-        if (p->state == PL_CLOSING)
-            plog_settle(p);
+        plog_settle(p);
     }
 }
 

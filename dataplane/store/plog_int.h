@@ -242,7 +242,8 @@ uint64_t plog_written_lsn(const struct plog *p);
 /* plog_append.c */
 void commit_form_all(struct plog_set *set);
 void appends_retry_blocked(struct plog_set *set);
-void appends_fail_all(struct plog *p, int rc);
+/* Answer those that wait for an offset at or above `offset`. */
+void appends_fail_from(struct plog *p, int64_t offset, int rc);
 void commit_direct_done(struct plog *p);
 
 /* plog_read.c */

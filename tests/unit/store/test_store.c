@@ -355,6 +355,36 @@ static void a_failed_write_or_flush_fences_the_partition_until_it_is_recovered(v
     }
 }
 
+static void an_entry_in_flight_when_its_partition_is_fenced_still_counts(void **state)
+{
+    struct env *e = start(1, tune_no_roll);
+    (void)put(e, 0, 1, 3000);
+    struct env_batch eb = plain(2, 1000);
+    uint8_t *bytes = env_batch_build(&eb);
+    struct bulk b[2];
+    for (int i = 0; i < 2; i++) { /* one in the entry, one behind it */
+        b[i] = (struct bulk){.a = {.wait_durable = true,
+                                   .batch = span_of(bytes, 1000),
+                                   .max_timestamp_ms = eb.ts,
+                                   .done = bulk_done}};
+        plog_append(e->parts[0], &b[i].a);
+        env_step(e, 0, 0);
+    }
+    plog_fail(e->parts[0], -EIO, "a drain");
+    env_settle(e);
+    assert_true(b[0].done && b[1].done);
+    assert_ok(b[0].a.rc);
+    assert_rc(b[1].a.rc, -E_STORAGE);
+    struct env_append x = put(e, 0, 3, 1000);
+    assert_int_equal(x.a.base_offset, 2);
+    env_abandon(e);
+    fake_disk_power_cut(e->disk);
+    assert_ok(env_open(e));
+    assert_int_equal(count_all(e, 0), 3);
+    free(bytes);
+    stop(e);
+}
+
 static void a_full_disk_makes_the_log_read_only_and_it_recovers_by_itself(void **state)
 {
     struct env *e = start(1, NULL);
@@ -1118,6 +1148,7 @@ TEST_MAIN(TEST(a_thousand_partitions_with_4_kib_each_are_durable_after_2_operati
           TEST(with_memory_full_appends_wait_in_a_bounded_queue_then_are_told_busy),
           TEST(an_idle_partition_has_no_open_file_and_no_chunk_after_reuse),
           TEST(a_failed_write_or_flush_fences_the_partition_until_it_is_recovered),
+          TEST(an_entry_in_flight_when_its_partition_is_fenced_still_counts),
           TEST(a_full_disk_makes_the_log_read_only_and_it_recovers_by_itself),
           TEST(reads_give_whole_batches_within_their_bounds),
           TEST(damage_on_disk_is_found_when_it_is_read),
