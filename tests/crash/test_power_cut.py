@@ -34,10 +34,16 @@ class ForgetFS:
                                                FORGETFS_FSYNC_DELAY_MS=str(self.delay_ms)))
         wait_for("forgetfs is mounted", lambda: os.path.ismount(self.mount))
 
-    def cut(self):
-        """The power fails: memory is gone, what was flushed stays."""
+    def cut(self, a):
+        """The power fails: memory is gone, what was flushed stays. The lock file that names the
+        dataplane is gone with the mount, so its pid is asked for before."""
+        pid = a.dataplane_pid()
+        assert pid
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(30)
+        os.kill(pid, signal.SIGKILL)
+        a.kill_all()
+        wait_for("the dataplane is gone", lambda: not os.path.exists(f"/proc/{pid}"))
         self.unmount()
 
     def unmount(self):
@@ -75,6 +81,8 @@ def test_power_cuts_lose_nothing_acknowledged(tmp_path, forgetful):
     try:
         for cut in range(CUTS):
             a.start()
+            if cut > 0:
+                assert f"raised the leader epoch of {3 + len({x.topic for x in loads})} " in a.output()
             assert_all_kept(a, loads)
             topics = [f"small-{cut}", "big"] if cut % 2 else ["small", f"big-{cut}"]
             now = []
@@ -86,8 +94,7 @@ def test_power_cuts_lose_nothing_acknowledged(tmp_path, forgetful):
                 now.append(load)
             wait_for("acknowledgements in both topics",
                      lambda: all(len(load.acked) > 300 for load in now))
-            forgetful.cut()
-            a.kill_all()
+            forgetful.cut(a)
             for load in now:
                 load.stopping.set()
                 load.join(30)
