@@ -51,14 +51,17 @@ static void send_hello(struct control *c)
     h.listeners.v = listeners;
     h.listeners.cnt = o->listener_cnt;
 
-    /* Partitions found that were not closed cleanly; `found` is sorted by topic. */
+    /* Partitions found that were not closed cleanly; `found` is sorted by topic. Where the previous
+     * run ended in a crash, `sluicectl log recover` may have left the clean mark since: what that
+     * crash took back (acks=1) was still of the old epoch, so it ends for all of them. */
+    bool crashed = o->gap.had_previous && !o->gap.clean;
     uint32_t topics = 0;
     struct ctl_hello_unclean_topic *t = arena_array(&arena, c->found_cnt + 1, sizeof(*t));
     int32_t *partitions = arena_array(&arena, c->found_cnt + 1, sizeof(*partitions));
     uint32_t n = 0;
     for (uint32_t i = 0; t != NULL && partitions != NULL && i < c->found_cnt; i++) {
         const struct part *p = c->found[i];
-        if (p->was_clean || uuid_is_zero(&p->topic_id))
+        if ((p->was_clean && !crashed) || uuid_is_zero(&p->topic_id))
             continue;
         if (topics == 0 || !uuid_eq(&t[topics - 1].topic_id, &p->topic_id)) {
             ctl_hello_unclean_topic_init(&t[topics]);

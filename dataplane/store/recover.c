@@ -349,39 +349,78 @@ static int seg_scan(struct scan *s, struct part_seg *g)
     return rc;
 }
 
-/* Largest timestamp of a segment that is not scanned, from the last time index entry.
- * 1: known, 0: an index is missing or odd (scan it), -errno. */
-static int seg_tail_read(struct file_io *io, const char *dir, struct part_seg *g)
+/* First and last entry of an index file: of an ascending index that was overwritten these two are
+ * unlikely to be right. 1: read, 0: missing or no whole entries, -errno. */
+struct index_ends {
+    uint64_t cnt;
+    uint8_t first[TIMEINDEX_ENTRY_LEN], last[TIMEINDEX_ENTRY_LEN];
+};
+static int index_ends_read(struct file_io *io, const char *dir, int64_t base, const char *suffix,
+                           uint32_t entry_len, struct index_ends *ret)
 {
     char path[STORE_PATH_MAX];
-    struct file_stat st;
-    int rc = path_seg(path, dir, g->base, SFX_INDEX);
-    if (rc == 0)
-        rc = io->ops->stat(io, path, &st);
-    if (rc < 0)
-        return rc == -ENOENT ? 0 : rc;
-    if (st.size % INDEX_ENTRY_LEN != 0)
-        return 0;
-    rc = path_seg(path, dir, g->base, SFX_TIMEINDEX);
     struct file *f;
+    uint64_t size;
+    int rc = path_seg(path, dir, base, suffix);
     if (rc == 0)
         rc = io->ops->open(io, path, FILE_RDONLY, &f);
     if (rc < 0)
         return rc == -ENOENT ? 0 : rc;
-    uint64_t size;
-    uint8_t e[TIMEINDEX_ENTRY_LEN];
     rc = io->ops->size(f, &size);
-    bool odd = rc == 0 && (size % TIMEINDEX_ENTRY_LEN != 0 || (size == 0 && g->len > 0));
-    if (rc == 0 && !odd && size > 0) {
-        int64_t n = io->ops->pread(f, e, sizeof(e), size - sizeof(e));
+    bool whole = rc == 0 && size % entry_len == 0;
+    ret->cnt = size / entry_len;
+    if (whole && size > 0) {
+        int64_t n = io->ops->pread(f, ret->first, entry_len, 0);
+        if (n == (int64_t)entry_len)
+            n = io->ops->pread(f, ret->last, entry_len, size - entry_len);
         if (n < 0)
             rc = (int)n;
-        odd = n != (int64_t)sizeof(e);
-        g->max_ts = odd ? -1 : (int64_t)load_be64(e);
-        g->max_ts_offset = odd ? -1 : g->base + (int32_t)load_be32(e + 8);
+        whole = n == (int64_t)entry_len;
     }
     io->ops->close(f);
-    return rc < 0 ? rc : !odd;
+    return rc < 0 ? rc : whole;
+}
+
+/* None at all is taken as it is: entries are sparse, and their lack only makes reads slower. */
+static bool offset_ends_are_sane(const struct index_ends *e, const struct part_seg *g)
+{
+    if (e->cnt == 0)
+        return true;
+    int32_t rel = (int32_t)load_be32(e->last), pos = (int32_t)load_be32(e->last + 4);
+    if (rel <= 0 || pos <= 0 || (uint64_t)pos >= g->len)
+        return false;
+    return e->cnt == 1 ||
+           (rel > (int32_t)load_be32(e->first) && pos > (int32_t)load_be32(e->first + 4));
+}
+
+static bool time_ends_are_sane(const struct index_ends *e, const struct part_seg *g)
+{
+    if (e->cnt == 0)
+        return g->len == 0;
+    int32_t rel = (int32_t)load_be32(e->last + 8);
+    if (rel < 0)
+        return false;
+    return e->cnt == 1 || ((int64_t)load_be64(e->last) > (int64_t)load_be64(e->first) &&
+                           rel >= (int32_t)load_be32(e->first + 8));
+}
+
+/* Largest timestamp of a segment that is not scanned, from the last time index entry.
+ * 1: known, 0: an index is missing or odd (scan it), -errno. */
+static int seg_tail_read(struct file_io *io, const char *dir, struct part_seg *g)
+{
+    struct index_ends e;
+    int rc = index_ends_read(io, dir, g->base, SFX_INDEX, INDEX_ENTRY_LEN, &e);
+    if (rc == 1)
+        rc = offset_ends_are_sane(&e, g);
+    if (rc == 1)
+        rc = index_ends_read(io, dir, g->base, SFX_TIMEINDEX, TIMEINDEX_ENTRY_LEN, &e);
+    if (rc == 1)
+        rc = time_ends_are_sane(&e, g);
+    if (rc == 1 && e.cnt > 0) {
+        g->max_ts = (int64_t)load_be64(e.last);
+        g->max_ts_offset = g->base + (int32_t)load_be32(e.last + 8);
+    }
+    return rc;
 }
 
 /* ------------------------------------------------------------------------ names in the directory

@@ -87,9 +87,11 @@ def test_dump_log_is_clean_after_a_stop_and_after_kill_and_recover(tmp_path):
         p = subprocess.run([program("sluicectl"), "log", "recover", a.dir], text=True,
                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120)
         assert p.returncode == 0, p.stdout
+        assert "partition not closed cleanly" in p.stdout
         out = kafka_tools.assert_dump_is_clean(os.path.join(a.dir, "log"))
         assert "more" not in out  # no data printed, only headers
         a.start()
+        assert a.admin("GET", "/v1/topics/t-none")[1]["partitions"][0]["leader_epoch"] == 1
         by_offset = dict(read_all(a.kafka, "t-none"))
         for i, offset in list(load.acked.items()):
             assert by_offset[offset] == load.value(i)
