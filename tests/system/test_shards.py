@@ -31,7 +31,7 @@ def test_every_connection_writes_and_reads_every_partition(appliance, acks):
     topic = f"cross-{acks}"
     appliance.ctl("topic", "create", topic, "--partitions", str(PARTITIONS))
     want = collections.defaultdict(list)
-    for connection in range(2 * appliance.shards):  # each lands on the shard the kernel chooses
+    for connection in range(appliance.shards + 1):  # each lands on the shard the kernel chooses
         for p in range(PARTITIONS):
             lines = [f"{connection}-{p}-{i}" for i in range(20)]
             want[p] += lines
