@@ -367,6 +367,10 @@ static uint32_t deliver(void *arg, uint16_t listener, const struct dgram *dg, ui
 {
     return ingest_dgrams(((struct pshard *)arg)->s.ingest, listener, dg, n);
 }
+static bool has_room(void *arg, uint32_t n)
+{
+    return ingest_has_room(((struct pshard *)arg)->s.ingest, n);
+}
 static void handover_dropped(void *arg, uint16_t listener, uint32_t n)
 {
     ingest_dgrams_lost(((struct pshard *)arg)->s.ingest, listener, DDROP_handoff_full, n);
@@ -450,8 +454,11 @@ static void dgrams_destroy(struct pshard *ps)
 /* Datagrams from DPDK ports. */
 static int ports_module_create(struct pshard *ps)
 {
-    struct port_set_cfg c = {
-        .shard = &ps->s, .handover = ps->handover, .deliver = deliver, .arg = ps};
+    struct port_set_cfg c = {.shard = &ps->s,
+                             .handover = ps->handover,
+                             .deliver = deliver,
+                             .has_room = has_room,
+                             .arg = ps};
     return ps->p->o.ports != NULL ? port_set_create(ps->p->o.ports, &c, &ps->s.ports) : 0;
 }
 static void ports_drain(struct pshard *ps)

@@ -1,9 +1,11 @@
 /* accum.c - see accum.h.
  *
- * Every batch has a buffer large enough for the sealed form of a full one; one spare buffer is kept
- * besides. Sealing with a codec writes into the spare and swaps: the open buffer becomes the next
- * spare. Open batches are listed in the order of their first record, so with one linger for all the
- * head is always the next to expire. */
+ * An open batch has a buffer large enough for the sealed form of a full one, and keeps it until the
+ * log has a copy: mostly inside plog_append. So a few buffers serve all batches in turn and stay in
+ * the processor's cache, while many batches wait for the disk. One spare buffer is kept besides:
+ * sealing with a codec writes into the spare and swaps, the open buffer becomes the next spare.
+ * Open batches are listed in the order of their first record, so with one linger for all the head
+ * is always the next to expire. */
 #include "dataplane/ingest/accum.h"
 #include "dataplane/counters.h"
 #include "dataplane/store/plog.h"
@@ -20,7 +22,7 @@ struct ibatch {
     struct list link;       /* accum.free or accum.open */
     struct target *target;  /* while OPEN */
     struct batch_builder b;
-    uint8_t *buf;
+    uint8_t *buf;      /* NULL: given back, the log has a copy */
     uint64_t first_ns; /* time of the first record */
     uint32_t record_cnt;
     uint16_t listener;
@@ -33,6 +35,8 @@ struct accum {
     struct shard *s;
     struct list free, open;
     uint32_t batch_cnt, free_cnt;
+    uint32_t buf_cnt, buf_free_cnt, open_cnt;
+    uint8_t **buf_free; /* a stack: the last one used is the warmest */
     uint32_t batch_bytes, builder_cap, buf_bytes;
     uint64_t linger_ns;
     uint8_t *spare;
@@ -43,22 +47,33 @@ struct accum {
 };
 
 /* ---- the pool */
+static void buf_put(struct accum *a, struct ibatch *ib)
+{
+    if (ib->buf == NULL)
+        return;
+    a->buf_free[a->buf_free_cnt++] = ib->buf;
+    ib->buf = NULL;
+    a->s->counters->shard.ingest_buffers_used = a->buf_cnt - a->buf_free_cnt;
+}
+
 static void batch_put(struct accum *a, struct ibatch *ib)
 {
+    buf_put(a, ib);
     ib->target = NULL;
-    list_add_head(&a->free, &ib->link); /* last in, first out: its memory is warm */
+    list_add_head(&a->free, &ib->link);
     a->free_cnt++;
-    a->s->counters->shard.ingest_buffers_used = a->batch_cnt - a->free_cnt;
 }
 
 static struct ibatch *batch_get(struct accum *a)
 {
-    struct list *n = list_pop_head(&a->free);
+    struct list *n = a->buf_free_cnt > 0 ? list_pop_head(&a->free) : NULL;
     if (n == NULL)
         return NULL;
+    struct ibatch *ib = container_of(n, struct ibatch, link);
     a->free_cnt--;
-    a->s->counters->shard.ingest_buffers_used = a->batch_cnt - a->free_cnt;
-    return container_of(n, struct ibatch, link);
+    ib->buf = a->buf_free[--a->buf_free_cnt];
+    a->s->counters->shard.ingest_buffers_used = a->buf_cnt - a->buf_free_cnt;
+    return ib;
 }
 
 int accum_create(struct shard *s, const struct accum_opts *o, struct accum **ret)
@@ -80,12 +95,14 @@ int accum_create(struct shard *s, const struct accum_opts *o, struct accum **ret
     a->buf_bytes = (uint32_t)((BATCH_HEADER_LEN + bound + 4095) & ~(size_t)4095);
     uint64_t cnt = o->pool_bytes / a->buf_bytes;
     cnt = cnt < ACCUM_BATCHES_MIN ? ACCUM_BATCHES_MIN : cnt;
-    a->batch_cnt = (uint32_t)(cnt > ACCUM_BATCHES_MAX ? ACCUM_BATCHES_MAX : cnt);
+    a->buf_cnt = (uint32_t)(cnt > ACCUM_BATCHES_MAX ? ACCUM_BATCHES_MAX : cnt);
+    a->batch_cnt = a->buf_cnt * ACCUM_BATCHES_PER_BUFFER;
     a->batches = calloc(a->batch_cnt, sizeof(*a->batches));
-    if (a->batches == NULL)
-        goto undo_alloc;
+    a->buf_free = calloc(a->buf_cnt, sizeof(*a->buf_free));
+    if (a->batches == NULL || a->buf_free == NULL)
+        goto undo_batches;
     /* untouched pages cost nothing: an idle listener keeps only what it used at its busiest */
-    a->mem_len = (size_t)a->buf_bytes * (a->batch_cnt + 1);
+    a->mem_len = (size_t)a->buf_bytes * (a->buf_cnt + 1);
     a->mem = mmap(NULL, a->mem_len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (a->mem == MAP_FAILED) {
         rc = -errno;
@@ -94,17 +111,17 @@ int accum_create(struct shard *s, const struct accum_opts *o, struct accum **ret
     a->spare = a->mem;
     list_init(&a->free);
     list_init(&a->open);
+    for (uint32_t i = a->buf_cnt; i > 0; i--)
+        a->buf_free[a->buf_free_cnt++] = (uint8_t *)a->mem + (size_t)i * a->buf_bytes;
     for (uint32_t i = a->batch_cnt; i > 0; i--) {
-        struct ibatch *ib = &a->batches[i - 1];
-        ib->accum = a;
-        ib->buf = (uint8_t *)a->mem + (size_t)i * a->buf_bytes;
-        batch_put(a, ib);
+        a->batches[i - 1].accum = a;
+        batch_put(a, &a->batches[i - 1]);
     }
     *ret = a;
     return 0;
 undo_batches:
+    free(a->buf_free);
     free(a->batches);
-undo_alloc:
     free(a);
     return rc;
 }
@@ -117,6 +134,7 @@ void accum_destroy(struct accum *a)
     if (a->s->timers != NULL && timer_is_armed(&a->timer))
         timer_cancel(a->s->timers, &a->timer);
     (void)munmap(a->mem, a->mem_len);
+    free(a->buf_free);
     free(a->batches);
     free(a);
 }
@@ -220,6 +238,7 @@ static void batch_submit(struct accum *a, struct ibatch *ib, const struct target
     ap->wait_durable = true;
     ap->max_timestamp_ms = ib->b.max_timestamp;
     ap->rc = 0;
+    ap->is_copied = false;
     if (t->owner != a->s->id) {
         ap->msg.type = MSG_SEALED;
         ap->done = NULL; /* set by the receiver */
@@ -232,8 +251,10 @@ static void batch_submit(struct accum *a, struct ibatch *ib, const struct target
         batch_drop(ib, EDROP_no_partition);
         return;
     }
-    ap->done = local_done;
+    ap->done = local_done; /* on a later turn: ib is ours until then */
     plog_append(p, ap);
+    if (ap->is_copied)
+        buf_put(a, ib);
 }
 
 void accum_close(struct accum *a, struct target *t)
@@ -245,6 +266,7 @@ void accum_close(struct accum *a, struct target *t)
     t->open = NULL;
     ib->target = NULL;
     list_del(&ib->link);
+    a->open_cnt--;
     if (batch_finish(a, ib, t) < 0)
         batch_drop(ib, EDROP_seal_failed);
     else
@@ -299,6 +321,7 @@ static struct ibatch *batch_open(struct accum *a, struct target *t)
     batch_builder_init(&ib->b, ib->buf, a->builder_cap);
     t->open = ib;
     list_add_tail(&a->open, &ib->link);
+    a->open_cnt++;
     linger_arm(a);
     return ib;
 }
@@ -308,6 +331,7 @@ static void batch_unopen(struct accum *a, struct ibatch *ib)
 {
     ib->target->open = NULL;
     list_del(&ib->link);
+    a->open_cnt--;
     batch_put(a, ib);
 }
 
@@ -347,7 +371,18 @@ int accum_add(struct accum *a, struct target *t, const struct rec *r)
 
 uint32_t accum_free_cnt(const struct accum *a)
 {
-    return a->free_cnt;
+    return a->free_cnt < a->buf_free_cnt ? a->free_cnt : a->buf_free_cnt;
+}
+
+bool accum_has_room(struct accum *a, uint32_t cnt)
+{
+    cnt = cnt < a->buf_cnt / 2 ? cnt : a->buf_cnt / 2;
+    if (likely(accum_free_cnt(a) >= cnt))
+        return true;
+    /* Many targets with little each hold the buffers: no disk has to be waited for. */
+    if (a->open_cnt > a->buf_cnt / 2)
+        accum_close(a, container_of(a->open.next, struct ibatch, link)->target);
+    return accum_free_cnt(a) >= cnt;
 }
 
 bool accum_is_idle(const struct accum *a)

@@ -3,11 +3,11 @@
  *     FREE --accum_add--> OPEN --full, linger, accum_close--> SEALED --done or reply--> FREE
  *
  * Batches come from a pool taken at start; when it is empty accum_add says -EAGAIN and the caller
- * drops the event (datagrams) or holds the stream back. A sealed batch goes to plog_append on its
- * own shard, or as MSG_SEALED to the owner of its partition, always in the order in which it was
- * closed. Counts the events ledger from acceptance on: in_flight until the log has answered, then
- * durable, dead_lettered_durable or drop[].
- * Runs on: its shard. Blocks and allocates: only in create and destroy. */
+ * drops the event (datagrams) or holds the stream back; accum_has_room says so beforehand. A sealed
+ * batch goes to plog_append on its own shard, or as MSG_SEALED to the owner of its partition,
+ * always in the order in which it was closed. Counts the events ledger from acceptance on:
+ * in_flight until the log has answered, then durable, dead_lettered_durable or drop[]. Runs on: its
+ * shard. Blocks and allocates: only in create and destroy. */
 #pragma once
 #include "accel/codec.h"
 #include "dataplane/flow.h"
@@ -38,6 +38,8 @@ struct accum_opts {
 };
 #define ACCUM_BATCHES_MIN 8u
 #define ACCUM_BATCHES_MAX 65536u
+/* Batches without a buffer of their own any more, waiting for the disk, for each that has one. */
+#define ACCUM_BATCHES_PER_BUFFER 4u
 
 NODISCARD int accum_create(struct shard *s, const struct accum_opts *opts, struct accum **ret);
 /* Only when nothing is in flight (ASSERTed); accepts NULL. */
@@ -53,7 +55,10 @@ void accum_close(struct accum *a, struct target *t);
 uint32_t accum_expire(struct accum *a, uint64_t now_ns, uint32_t budget);
 void accum_close_all(struct accum *a);
 
-uint32_t accum_free_cnt(const struct accum *a);
+uint32_t accum_free_cnt(const struct accum *a); /* batches that could be opened now */
+/* Can `cnt` batches (or half of the pool, if that is less) be opened now? No: the log is behind,
+ * and whoever has a queue of his own should leave events there. Once per burst. */
+bool accum_has_room(struct accum *a, uint32_t cnt);
 bool accum_is_idle(const struct accum *a); /* no batch open or in flight */
 
 /* Handlers of MSG_SEALED, for pipeline.c. */

@@ -228,6 +228,11 @@ uint32_t ingest_dgrams(struct ingest *in, uint16_t listener, const struct dgram 
     return n;
 }
 
+bool ingest_has_room(struct ingest *in, uint32_t n)
+{
+    return in->stopping || accum_has_room(in->accum, n);
+}
+
 void ingest_dgrams_lost(struct ingest *in, uint16_t listener, uint32_t why, uint64_t cnt)
 {
     ASSERT(listener < in->listener_cnt);

@@ -57,6 +57,7 @@ struct port_set_cfg {
     struct shard *shard; /* id, conf, counters, timers are set; becomes s->ports' owner */
     struct dgram_handover *handover; /* NULL with one shard */
     dgram_deliver_fn *deliver;
+    bool (*has_room)(void *arg, uint32_t n); /* for n datagrams now? NULL: always */
     void *arg;
 };
 /* 0 or -ENOMEM. */

@@ -175,11 +175,13 @@ static uint32_t burst_rx(struct port_set *ps, struct port_if *pi, uint16_t queue
     return n;
 }
 
-/* Other shards are behind with what they were handed: better that frames wait in the device, which
- * has room and counts what it loses, than that we take them to drop them. */
+/* The log is behind, or other shards are with what they were handed: better that frames wait in the
+ * device, which has room and counts what it loses, than that we take them to drop them. */
 static bool must_wait(const struct port_set *ps, const struct port_if *pi)
 {
-    return pi->msgs_min > 0 && dgram_handover_free_cnt(ps->cfg.handover) < pi->msgs_min;
+    if (pi->msgs_min > 0 && dgram_handover_free_cnt(ps->cfg.handover) < pi->msgs_min)
+        return true;
+    return ps->cfg.has_room != NULL && !ps->cfg.has_room(ps->cfg.arg, PORT_BURST);
 }
 
 uint32_t port_rx_poll(struct shard *s, uint32_t budget)

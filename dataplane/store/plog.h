@@ -51,6 +51,9 @@ struct plog_append {
     bool wait_durable;        /* acks=all: done after the flush; else after the append */
     struct span batch;        /* exactly one RecordBatch v2, checked by its origin */
     int64_t max_timestamp_ms; /* recomputed by the check */
+    /* Set inside plog_append or, for an append that had to wait for memory, before done: the log
+     * holds a copy, the memory of `batch` is its owner's again. */
+    bool is_copied;
     /* results, valid in done() */
     int rc;                     /* 0 or -E_* */
     int64_t base_offset;        /* the original one for a duplicate */

@@ -272,6 +272,7 @@ static int append_try(struct plog *p, struct plog_append *a)
     if (!room_reserve(p, b.total_len, &fresh))
         return 1;
     batch_append(p, a, &b, &fresh);
+    a->is_copied = true;
     set->st.appends++;
     set->st.append_bytes += b.total_len;
     if (a->wait_durable)
@@ -301,6 +302,7 @@ void plog_append(struct plog *p, struct plog_append *a)
     struct plog_set *set = p->set;
     ASSERT(a->done != NULL);
     a->rc = 0;
+    a->is_copied = false;
     /* The queue finds its partition again by these: it may be gone by then. */
     a->topic_id = p->part->topic_id;
     a->partition = p->part->partition;
