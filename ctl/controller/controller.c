@@ -522,6 +522,8 @@ static const char *writer_of(const struct controller *c, const char *name)
 {
     if (strcmp(name, "_sluice.gaps") == 0)
         return "the loss ledger";
+    if (strcmp(name, "__consumer_offsets") == 0)
+        return "the group coordinator";
     for (uint32_t i = 0; i < c->conf->listener_cnt; i++) {
         const struct conf_listener *l = &c->conf->listeners[i];
         size_t n = strlen(l->topic);
@@ -1014,11 +1016,11 @@ static uint32_t propose_epochs(struct controller *c, struct change *ch,
 struct own_topics {
     struct placement pl;
     uint32_t cnt;
-    char name[CONF_LISTENERS_MAX * 2 + 1][TOPIC_NAME_MAX + 8]; /* what this change creates */
+    char name[CONF_LISTENERS_MAX * 2 + 2][TOPIC_NAME_MAX + 8]; /* what this change creates */
 };
 static void propose_own(struct controller *c, struct change *ch, struct own_topics *own,
                         const char *name, uint32_t partitions,
-                        const struct create_topics_request_config *config)
+                        const struct create_topics_request_config *configs, uint32_t config_cnt)
 {
     if (topic_by_name(c, span_str(name)) != NULL)
         return;
@@ -1033,8 +1035,8 @@ static void propose_own(struct controller *c, struct change *ch, struct own_topi
     snprintf(own->name[own->cnt], sizeof(own->name[0]), "%s", name);
     struct proposed_topic t = {.name = span_str(own->name[own->cnt]),
                                .partitions = partitions,
-                               .configs = config,
-                               .config_cnt = config == NULL ? 0 : 1};
+                               .configs = configs,
+                               .config_cnt = config_cnt};
     own->cnt++;
     (void)propose_topic(c, ch, &own->pl, &t); /* nobody asks for the id */
 }
@@ -1043,6 +1045,11 @@ static int propose_own_topics(struct controller *c, struct change *ch, int32_t s
     struct own_topics *own = calloc(1, sizeof(*own));
     struct create_topics_request_config compression = {SPAN_NULL, SPAN_NULL};
     struct create_topics_request_config forever = {span_str("retention.ms"), span_str("-1")};
+    const struct create_topics_request_config offsets[] = {
+        /* as Kafka creates it */
+        {span_str("cleanup.policy"), span_str("compact")},
+        {span_str("compression.type"), span_str("producer")},
+        {span_str("segment.bytes"), span_str("104857600")}};
     enum conf_compression how = c->conf->listener_compression;
     if (own == NULL)
         return -ENOMEM;
@@ -1054,11 +1061,13 @@ static int propose_own_topics(struct controller *c, struct change *ch, int32_t s
         const struct conf_listener *l = &c->conf->listeners[i];
         char dlq[TOPIC_NAME_MAX + 8];
         int32_t n = l->topic_partitions > 0 ? l->topic_partitions : shard_cnt;
-        propose_own(c, ch, own, l->topic, n > 0 ? (uint32_t)n : 1, &compression);
+        propose_own(c, ch, own, l->topic, n > 0 ? (uint32_t)n : 1, &compression, 1);
         snprintf(dlq, sizeof(dlq), "%s.dlq", l->topic);
-        propose_own(c, ch, own, dlq, 1, &compression);
+        propose_own(c, ch, own, dlq, 1, &compression, 1);
     }
-    propose_own(c, ch, own, "_sluice.gaps", 1, &forever);
+    propose_own(c, ch, own, "_sluice.gaps", 1, &forever, 1);
+    propose_own(c, ch, own, "__consumer_offsets", c->conf->offsets_partitions, offsets,
+                sizeof(offsets) / sizeof(offsets[0]));
     free(own);
     return 0;
 }

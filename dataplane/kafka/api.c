@@ -1,4 +1,5 @@
 /* api.c - the table of APIs, the binding of messages, and the shard's producer ids. */
+#include "dataplane/kafka/group/coord.h"
 #include "dataplane/kafka/handlers.h"
 #include "dataplane/kafka/owner.h"
 #include "lib/base/log.h"
@@ -35,6 +36,11 @@ void kafka_bind_handlers(struct msg_handlers *handlers)
     handlers[MSG_LIST_OFFSETS] =
         (struct msg_handlers){owner_on_list_offsets, kafka_on_list_offsets_reply};
     handlers[MSG_PARTITION_ASK] = (struct msg_handlers){owner_on_ask, kafka_on_ask_reply};
+    handlers[MSG_GROUP] = (struct msg_handlers){coord_on_call, kafka_on_group_reply};
+    handlers[MSG_GROUP_CANCEL] =
+        (struct msg_handlers){coord_on_cancel, kafka_on_group_cancel_reply};
+    handlers[MSG_GROUP_WRITE_FAILED] =
+        (struct msg_handlers){coord_on_write_failed, coord_on_write_failed_reply};
     /* requests of these two run on the control thread, which binds them itself */
     handlers[MSG_ADMIN].reply = kafka_on_admin_reply;
     handlers[MSG_PRODUCER_IDS].reply = kafka_on_producer_ids_reply;

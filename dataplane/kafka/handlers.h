@@ -46,6 +46,18 @@ struct ask_op {
 };
 /* Fills topic, partition and sends. 0, or the Kafka code why there is nobody to ask. */
 int16_t ask_send(struct ask_op *ask, const struct meta_topic *t, int32_t partition);
+int find_coordinator_start(struct kreq *req, struct wire_reader *r);
+int join_group_start(struct kreq *req, struct wire_reader *r);
+int sync_group_start(struct kreq *req, struct wire_reader *r);
+int heartbeat_start(struct kreq *req, struct wire_reader *r);
+int leave_group_start(struct kreq *req, struct wire_reader *r);
+int offset_commit_start(struct kreq *req, struct wire_reader *r);
+int offset_delete_start(struct kreq *req, struct wire_reader *r);
+int offset_fetch_start(struct kreq *req, struct wire_reader *r);
+int describe_groups_start(struct kreq *req, struct wire_reader *r);
+int list_groups_start(struct kreq *req, struct wire_reader *r);
+int delete_groups_start(struct kreq *req, struct wire_reader *r);
+void group_one_cancel(struct kreq *req);
 
 /* An admin request that somebody (a client, or Metadata's auto-creation) wants answered by
  * sluiced. `done` runs when the answer, or the failure in m.msg.rc, is there - also when the

@@ -5,6 +5,7 @@
  * kafka.ready. */
 #include "dataplane/kafka/session.h"
 #include "dataplane/kafka/fetch_session.h"
+#include "dataplane/kafka/group/coord.h"
 #include "dataplane/kafka/handlers.h"
 #include "lib/base/log.h"
 #include "lib/iface/net_addr.h"
@@ -728,6 +729,7 @@ uint32_t kafka_poll(struct shard *s, uint32_t budget)
 {
     struct kafka *k = s->kafka;
     uint32_t done = 0;
+    coord_poll(k->coord);
     while (done < budget && !list_is_empty(&k->kicked)) {
         struct kreq *req = container_of(list_pop_head(&k->kicked), struct kreq, kick);
         done++;
@@ -760,6 +762,7 @@ bool kafka_has_work(const struct kafka *k)
 void kafka_drain(struct kafka *k)
 {
     k->draining = true;
+    coord_drain(k->coord);
     list_for_each(n, &k->conns)
     {
         struct kconn *c = container_of(n, struct kconn, link);
@@ -771,7 +774,7 @@ void kafka_drain(struct kafka *k)
 
 bool kafka_is_idle(const struct kafka *k)
 {
-    return k->conn_cnt == 0 && k->req_cnt == 0;
+    return k->conn_cnt == 0 && k->req_cnt == 0 && coord_is_idle(k->coord);
 }
 
 static void conn_tick(struct kconn *c, uint64_t now)
@@ -848,7 +851,8 @@ int kafka_create(struct shard *s, struct kafka **ret_kafka)
     k->conn_mem = (struct kconn *)calloc(conf->connections_max, sizeof(*k->conn_mem));
     k->scratch = (uint8_t *)malloc(KAFKA_INFLATE_MAX);
     k->sessions = fetch_sessions_create(s->id, s->now_ns ^ (uint64_t)s->wall_ms << 20);
-    if (k->reqs == NULL || k->conn_mem == NULL || k->scratch == NULL || k->sessions == NULL)
+    if (k->reqs == NULL || k->conn_mem == NULL || k->scratch == NULL || k->sessions == NULL ||
+        coord_create(k, &k->coord) < 0)
         goto undo;
     for (uint32_t i = 0; i < conf->connections_max; i++)
         list_add_tail(&k->free_conns, &k->conn_mem[i].link);
@@ -873,6 +877,7 @@ void kafka_destroy(struct kafka *k)
         conn_gone(container_of(k->conns.next, struct kconn, link));
     timer_cancel(k->s->timers, &k->tick);
     timer_cancel(k->s->timers, &k->ids_retry);
+    coord_destroy(k->coord);
     for (uint32_t i = 0; i < k->reqs_fresh; i++)
         arena_fini(&k->reqs[i].arena);
     fetch_sessions_destroy(k->sessions);

@@ -163,6 +163,7 @@ struct kafka {
     bool ids_asked;
     struct timer ids_retry;
     struct fetch_sessions *sessions;
+    struct coord *coord; /* group/coord.h */
     struct kafka_stats st;
 };
 

@@ -120,6 +120,13 @@ struct conf {
     uint32_t socket_request_max_bytes, fetch_max_bytes;
     uint32_t connections_max_idle_ms;
 
+    /* consumer groups */
+    uint32_t group_initial_rebalance_delay_ms;
+    uint32_t group_min_session_timeout_ms, group_max_session_timeout_ms;
+    uint32_t group_max_size;
+    uint32_t offsets_partitions; /* of __consumer_offsets when sluiced creates it */
+    uint64_t offsets_retention_ms;
+
     struct net_addr http_bind; /* sluiced's GET-only HTTP server */
     uint32_t http_host_cnt;
     char http_hosts[CONF_HTTP_HOSTS_MAX][CONF_NAME_MAX];

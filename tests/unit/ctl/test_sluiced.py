@@ -134,7 +134,8 @@ class Life(unittest.TestCase):
     def test_a_start_registers_and_makes_the_listeners_topics(self):
         self.start("--set", "listeners[0].partitions=4", "--set", "listeners[1].partitions=4")
         names = {t["name"]: t["partitions"] for t in self.admin("GET", "/v1/topics")[1]["topics"]}
-        self.assertEqual(names, {"syslog": 4, "syslog.dlq": 1, "_sluice.gaps": 1})
+        self.assertEqual(names, {"syslog": 4, "syslog.dlq": 1, "_sluice.gaps": 1,
+                                 "__consumer_offsets": 50})
         self.assertEqual(self.ports()["kafka"], ["tcp", "127.0.0.1:19092"])
         self.assertIn("hello_reply 0 epoch 1", self.log())
         self.assertIn("kcat -b 127.0.0.1:19092", self.output())

@@ -1,0 +1,93 @@
+/* group.h - one classic group: members, generations, timers. States: group_state.def; rules:
+ * Kafka's GroupMetadataManager. Runs on: the shard of the group's partition. */
+#pragma once
+#include "dataplane/kafka/group/coord.h"
+
+enum group_state {
+#define GROUP_STATE(name, text) GROUP_##name,
+#include "dataplane/kafka/group/group_state.def"
+#undef GROUP_STATE
+    GROUP_STATE_CNT
+};
+extern const char *const group_state_text[GROUP_STATE_CNT];
+
+struct proto {
+    struct span name, metadata;
+};
+struct member {
+    struct list link; /* group.members, in the order of joining */
+    struct group *g;
+    struct span id, instance_id, client_id, client_host; /* instance_id null: dynamic */
+    int32_t rebalance_timeout_ms, session_timeout_ms;
+    struct proto *protos;
+    uint32_t proto_cnt;
+    struct span assignment;
+    struct span next_assignment; /* while it is being made durable */
+    bool is_new;                 /* has not completed a join */
+    bool awaiting_join, awaiting_sync;
+    bool pending_sync;              /* of this generation, has not asked for its assignment */
+    struct group_call *join, *sync; /* to be answered; NULL when the connection is gone */
+    struct timer session;
+};
+struct pending_member { /* told MEMBER_ID_REQUIRED, expected back */
+    struct list link;
+    struct group *g;
+    struct span id;
+    struct timer timer;
+};
+struct group {
+    struct list bucket;    /* coord.buckets */
+    struct list part_link; /* cpart.groups */
+    struct coord *c;
+    struct cpart *p;
+    struct span id;
+    uint64_t hash;
+    uint32_t refs; /* 1 for being in the table, 1 per write */
+    enum group_state state, before;
+    int64_t state_ms; /* since when; wall clock */
+    int32_t generation;
+    struct span protocol_type, protocol_name; /* null: none */
+    struct member *leader;
+    struct list members, pending;
+    uint32_t member_cnt, pending_cnt, awaiting_join_cnt;
+    bool member_added; /* during the initial delay */
+    int32_t delay_ms, remaining_ms;
+    struct timer timer; /* the join phase's end, or the sync phase's */
+    bool writing;       /* an assignment is being made durable */
+    /* offsets.c */
+    struct goffsets *offsets; /* by topic name */
+    uint32_t topic_cnt, topic_cap;
+    uint64_t offset_cnt;
+};
+
+struct group *group_new(struct cpart *p, struct span id, uint64_t hash);
+/* Out of the table; answers whoever waits with `error`, stops timers. */
+void group_remove(struct group *g, int16_t error);
+void group_put(struct group *g);
+/* Answer whoever waits with `error`; members stay. */
+void group_fail_parked(struct group *g, int16_t error);
+bool group_is_unused(const struct group *g);
+bool group_is_consumer(const struct group *g);
+bool group_subscribes(const struct group *g, struct span topic);
+/* Does the member named by these may speak for this group? 0 or Kafka's code. */
+int16_t group_check_member(struct group *g, struct span member_id, struct span instance_id,
+                           struct member **ret);
+void group_touch(struct member *m); /* a sign of life */
+
+/* One request each; every one leads to one call_reply, now or later. */
+void group_on_join(struct cpart *p, struct group_call *call);
+void group_on_sync(struct cpart *p, struct group_call *call);
+void group_on_heartbeat(struct cpart *p, struct group_call *call);
+void group_on_leave(struct cpart *p, struct group_call *call);
+void group_on_describe(struct cpart *p, struct group_call *call);
+void group_on_delete(struct cpart *p, struct group_call *call);
+void group_on_list(struct coord *c, struct group_call *call);
+/* The connection of a parked call is gone. */
+void group_unpark(struct group_call *call);
+
+/* Loading: a record of the group's metadata; v == NULL: deleted. 0 or -E_*. */
+NODISCARD int group_replay(struct cpart *p, struct span id, const struct group_metadata_value *v);
+/* After the last record: members have one session timeout to show up. */
+void group_loaded(struct group *g);
+/* Key of the group's metadata record, in `a`. */
+struct span group_key(struct arena *a, struct span id);

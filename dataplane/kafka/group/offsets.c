@@ -1,0 +1,717 @@
+/* offsets.c - committed offsets: commit, fetch, delete, expiry. A commit is installed when its
+ * records are durable; the log completes appends of a partition in order, so later commits win. */
+#include "dataplane/kafka/group/offsets.h"
+#include "lib/base/log.h"
+#include "lib/meta/image.h"
+#include <stdlib.h>
+
+#define OFFSET_VALUE_VERSION 3
+#define OFFSET_VALUE_VERSION_EXPIRES 1
+
+/* ------------------------------------------------------------------- tables */
+
+static int span_order(struct span a, struct span b)
+{
+    uint32_t n = a.len < b.len ? a.len : b.len;
+    int d = n == 0 ? 0 : memcmp(a.p, b.p, n);
+    return d != 0 ? d : a.len < b.len ? -1 : a.len > b.len;
+}
+
+static void ctopic_note_id(struct coord *c, struct ctopic *t)
+{
+    const struct meta_topic *mt =
+        c->s->image != NULL ? image_topic_by_name(c->s->image, t->name) : NULL;
+    if (mt != NULL)
+        t->id = mt->id;
+}
+
+static struct ctopic *ctopic_get(struct coord *c, struct span name)
+{
+    list_for_each(n, &c->topics)
+    {
+        struct ctopic *t = container_of(n, struct ctopic, link);
+        if (span_eq(t->name, name)) {
+            t->refs++;
+            return t;
+        }
+    }
+    struct ctopic *t = coord_alloc(c, sizeof(*t));
+    if (t == NULL)
+        return NULL;
+    if (!coord_keep(c, name, &t->name)) {
+        coord_free(c, t, sizeof(*t));
+        return NULL;
+    }
+    t->refs = 1;
+    ctopic_note_id(c, t);
+    list_add_tail(&c->topics, &t->link);
+    return t;
+}
+
+static void ctopic_put(struct coord *c, struct ctopic *t)
+{
+    if (--t->refs > 0)
+        return;
+    list_del(&t->link);
+    coord_drop(c, &t->name);
+    coord_free(c, t, sizeof(*t));
+}
+
+/* Index of the topic's row, or of where it belongs. */
+static uint32_t topic_pos(const struct group *g, struct span name, bool *found)
+{
+    uint32_t lo = 0, hi = g->topic_cnt;
+    *found = false;
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        int d = span_order(g->offsets[mid].topic->name, name);
+        if (d == 0) {
+            *found = true;
+            return mid;
+        }
+        if (d < 0)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo;
+}
+
+static uint32_t part_pos(const struct goffsets *t, int32_t partition, bool *found)
+{
+    uint32_t lo = 0, hi = t->cnt;
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        if (t->v[mid].partition < partition)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    *found = lo < t->cnt && t->v[lo].partition == partition;
+    return lo;
+}
+
+/* Room for one more of `size` bytes behind *cap of them. */
+static bool room(struct coord *c, void **v, uint32_t cnt, uint32_t *cap, size_t size)
+{
+    if (cnt < *cap)
+        return true;
+    uint32_t more = *cap == 0 ? 4 : *cap * 2;
+    void *p = coord_alloc(c, more * size);
+    if (p == NULL)
+        return false;
+    if (cnt > 0)
+        memcpy(p, *v, cnt * size);
+    coord_free(c, *v, *cap * size);
+    *v = p;
+    *cap = more;
+    return true;
+}
+
+static const struct goffset *find(const struct group *g, struct span topic, int32_t partition)
+{
+    bool found;
+    uint32_t i = topic_pos(g, topic, &found);
+    if (!found)
+        return NULL;
+    uint32_t k = part_pos(&g->offsets[i], partition, &found);
+    return found ? &g->offsets[i].v[k] : NULL;
+}
+
+static struct goffsets *topic_get(struct group *g, struct span name)
+{
+    bool found;
+    uint32_t i = topic_pos(g, name, &found);
+    if (found)
+        return &g->offsets[i];
+    if (!room(g->c, (void **)&g->offsets, g->topic_cnt, &g->topic_cap, sizeof(*g->offsets)))
+        return NULL;
+    struct ctopic *t = ctopic_get(g->c, name);
+    if (t == NULL)
+        return NULL;
+    memmove(&g->offsets[i + 1], &g->offsets[i], (g->topic_cnt - i) * sizeof(*g->offsets));
+    g->offsets[i] = (struct goffsets){.topic = t};
+    g->topic_cnt++;
+    return &g->offsets[i];
+}
+
+static void topic_remove(struct group *g, uint32_t i)
+{
+    struct goffsets *t = &g->offsets[i];
+    for (uint32_t k = 0; k < t->cnt; k++)
+        coord_drop(g->c, &t->v[k].metadata);
+    g->offset_cnt -= t->cnt;
+    coord_free(g->c, t->v, t->cap * sizeof(*t->v));
+    ctopic_put(g->c, t->topic);
+    memmove(t, t + 1, (g->topic_cnt - i - 1) * sizeof(*t));
+    g->topic_cnt--;
+}
+
+/* The offset's metadata is copied. False: out of memory, nothing changed. */
+static bool offset_put(struct group *g, struct span topic, const struct goffset *o)
+{
+    struct span metadata;
+    bool found;
+    if (!coord_keep(g->c, o->metadata, &metadata))
+        return false;
+    struct goffsets *t = topic_get(g, topic);
+    if (t == NULL) {
+        coord_drop(g->c, &metadata);
+        return false;
+    }
+    uint32_t k = part_pos(t, o->partition, &found);
+    if (!found) {
+        if (!room(g->c, (void **)&t->v, t->cnt, &t->cap, sizeof(*t->v))) {
+            coord_drop(g->c, &metadata);
+            if (t->cnt == 0)
+                topic_remove(g, (uint32_t)(t - g->offsets));
+            return false;
+        }
+        memmove(&t->v[k + 1], &t->v[k], (t->cnt - k) * sizeof(*t->v));
+        t->cnt++;
+        g->offset_cnt++;
+    } else {
+        coord_drop(g->c, &t->v[k].metadata);
+    }
+    t->v[k] = *o;
+    t->v[k].metadata = metadata;
+    return true;
+}
+
+static void offset_remove(struct group *g, struct span topic, int32_t partition)
+{
+    bool found;
+    uint32_t i = topic_pos(g, topic, &found);
+    if (!found)
+        return;
+    struct goffsets *t = &g->offsets[i];
+    uint32_t k = part_pos(t, partition, &found);
+    if (!found)
+        return;
+    if (t->cnt == 1) {
+        topic_remove(g, i);
+        return;
+    }
+    coord_drop(g->c, &t->v[k].metadata);
+    memmove(&t->v[k], &t->v[k + 1], (t->cnt - k - 1) * sizeof(*t->v));
+    t->cnt--;
+    g->offset_cnt--;
+}
+
+void offsets_clear(struct group *g)
+{
+    while (g->topic_cnt > 0)
+        topic_remove(g, g->topic_cnt - 1);
+    coord_free(g->c, g->offsets, g->topic_cap * sizeof(*g->offsets));
+    g->offsets = NULL;
+    g->topic_cap = 0;
+}
+
+/* ------------------------------------------------------------------- records */
+
+static struct span offset_key(struct arena *a, struct span group, struct span topic, int32_t part)
+{
+    struct offset_commit_key key = {.group = group, .topic = topic, .partition = part};
+    size_t len = 2 + offset_commit_key_size(&key, 0);
+    uint8_t *p = arena_alloc(a, len);
+    if (p == NULL)
+        return SPAN_NULL;
+    struct wire_writer w;
+    wire_writer_init(&w, p, len);
+    wire_put_i16(&w, OFFSET_COMMIT_KEY_KEY);
+    offset_commit_key_write(&w, 0, &key);
+    return span_of(p, (uint32_t)len);
+}
+
+static struct span offset_value(struct arena *a, const struct goffset *o)
+{
+    int16_t version = o->expire_ms >= 0 ? OFFSET_VALUE_VERSION_EXPIRES : OFFSET_VALUE_VERSION;
+    struct offset_commit_value v;
+    offset_commit_value_init(&v);
+    v.offset = o->offset;
+    v.leader_epoch = o->leader_epoch;
+    v.metadata = o->metadata;
+    v.commit_timestamp = o->commit_ms;
+    v.expire_timestamp = o->expire_ms;
+    size_t len = 2 + offset_commit_value_size(&v, version);
+    uint8_t *p = arena_alloc(a, len);
+    if (p == NULL)
+        return SPAN_NULL;
+    struct wire_writer w;
+    wire_writer_init(&w, p, len);
+    wire_put_i16(&w, version);
+    offset_commit_value_write(&w, version, &v);
+    return span_of(p, (uint32_t)len);
+}
+
+static void write_deleted(struct group *g, struct coord_write *w, struct arena *a,
+                          struct span topic, int32_t partition)
+{
+    struct span key = offset_key(a, g->id, topic, partition);
+    if (span_is_null(key))
+        w->rc = -ENOMEM;
+    coord_write_add(w, key, SPAN_NULL);
+}
+
+void offsets_write_deleted(struct group *g, struct coord_write *w, struct arena *a)
+{
+    for (uint32_t i = 0; i < g->topic_cnt; i++)
+        for (uint32_t k = 0; k < g->offsets[i].cnt; k++)
+            write_deleted(g, w, a, g->offsets[i].topic->name, g->offsets[i].v[k].partition);
+}
+
+int offsets_replay(struct cpart *p, const struct offset_commit_key *k,
+                   const struct offset_commit_value *v)
+{
+    struct group *g = v != NULL ? coord_get(p, k->group) : coord_find(p->c, k->group);
+    if (v == NULL) {
+        if (g != NULL)
+            offset_remove(g, k->topic, k->partition);
+        return 0;
+    }
+    struct goffset o = {.partition = k->partition,
+                        .leader_epoch = v->leader_epoch,
+                        .offset = v->offset,
+                        .commit_ms = v->commit_timestamp,
+                        .expire_ms = v->expire_timestamp,
+                        .metadata = v->metadata};
+    return g != NULL && offset_put(g, k->topic, &o) ? 0 : -ENOMEM;
+}
+
+/* ------------------------------------------------------------------- OffsetCommit */
+
+struct commit {         /* one under way */
+    struct span *names; /* of the request's topics; null: unknown */
+    int64_t now_ms;
+};
+
+static int16_t commit_check(struct cpart *p, const struct group_call *call,
+                            struct group **ret_group)
+{
+    const struct offset_commit_request *in = call->in;
+    int32_t generation = in->generation_id_or_member_epoch;
+    struct group *g = coord_find(p->c, in->group_id);
+    struct member *m = NULL;
+    if (g == NULL) {
+        if (generation >= 0)
+            return call->version >= 9 ? KE_GROUP_NOT_FOUND : KE_ILLEGAL_GENERATION;
+        g = coord_get(p, in->group_id);
+        *ret_group = g;
+        return g == NULL ? KE_NOT_AVAILABLE : 0;
+    }
+    *ret_group = g;
+    if (generation < 0 && g->state == GROUP_EMPTY)
+        return 0; /* a consumer that assigns its partitions itself */
+    if (generation >= 0 || in->member_id.len > 0 || !span_is_null(in->group_instance_id)) {
+        int16_t error = group_check_member(g, in->member_id, in->group_instance_id, &m);
+        if (error != 0)
+            return error;
+        if (generation != g->generation)
+            return KE_ILLEGAL_GENERATION;
+    } else {
+        return KE_UNKNOWN_MEMBER;
+    }
+    if (g->state == GROUP_COMPLETING)
+        return KE_REBALANCE;
+    group_touch(m);
+    return 0;
+}
+
+static struct goffset commit_offset(const struct offset_commit_request *in,
+                                    const struct offset_commit_request_partition *part,
+                                    int64_t now_ms)
+{
+    return (struct goffset){
+        .partition = part->partition_index,
+        .leader_epoch = part->committed_leader_epoch,
+        .offset = part->committed_offset,
+        .commit_ms = now_ms,
+        .expire_ms = in->retention_time_ms >= 0 ? now_ms + in->retention_time_ms : -1,
+        .metadata = span_is_null(part->committed_metadata) ? WIRE_EMPTY : part->committed_metadata,
+    };
+}
+
+static void on_commit_durable(struct coord_write *w, int16_t error)
+{
+    struct group_call *call = w->call;
+    const struct offset_commit_request *in = call->in;
+    const struct commit *cm = call->ctx;
+    struct group *g = w->g;
+    if (error == KE_UNKNOWN && err_kafka_code(w->rc) == 10)
+        error = KE_COMMIT_SIZE;
+    for (uint32_t i = 0; i < in->topics.cnt; i++) {
+        const struct offset_commit_request_topic *t = &in->topics.v[i];
+        for (uint32_t k = 0; k < t->partitions.cnt; k++) {
+            int16_t *code = &call->out.commit.topics.v[i].partitions.v[k].error_code;
+            if (*code != 0)
+                continue;
+            struct goffset o = commit_offset(in, &t->partitions.v[k], cm->now_ms);
+            *code = error;
+            if (error == 0 && g->state != GROUP_DEAD && !offset_put(g, cm->names[i], &o)) {
+                *code = KE_COMMIT_SIZE;
+                coord_reload(w->p);
+            }
+        }
+    }
+    call_reply(call);
+}
+
+static int16_t commit_partition(struct group_call *call, struct group *g, struct coord_write *w,
+                                const struct meta_topic *t, struct span name,
+                                const struct offset_commit_request_partition *part)
+{
+    const struct commit *cm = call->ctx;
+    if (t == NULL)
+        return call->version >= 10 ? KE_UNKNOWN_TOPIC_ID : KE_UNKNOWN_TOPIC;
+    if (part->partition_index < 0 || (uint32_t)part->partition_index >= t->partition_cnt)
+        return KE_UNKNOWN_TOPIC;
+    if (part->committed_metadata.len > COMMIT_METADATA_MAX)
+        return KE_METADATA_TOO_LARGE;
+    struct goffset o = commit_offset(call->in, part, cm->now_ms);
+    struct span key = offset_key(&call->arena, g->id, name, part->partition_index);
+    struct span value = offset_value(&call->arena, &o);
+    if (span_is_null(key) || span_is_null(value))
+        return KE_COMMIT_SIZE;
+    coord_write_add(w, key, value);
+    return 0;
+}
+
+void offsets_on_commit(struct cpart *p, struct group_call *call)
+{
+    const struct offset_commit_request *in = call->in;
+    struct offset_commit_response *out = &call->out.commit;
+    const struct meta_image *img = p->c->s->image;
+    struct group *g = NULL;
+    int16_t error = commit_check(p, call, &g);
+    if (error != 0) {
+        call_fail(call, error);
+        return;
+    }
+    struct coord_write *w = coord_write_new(p, g);
+    struct commit *cm = arena_alloc(&call->arena, sizeof(*cm));
+    offset_commit_response_init(out);
+    out->topics.v = arena_array(&call->arena, in->topics.cnt, sizeof(*out->topics.v));
+    if (cm != NULL)
+        cm->names = arena_array(&call->arena, in->topics.cnt, sizeof(*cm->names));
+    if (w == NULL || cm == NULL || cm->names == NULL || out->topics.v == NULL)
+        goto undo;
+    cm->now_ms = p->c->s->wall_ms;
+    call->ctx = cm;
+    uint32_t good = 0;
+    for (uint32_t i = 0; i < in->topics.cnt; i++) {
+        const struct offset_commit_request_topic *t = &in->topics.v[i];
+        struct offset_commit_response_topic *o = &out->topics.v[out->topics.cnt++];
+        const struct meta_topic *mt = call->version >= 10 ? image_topic_by_id(img, &t->topic_id)
+                                                          : image_topic_by_name(img, t->name);
+        offset_commit_response_topic_init(o);
+        o->name = t->name;
+        o->topic_id = t->topic_id;
+        cm->names[i] = mt != NULL ? call_keep(call, span_str(mt->name)) : SPAN_NULL;
+        o->partitions.v = arena_array(&call->arena, t->partitions.cnt, sizeof(*o->partitions.v));
+        if (o->partitions.v == NULL)
+            goto undo;
+        for (uint32_t k = 0; k < t->partitions.cnt; k++) {
+            struct offset_commit_response_partition *op = &o->partitions.v[o->partitions.cnt++];
+            offset_commit_response_partition_init(op);
+            op->partition_index = t->partitions.v[k].partition_index;
+            op->error_code = commit_partition(call, g, w, mt, cm->names[i], &t->partitions.v[k]);
+            good += op->error_code == 0;
+        }
+    }
+    if (w->rc < 0)
+        goto undo;
+    if (good == 0) {
+        coord_write_drop(w);
+        call_reply(call);
+        return;
+    }
+    w->call = call;
+    w->done = on_commit_durable;
+    coord_write_submit(w);
+    return;
+undo:
+    if (w != NULL)
+        coord_write_drop(w);
+    call_fail(call, KE_COMMIT_SIZE);
+}
+
+/* ------------------------------------------------------------------- OffsetFetch */
+
+static void fetch_fill(struct offset_fetch_response_group_partition *o, struct group_call *call,
+                       const struct goffset *g)
+{
+    o->committed_offset = g->offset;
+    o->committed_leader_epoch = g->leader_epoch;
+    o->metadata = call_keep(call, g->metadata);
+}
+
+static bool fetch_asked(struct group_call *call, const struct coord *c, const struct group *g)
+{
+    const struct offset_fetch_request_group *in = call->in;
+    struct offset_fetch_response_group *out = &call->out.fetch;
+    out->topics.v = arena_array(&call->arena, in->topics.cnt, sizeof(*out->topics.v));
+    if (out->topics.v == NULL)
+        return false;
+    for (uint32_t i = 0; i < in->topics.cnt; i++) {
+        const struct offset_fetch_request_group_topic *t = &in->topics.v[i];
+        struct offset_fetch_response_group_topic *o = &out->topics.v[out->topics.cnt++];
+        struct span name = t->name;
+        bool unknown = false;
+        offset_fetch_response_group_topic_init(o);
+        o->name = t->name;
+        o->topic_id = t->topic_id;
+        if (call->version >= 10) {
+            const struct meta_topic *mt = image_topic_by_id(c->s->image, &t->topic_id);
+            unknown = mt == NULL;
+            name = mt != NULL ? span_str(mt->name) : WIRE_EMPTY;
+        }
+        uint32_t cnt = t->partition_indexes.cnt;
+        o->partitions.v = arena_array(&call->arena, cnt, sizeof(*o->partitions.v));
+        if (o->partitions.v == NULL)
+            return false;
+        for (uint32_t k = 0; k < cnt; k++) {
+            struct offset_fetch_response_group_partition *op =
+                &o->partitions.v[o->partitions.cnt++];
+            offset_fetch_response_group_partition_init(op);
+            op->partition_index = t->partition_indexes.v[k];
+            op->committed_offset = -1;
+            op->metadata = WIRE_EMPTY;
+            op->error_code = unknown ? KE_UNKNOWN_TOPIC_ID : 0;
+            const struct goffset *have =
+                g != NULL && !unknown ? find(g, name, op->partition_index) : NULL;
+            if (have != NULL)
+                fetch_fill(op, call, have);
+        }
+    }
+    return true;
+}
+
+static bool fetch_all(struct group_call *call, const struct coord *c, const struct group *g)
+{
+    struct offset_fetch_response_group *out = &call->out.fetch;
+    uint32_t cnt = g != NULL ? g->topic_cnt : 0;
+    out->topics.v = arena_array(&call->arena, cnt, sizeof(*out->topics.v));
+    if (out->topics.v == NULL)
+        return false;
+    for (uint32_t i = 0; i < cnt; i++) {
+        const struct goffsets *t = &g->offsets[i];
+        const struct meta_topic *mt = image_topic_by_name(c->s->image, t->topic->name);
+        if (mt == NULL && call->version >= 10)
+            continue; /* it has no id any more */
+        struct offset_fetch_response_group_topic *o = &out->topics.v[out->topics.cnt++];
+        offset_fetch_response_group_topic_init(o);
+        o->name = call_keep(call, t->topic->name);
+        if (mt != NULL)
+            o->topic_id = mt->id;
+        o->partitions.v = arena_array(&call->arena, t->cnt, sizeof(*o->partitions.v));
+        if (o->partitions.v == NULL)
+            return false;
+        for (uint32_t k = 0; k < t->cnt; k++) {
+            struct offset_fetch_response_group_partition *op =
+                &o->partitions.v[o->partitions.cnt++];
+            offset_fetch_response_group_partition_init(op);
+            op->partition_index = t->v[k].partition;
+            fetch_fill(op, call, &t->v[k]);
+        }
+    }
+    return true;
+}
+
+void offsets_on_fetch(struct cpart *p, struct group_call *call)
+{
+    const struct offset_fetch_request_group *in = call->in;
+    const struct group *g = coord_find(p->c, in->group_id);
+    offset_fetch_response_group_init(&call->out.fetch);
+    call->out.fetch.group_id = in->group_id;
+    if (in->topics.null ? fetch_all(call, p->c, g) : fetch_asked(call, p->c, g))
+        call_reply(call);
+    else
+        call_fail(call, KE_UNKNOWN);
+}
+
+/* ------------------------------------------------------------------- OffsetDelete */
+
+static void on_offsets_deleted(struct coord_write *w, int16_t error)
+{
+    if (error != 0) {
+        call_fail(w->call, error);
+        coord_reload(w->p);
+        return;
+    }
+    call_reply(w->call);
+}
+
+void offsets_on_delete(struct cpart *p, struct group_call *call)
+{
+    const struct offset_delete_request *in = call->in;
+    struct offset_delete_response *out = &call->out.offset_delete;
+    struct group *g = coord_find(p->c, in->group_id);
+    struct coord_write *w = NULL;
+    offset_delete_response_init(out);
+    if (g == NULL || (g->state != GROUP_EMPTY && !group_is_consumer(g))) {
+        call_fail(call, g == NULL ? KE_GROUP_NOT_FOUND : KE_NON_EMPTY_GROUP);
+        return;
+    }
+    out->topics.v = arena_array(&call->arena, in->topics.cnt, sizeof(*out->topics.v));
+    w = coord_write_new(p, g);
+    if (out->topics.v == NULL || w == NULL)
+        goto undo;
+    for (uint32_t i = 0; i < in->topics.cnt; i++) {
+        const struct offset_delete_request_topic *t = &in->topics.v[i];
+        struct offset_delete_response_topic *o = &out->topics.v[out->topics.cnt++];
+        const struct meta_topic *mt = image_topic_by_name(p->c->s->image, t->name);
+        bool used = g->state != GROUP_EMPTY && group_subscribes(g, t->name);
+        offset_delete_response_topic_init(o);
+        o->name = t->name;
+        o->partitions.v = arena_array(&call->arena, t->partitions.cnt, sizeof(*o->partitions.v));
+        if (o->partitions.v == NULL)
+            goto undo;
+        for (uint32_t k = 0; k < t->partitions.cnt; k++) {
+            int32_t part = t->partitions.v[k].partition_index;
+            struct offset_delete_response_partition *op = &o->partitions.v[o->partitions.cnt++];
+            offset_delete_response_partition_init(op);
+            op->partition_index = part;
+            if (mt == NULL || part < 0 || (uint32_t)part >= mt->partition_cnt)
+                op->error_code = KE_UNKNOWN_TOPIC;
+            else if (used)
+                op->error_code = KE_SUBSCRIBED;
+            else if (find(g, t->name, part) != NULL)
+                write_deleted(g, w, &call->arena, t->name, part);
+        }
+    }
+    if (w->rc < 0)
+        goto undo;
+    if (list_is_empty(&w->parts)) {
+        coord_write_drop(w);
+        call_reply(call);
+        return;
+    }
+    for (uint32_t i = 0; i < in->topics.cnt; i++)
+        for (uint32_t k = 0; k < in->topics.v[i].partitions.cnt; k++)
+            if (out->topics.v[i].partitions.v[k].error_code == 0)
+                offset_remove(g, in->topics.v[i].name,
+                              in->topics.v[i].partitions.v[k].partition_index);
+    w->call = call;
+    w->done = on_offsets_deleted;
+    coord_write_submit(w);
+    return;
+undo:
+    if (w != NULL)
+        coord_write_drop(w);
+    call_fail(call, KE_UNKNOWN);
+}
+
+/* ------------------------------------------------------------------- expiry */
+
+static void on_swept(struct coord_write *w, int16_t error)
+{
+    if (error != 0)
+        coord_reload(w->p);
+}
+
+static bool is_expired(const struct group *g, const struct ctopic *t, const struct goffset *o,
+                       int64_t now_ms)
+{
+    int64_t since = o->commit_ms;
+    if (g->protocol_type.len > 0) {
+        if (g->state == GROUP_EMPTY)
+            since = g->state_ms;
+        else if (g->state != GROUP_STABLE || !group_is_consumer(g) || group_subscribes(g, t->name))
+            return false;
+    }
+    if (o->expire_ms >= 0)
+        return now_ms >= o->expire_ms;
+    return now_ms - since >= (int64_t)g->c->s->conf->offsets_retention_ms;
+}
+
+/* Remove the group's offsets for which `gone` says so, and the group with its last one. */
+static void sweep(struct group *g, bool (*gone)(const struct group *g, const struct ctopic *t,
+                                                const struct goffset *o, int64_t now_ms))
+{
+    struct arena a;
+    int64_t now_ms = g->c->s->wall_ms;
+    bool had = g->protocol_type.len > 0 || g->generation > 0;
+    bool busy = g->refs > 1; /* something is on its way into the log */
+    if (g->offset_cnt == 0 && (busy || !group_is_unused(g)))
+        return;
+    struct coord_write *w = coord_write_new(g->p, g);
+    if (w == NULL)
+        return; /* next time */
+    arena_init(&a, COORD_CALL_BYTES_MAX);
+    for (uint32_t i = g->topic_cnt; i-- > 0;) {
+        struct goffsets *t = &g->offsets[i];
+        bool last = false;
+        for (uint32_t k = t->cnt; k-- > 0 && !last && w->rc == 0;) {
+            if (!gone(g, t->topic, &t->v[k], now_ms))
+                continue;
+            write_deleted(g, w, &a, t->topic->name, t->v[k].partition);
+            last = t->cnt == 1; /* then the row goes too */
+            if (w->rc == 0)
+                offset_remove(g, t->topic->name, t->v[k].partition);
+        }
+    }
+    if (!busy && group_is_unused(g) && w->rc == 0) {
+        if (had) {
+            struct span key = group_key(&a, g->id);
+            if (!span_is_null(key))
+                coord_write_add(w, key, SPAN_NULL);
+        }
+        group_remove(g, KE_UNKNOWN_MEMBER);
+    }
+    arena_fini(&a);
+    if (list_is_empty(&w->parts)) {
+        coord_write_drop(w);
+        return;
+    }
+    w->rc = 0; /* what was collected before memory ran out is deleted, the rest next time */
+    w->done = on_swept;
+    coord_write_submit(w);
+}
+
+static void sweep_all(struct coord *c, bool (*gone)(const struct group *g, const struct ctopic *t,
+                                                    const struct goffset *o, int64_t now_ms))
+{
+    for (uint32_t i = 0; i < c->part_cnt; i++) {
+        if (c->parts[i]->state != CPART_READY)
+            continue;
+        list_for_each_safe(n, tmp, &c->parts[i]->groups)
+        {
+            sweep(container_of(n, struct group, part_link), gone);
+        }
+    }
+}
+
+void offsets_expire(struct coord *c)
+{
+    sweep_all(c, is_expired);
+}
+
+static bool topic_is_gone(const struct group *g, const struct ctopic *t, const struct goffset *o,
+                          int64_t now_ms)
+{
+    (void)o;
+    (void)now_ms;
+    const struct meta_topic *mt = image_topic_by_name(g->c->s->image, t->name);
+    return !uuid_is_zero(&t->id) && (mt == NULL || !uuid_eq(&mt->id, &t->id));
+}
+
+void offsets_on_image(struct coord *c)
+{
+    bool gone = false;
+    list_for_each(n, &c->topics)
+    {
+        struct ctopic *t = container_of(n, struct ctopic, link);
+        const struct meta_topic *mt = image_topic_by_name(c->s->image, t->name);
+        if (uuid_is_zero(&t->id))
+            ctopic_note_id(c, t);
+        else if (mt == NULL || !uuid_eq(&mt->id, &t->id))
+            gone = true;
+    }
+    if (!gone)
+        return;
+    sweep_all(c, topic_is_gone);
+    list_for_each(n, &c->topics) /* offsets of the topic that has the name now may stay */
+    {
+        ctopic_note_id(c, container_of(n, struct ctopic, link));
+    }
+}

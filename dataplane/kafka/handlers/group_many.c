@@ -1,0 +1,325 @@
+/* group_many.c - the APIs about several groups: DescribeGroups, ListGroups, DeleteGroups,
+ * OffsetFetch. One call per group (ListGroups: per shard), answered when all are home. */
+#include "dataplane/kafka/handlers/group_call.h"
+
+struct many_op {
+    struct kreq *req;
+    struct group_call *calls;
+    uint32_t cnt, pending;
+    void (*respond)(struct many_op *op); /* calls[i].error and .out are filled */
+    union {
+        struct describe_groups_request describe;
+        struct list_groups_request list;
+        struct delete_groups_request delete;
+        struct offset_fetch_request fetch;
+    } in;
+    struct offset_fetch_request_group one; /* OffsetFetch up to version 7 */
+};
+
+static void finish(struct many_op *op)
+{
+    if (op->req->conn != NULL)
+        op->respond(op);
+    for (uint32_t i = 0; i < op->cnt; i++)
+        arena_fini(&op->calls[i].arena);
+}
+
+static void on_answer(struct group_call *call)
+{
+    struct many_op *op = call->req->op;
+    if (--op->pending == 0)
+        finish(op);
+}
+
+static struct many_op *op_new(struct kreq *req, void (*respond)(struct many_op *op))
+{
+    struct many_op *op = arena_alloc(&req->arena, sizeof(*op));
+    if (op != NULL) {
+        op->req = req;
+        op->respond = respond;
+        req->op = op;
+    }
+    return op;
+}
+
+static int calls_room(struct many_op *op, uint32_t cnt, size_t each)
+{
+    kreq_arena_allow(op->req, cnt * (sizeof(*op->calls) + each) + 65536);
+    op->calls = arena_array(&op->req->arena, cnt, sizeof(*op->calls));
+    if (op->calls == NULL)
+        return -E_LIMIT;
+    op->cnt = cnt;
+    op->pending = 1; /* ours, until all are sent */
+    for (uint32_t i = 0; i < cnt; i++)
+        op->calls[i].done = on_answer;
+    return 0;
+}
+
+static void ask(struct many_op *op, uint32_t i, struct span group, const void *in)
+{
+    op->pending++;
+    op->calls[i].error = group_call_send(&op->calls[i], op->req, group, in);
+    if (op->calls[i].error != 0)
+        op->pending--;
+}
+
+static void all_asked(struct many_op *op)
+{
+    if (--op->pending == 0)
+        finish(op);
+}
+
+/* ------------------------------------------------------------------- DescribeGroups */
+
+static void describe_respond(struct many_op *op)
+{
+    struct describe_groups_response out;
+    describe_groups_response_init(&out);
+    out.groups.v = arena_array(&op->req->arena, op->cnt, sizeof(*out.groups.v));
+    if (out.groups.v == NULL) {
+        kreq_fail(op->req);
+        return;
+    }
+    out.groups.cnt = op->cnt;
+    for (uint32_t i = 0; i < op->cnt; i++) {
+        if (op->calls[i].error == 0) {
+            out.groups.v[i] = op->calls[i].out.describe;
+            continue;
+        }
+        describe_groups_response_group_init(&out.groups.v[i]);
+        out.groups.v[i].group_id = op->in.describe.groups.v[i];
+        out.groups.v[i].error_code = op->calls[i].error;
+    }
+    KREQ_RESPOND(op->req, describe_groups_response, &out);
+}
+
+int describe_groups_start(struct kreq *req, struct wire_reader *r)
+{
+    struct many_op *op = op_new(req, describe_respond);
+    if (op == NULL)
+        return -E_LIMIT;
+    int rc = describe_groups_request_read(r, kreq_version(req), &req->arena, &op->in.describe);
+    if (rc == 0)
+        rc = calls_room(op, op->in.describe.groups.cnt,
+                        sizeof(struct describe_groups_response_group));
+    if (rc < 0)
+        return rc;
+    for (uint32_t i = 0; i < op->cnt; i++) {
+        op->calls[i].read_all = op->in.describe.include_authorized_operations;
+        ask(op, i, op->in.describe.groups.v[i], NULL);
+    }
+    all_asked(op);
+    return 0;
+}
+
+/* ------------------------------------------------------------------- DeleteGroups */
+
+static void delete_respond(struct many_op *op)
+{
+    struct delete_groups_response out;
+    delete_groups_response_init(&out);
+    out.results.v = arena_array(&op->req->arena, op->cnt, sizeof(*out.results.v));
+    if (out.results.v == NULL) {
+        kreq_fail(op->req);
+        return;
+    }
+    out.results.cnt = op->cnt;
+    for (uint32_t i = 0; i < op->cnt; i++) {
+        delete_groups_response_result_init(&out.results.v[i]);
+        out.results.v[i].group_id = op->in.delete.groups_names.v[i];
+        out.results.v[i].error_code = op->calls[i].error;
+    }
+    KREQ_RESPOND(op->req, delete_groups_response, &out);
+}
+
+int delete_groups_start(struct kreq *req, struct wire_reader *r)
+{
+    struct many_op *op = op_new(req, delete_respond);
+    if (op == NULL)
+        return -E_LIMIT;
+    int rc = delete_groups_request_read(r, kreq_version(req), &req->arena, &op->in.delete);
+    if (rc == 0)
+        rc = calls_room(op, op->in.delete.groups_names.cnt,
+                        sizeof(struct delete_groups_response_result));
+    if (rc < 0)
+        return rc;
+    for (uint32_t i = 0; i < op->cnt; i++)
+        ask(op, i, op->in.delete.groups_names.v[i], NULL);
+    all_asked(op);
+    return 0;
+}
+
+/* ------------------------------------------------------------------- ListGroups */
+
+static void list_respond(struct many_op *op)
+{
+    struct list_groups_response out;
+    uint32_t cnt = 0;
+    list_groups_response_init(&out);
+    for (uint32_t i = 0; i < op->cnt; i++) {
+        if (op->calls[i].error != 0)
+            out.error_code = op->calls[i].error;
+        else
+            cnt += op->calls[i].out.list.groups.cnt;
+    }
+    if (out.error_code == 0) {
+        kreq_arena_allow(op->req, cnt * sizeof(*out.groups.v) + 65536);
+        out.groups.v = arena_array(&op->req->arena, cnt, sizeof(*out.groups.v));
+        if (out.groups.v == NULL) {
+            kreq_fail(op->req);
+            return;
+        }
+        for (uint32_t i = 0; i < op->cnt; i++) {
+            const struct list_groups_response *part = &op->calls[i].out.list;
+            if (part->groups.cnt > 0)
+                memcpy(out.groups.v + out.groups.cnt, part->groups.v,
+                       part->groups.cnt * sizeof(*out.groups.v));
+            out.groups.cnt += part->groups.cnt;
+        }
+    }
+    KREQ_RESPOND(op->req, list_groups_response, &out);
+}
+
+int list_groups_start(struct kreq *req, struct wire_reader *r)
+{
+    struct many_op *op = op_new(req, list_respond);
+    if (op == NULL)
+        return -E_LIMIT;
+    int rc = list_groups_request_read(r, kreq_version(req), &req->arena, &op->in.list);
+    if (rc == 0)
+        rc = calls_room(op, req->k->s->cnt, 0);
+    if (rc < 0)
+        return rc;
+    for (uint32_t i = 0; i < op->cnt; i++) {
+        op->pending++;
+        group_call_send_all(&op->calls[i], req, (uint16_t)i, &op->in.list);
+    }
+    all_asked(op);
+    return 0;
+}
+
+/* ------------------------------------------------------------------- OffsetFetch */
+
+/* Versions 1 to 7: one group, in the older structs. */
+static void fetch_respond_one(struct many_op *op)
+{
+    struct kreq *req = op->req;
+    struct group_call *call = &op->calls[0];
+    struct offset_fetch_response out;
+    struct offset_fetch_response_group got = call->out.fetch;
+    offset_fetch_response_init(&out);
+    out.error_code = call->error;
+    bool in_parts = call->error != 0 && kreq_version(req) < 2; /* no field for the whole */
+    if (call->error != 0) {
+        offset_fetch_response_group_init(&got);
+        got.topics.cnt = in_parts ? op->one.topics.cnt : 0;
+    }
+    uint64_t parts = 0;
+    for (uint32_t i = 0; i < got.topics.cnt; i++)
+        parts +=
+            in_parts ? op->one.topics.v[i].partition_indexes.cnt : got.topics.v[i].partitions.cnt;
+    kreq_arena_allow(req, parts * sizeof(struct offset_fetch_response_partition) +
+                              got.topics.cnt * 256u + 65536);
+    out.topics.v = arena_array(&req->arena, got.topics.cnt, sizeof(*out.topics.v));
+    if (out.topics.v == NULL) {
+        kreq_fail(req);
+        return;
+    }
+    for (uint32_t i = 0; i < got.topics.cnt; i++) {
+        struct offset_fetch_response_topic *o = &out.topics.v[out.topics.cnt++];
+        offset_fetch_response_topic_init(o);
+        o->name = in_parts ? op->one.topics.v[i].name : got.topics.v[i].name;
+        uint32_t cnt =
+            in_parts ? op->one.topics.v[i].partition_indexes.cnt : got.topics.v[i].partitions.cnt;
+        o->partitions.v = arena_array(&req->arena, cnt, sizeof(*o->partitions.v));
+        if (o->partitions.v == NULL) {
+            kreq_fail(req);
+            return;
+        }
+        for (uint32_t k = 0; k < cnt; k++) {
+            struct offset_fetch_response_partition *p = &o->partitions.v[o->partitions.cnt++];
+            offset_fetch_response_partition_init(p);
+            if (in_parts) {
+                p->partition_index = op->one.topics.v[i].partition_indexes.v[k];
+                p->committed_offset = -1;
+                p->error_code = call->error;
+                continue;
+            }
+            const struct offset_fetch_response_group_partition *g =
+                &got.topics.v[i].partitions.v[k];
+            p->partition_index = g->partition_index;
+            p->committed_offset = g->committed_offset;
+            p->committed_leader_epoch = g->committed_leader_epoch;
+            p->metadata = g->metadata;
+            p->error_code = g->error_code;
+        }
+    }
+    KREQ_RESPOND(req, offset_fetch_response, &out);
+}
+
+static void fetch_respond(struct many_op *op)
+{
+    struct kreq *req = op->req;
+    struct offset_fetch_response out;
+    if (kreq_version(req) < 8) {
+        fetch_respond_one(op);
+        return;
+    }
+    offset_fetch_response_init(&out);
+    out.groups.v = arena_array(&req->arena, op->cnt, sizeof(*out.groups.v));
+    if (out.groups.v == NULL) {
+        kreq_fail(req);
+        return;
+    }
+    out.groups.cnt = op->cnt;
+    for (uint32_t i = 0; i < op->cnt; i++) {
+        if (op->calls[i].error == 0) {
+            out.groups.v[i] = op->calls[i].out.fetch;
+            continue;
+        }
+        offset_fetch_response_group_init(&out.groups.v[i]);
+        out.groups.v[i].group_id = op->in.fetch.groups.v[i].group_id;
+        out.groups.v[i].error_code = op->calls[i].error;
+    }
+    KREQ_RESPOND(req, offset_fetch_response, &out);
+}
+
+static int one_from_old(struct many_op *op)
+{
+    const struct offset_fetch_request *in = &op->in.fetch;
+    offset_fetch_request_group_init(&op->one);
+    op->one.group_id = in->group_id;
+    op->one.topics.null = in->topics.null;
+    op->one.topics.v = arena_array(&op->req->arena, in->topics.cnt, sizeof(*op->one.topics.v));
+    if (op->one.topics.v == NULL)
+        return -E_LIMIT;
+    for (uint32_t i = 0; i < in->topics.cnt; i++) {
+        struct offset_fetch_request_group_topic *t = &op->one.topics.v[op->one.topics.cnt++];
+        offset_fetch_request_group_topic_init(t);
+        t->name = in->topics.v[i].name;
+        t->partition_indexes = in->topics.v[i].partition_indexes;
+    }
+    return 0;
+}
+
+int offset_fetch_start(struct kreq *req, struct wire_reader *r)
+{
+    struct many_op *op = op_new(req, fetch_respond);
+    if (op == NULL)
+        return -E_LIMIT;
+    int rc = offset_fetch_request_read(r, kreq_version(req), &req->arena, &op->in.fetch);
+    bool old = kreq_version(req) < 8;
+    if (rc == 0)
+        rc = calls_room(op, old ? 1 : op->in.fetch.groups.cnt,
+                        sizeof(struct offset_fetch_response_group));
+    if (rc == 0 && old)
+        rc = one_from_old(op);
+    if (rc < 0)
+        return rc;
+    for (uint32_t i = 0; i < op->cnt; i++) {
+        const struct offset_fetch_request_group *g = old ? &op->one : &op->in.fetch.groups.v[i];
+        ask(op, i, g->group_id, g);
+    }
+    all_asked(op);
+    return 0;
+}

@@ -1,0 +1,177 @@
+/* group_one.c - the APIs about one group: JoinGroup, SyncGroup, Heartbeat, LeaveGroup,
+ * OffsetCommit, OffsetDelete. Decoded here, answered by the shard of the group. */
+#include "dataplane/kafka/handlers/group_call.h"
+
+struct one_op {
+    struct group_call call;
+    struct group_cancel_msg cancel;
+    union {
+        struct join_group_request join;
+        struct sync_group_request sync;
+        struct heartbeat_request heartbeat;
+        struct leave_group_request leave;
+        struct offset_commit_request commit;
+        struct offset_delete_request offset_delete;
+    } in;
+};
+
+static void join_respond(struct kreq *req, struct one_op *op, int16_t error)
+{
+    struct join_group_response *out = &op->call.out.join;
+    if (error != 0) {
+        join_group_response_init(out);
+        out->error_code = error;
+        out->member_id = op->in.join.member_id;
+    }
+    KREQ_RESPOND(req, join_group_response, out);
+}
+
+static void sync_respond(struct kreq *req, struct one_op *op, int16_t error)
+{
+    struct sync_group_response *out = &op->call.out.sync;
+    if (error != 0) {
+        sync_group_response_init(out);
+        out->error_code = error;
+    }
+    KREQ_RESPOND(req, sync_group_response, out);
+}
+
+static void heartbeat_respond(struct kreq *req, struct one_op *op, int16_t error)
+{
+    (void)op;
+    struct heartbeat_response out;
+    heartbeat_response_init(&out);
+    out.error_code = error;
+    KREQ_RESPOND(req, heartbeat_response, &out);
+}
+
+static void leave_respond(struct kreq *req, struct one_op *op, int16_t error)
+{
+    struct leave_group_response *out = &op->call.out.leave;
+    if (error != 0) {
+        leave_group_response_init(out);
+        out->error_code = error;
+    }
+    KREQ_RESPOND(req, leave_group_response, out);
+}
+
+/* Every partition that was asked for gets the error. */
+static bool commit_error(struct kreq *req, const struct offset_commit_request *in, int16_t error,
+                         struct offset_commit_response *out)
+{
+    uint64_t parts = 0;
+    offset_commit_response_init(out);
+    for (uint32_t i = 0; i < in->topics.cnt; i++)
+        parts += in->topics.v[i].partitions.cnt;
+    kreq_arena_allow(req, parts * 16 + in->topics.cnt * 256u + 65536);
+    out->topics.v = arena_array(&req->arena, in->topics.cnt, sizeof(*out->topics.v));
+    if (out->topics.v == NULL)
+        return false;
+    for (uint32_t i = 0; i < in->topics.cnt; i++) {
+        const struct offset_commit_request_topic *t = &in->topics.v[i];
+        struct offset_commit_response_topic *o = &out->topics.v[out->topics.cnt++];
+        offset_commit_response_topic_init(o);
+        o->name = t->name;
+        o->topic_id = t->topic_id;
+        o->partitions.v = arena_array(&req->arena, t->partitions.cnt, sizeof(*o->partitions.v));
+        if (o->partitions.v == NULL)
+            return false;
+        for (uint32_t k = 0; k < t->partitions.cnt; k++) {
+            struct offset_commit_response_partition *p = &o->partitions.v[o->partitions.cnt++];
+            offset_commit_response_partition_init(p);
+            p->partition_index = t->partitions.v[k].partition_index;
+            p->error_code = error;
+        }
+    }
+    return true;
+}
+
+static void commit_respond(struct kreq *req, struct one_op *op, int16_t error)
+{
+    struct offset_commit_response *out = &op->call.out.commit;
+    if (error != 0 && !commit_error(req, &op->in.commit, error, out))
+        kreq_fail(req);
+    else
+        KREQ_RESPOND(req, offset_commit_response, out);
+}
+
+static void offset_delete_respond(struct kreq *req, struct one_op *op, int16_t error)
+{
+    struct offset_delete_response *out = &op->call.out.offset_delete;
+    if (error != 0) {
+        offset_delete_response_init(out);
+        out->error_code = error;
+    }
+    KREQ_RESPOND(req, offset_delete_response, out);
+}
+
+static void respond(struct one_op *op, struct kreq *req, int16_t error)
+{
+    switch (req->api->key) {
+    case API_KEY_JOIN_GROUP:
+        join_respond(req, op, error);
+        break;
+    case API_KEY_SYNC_GROUP:
+        sync_respond(req, op, error);
+        break;
+    case API_KEY_HEARTBEAT:
+        heartbeat_respond(req, op, error);
+        break;
+    case API_KEY_LEAVE_GROUP:
+        leave_respond(req, op, error);
+        break;
+    case API_KEY_OFFSET_COMMIT:
+        commit_respond(req, op, error);
+        break;
+    default:
+        offset_delete_respond(req, op, error);
+        break;
+    }
+}
+
+static void on_answer(struct group_call *call)
+{
+    struct one_op *op = container_of(call, struct one_op, call);
+    if (call->req->conn != NULL)
+        respond(op, call->req, call->error);
+    arena_fini(&call->arena);
+}
+
+static int start(struct kreq *req, struct one_op *op, struct span group)
+{
+    req->op = op;
+    op->call.done = on_answer;
+    int16_t error = group_call_send(&op->call, req, group, &op->in);
+    if (error != 0)
+        respond(op, req, error);
+    return 0;
+}
+
+void group_one_cancel(struct kreq *req)
+{
+    struct one_op *op = req->op;
+    op->cancel.call = &op->call;
+    kreq_send(req, op->call.owner, &op->cancel.msg, MSG_GROUP_CANCEL);
+}
+
+void kafka_on_group_cancel_reply(struct shard *s, struct msg *m)
+{
+    (void)s;
+    kreq_put(container_of(m, struct group_cancel_msg, msg)->call->req);
+}
+
+#define ONE_START(name, field)                                                                     \
+    int name##_start(struct kreq *req, struct wire_reader *r)                                      \
+    {                                                                                              \
+        struct one_op *op = arena_alloc(&req->arena, sizeof(*op));                                 \
+        if (op == NULL)                                                                            \
+            return -E_LIMIT;                                                                       \
+        int rc = name##_request_read(r, kreq_version(req), &req->arena, &op->in.field);            \
+        return rc < 0 ? rc : start(req, op, op->in.field.group_id);                                \
+    }
+ONE_START(join_group, join)
+ONE_START(sync_group, sync)
+ONE_START(heartbeat, heartbeat)
+ONE_START(leave_group, leave)
+ONE_START(offset_commit, commit)
+ONE_START(offset_delete, offset_delete)
