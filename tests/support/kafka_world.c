@@ -63,7 +63,7 @@ void world_topic(struct world *w, const char *name, const char *config)
 {
     struct meta_batch b;
     meta_batch_init(&b);
-    struct uuid id = world_topic_id(w->image->topic_cnt + 1);
+    struct uuid id = world_topic_id(++w->topics_made);
     meta_put_topic(&b, &id, span_str(name));
     if (config != NULL) {
         const char *eq = strchr(config, '=');
@@ -74,6 +74,16 @@ void world_topic(struct world *w, const char *name, const char *config)
         meta_put_partition(&b, &id, p, w->conf->node_id, &directory);
         (void)fake_plog_add(w->shard[(uint32_t)p % w->shard_cnt].plogs, &id, p);
     }
+    publish(w, &b);
+    meta_batch_fini(&b);
+}
+
+void world_topic_delete(struct world *w, const char *name)
+{
+    struct meta_batch b;
+    struct uuid id = image_topic_by_name(w->image, span_str(name))->id;
+    meta_batch_init(&b);
+    meta_put_remove_topic(&b, &id);
     publish(w, &b);
     meta_batch_fini(&b);
 }

@@ -39,6 +39,7 @@ struct world {
     struct conf *conf;
     struct meta_image *image;
     struct owner_map *owners;
+    uint32_t topics_made;
     struct client *clients[512];
     uint32_t client_cnt;
     int listener[WORLD_SHARDS_MAX];
@@ -66,6 +67,8 @@ void world_destroy(struct world *w);
 /* A topic of WORLD_TOPIC_PARTITIONS partitions, partition p on shard p % shards; config "k=v" or
  * NULL. */
 void world_topic(struct world *w, const char *name, const char *config);
+/* Deletes it again: its partitions are unknown from then on. */
+void world_topic_delete(struct world *w, const char *name);
 struct plog *world_plog(struct world *w, const char *topic, int32_t partition);
 void world_run(struct world *w, uint32_t ms);
 /* One connection to shard 0 (or any). */
