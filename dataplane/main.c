@@ -198,6 +198,7 @@ static int open_data(void)
     ro.index_interval_bytes = dp.conf.log_index_interval_bytes;
     ro.index_bytes_max = dp.conf.log_index_size_max_bytes;
     ro.shard_cnt = (uint16_t)dp.plan.shard_cnt;
+    ro.leave_deleted = true; /* control does, while we serve */
     uint64_t t0 = clock_mono_ns();
     rc = recover_data_dirs(dp.catalog, &ro, &rep, &dp.found);
     if (rc < 0)

@@ -303,6 +303,7 @@ int control_create(const struct control_opts *opts, struct control **ret)
         LOG_ERROR("%s: %s", path, err_text(rc));
         goto undo;
     }
+    control_doomed_find(c);
     *ret = c;
     return 0;
 undo:

@@ -277,6 +277,33 @@ static int doomed_add(struct control *c, struct file_io *io, const char *path)
     return 0;
 }
 
+struct doomed_scan {
+    struct control *c;
+    struct data_dir *d;
+};
+static int doomed_name(void *arg, const char *name)
+{
+    struct doomed_scan *x = arg;
+    char path[STORE_PATH_MAX];
+    size_t n = strlen(name), k = strlen(SFX_DIR_DELETE);
+    if (n < k || strcmp(name + n - k, SFX_DIR_DELETE) != 0)
+        return 0;
+    int rc = path_join(path, x->d->path, name);
+    return rc < 0 ? rc : doomed_add(x->c, x->d->io, path);
+}
+
+void control_doomed_find(struct control *c)
+{
+    for (uint32_t i = 0; i < c->opts.catalog->dir_cnt; i++) {
+        struct data_dir *d = &c->opts.catalog->dirs[i];
+        int rc = d->io->ops->list(d->io, d->path, doomed_name, &(struct doomed_scan){c, d});
+        if (rc < 0)
+            LOG_WARN("%s: directories of deleted partitions stay: %s", d->path, err_text(rc));
+    }
+    if (c->doomed_cnt > 0)
+        LOG_INFO("removing %u directories of deleted partitions", c->doomed_cnt);
+}
+
 void control_doomed_remove(struct control *c, uint32_t budget)
 {
     for (; budget > 0 && c->doomed_cnt > 0; budget--) {

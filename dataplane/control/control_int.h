@@ -115,6 +115,7 @@ void control_await_replies(struct control *c);
 int control_on_metadata_batch(struct control *c, uint64_t id, struct span body);
 void control_retry_missing(struct control *c, uint64_t now_ns);
 void control_records_clear(struct control *c);
+void control_doomed_find(struct control *c);                    /* those that an earlier run left */
 void control_doomed_remove(struct control *c, uint32_t budget); /* blocks for at most that many */
 int control_part_cmp(const void *a, const void *b); /* by topic id, partition; of struct part * */
 

@@ -134,7 +134,7 @@ NODISCARD int catalog_part_create(struct catalog *c, const struct part_create_op
 NODISCARD int catalog_dir_sync(struct data_dir *d);
 /* First half of deleting a partition, which must be detached from its set: its directory gets a
  * name that ends in -delete (the path in `to`). The caller flushes with catalog_dir_sync, for many
- * at once, and then removes the files with dir_remove when it likes: recovery removes what is left.
+ * at once, and then removes the files with dir_remove when it likes; what is left the next start finds.
  * Frees nothing. -ENOENT: there is none. */
 NODISCARD int catalog_part_retire(struct data_dir *d, const char *name, char to[STORE_PATH_MAX]);
 void part_destroy(struct part *p); /* also its mark */

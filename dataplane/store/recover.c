@@ -1339,6 +1339,8 @@ static int dir_one(struct data_dir *d, const char *name, const struct recover_op
         rc = d->io->ops->stat(d->io, path, &st);
     if (rc < 0 || !st.is_dir)
         return rc;
+    if (ends_with(name, SFX_DIR_DELETE) && o->leave_deleted)
+        return 0;
     if (ends_with(name, SFX_DIR_DELETE)) {
         note(rep, RC_DELETE_DIR, "%s", path);
         return dir_remove(d->io, path);

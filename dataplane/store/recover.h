@@ -32,6 +32,7 @@ struct recover_opts {
     uint32_t index_bytes_max;      /* 10 MiB */
     uint64_t segment_bytes;        /* journal batches roll above it */
     uint16_t shard_cnt;            /* journal files of higher shards are removed; 0: keep all */
+    bool leave_deleted;            /* directories of deleted partitions: the caller removes them */
 };
 void recover_opts_default(struct recover_opts *o);
 

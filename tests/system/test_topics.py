@@ -1,4 +1,5 @@
 """Topics come and go while everything else runs."""
+import os
 import socket
 import threading
 import time
@@ -51,6 +52,27 @@ def test_a_thousand_partitions_come_and_go_without_one_drop_while_ingest_runs(tm
         longest = {k: v for k, v in a.metrics().items() if "turn" in k and "max" in k}
         print(f"{sent[0]} events; longest shard turn {longest}")
         assert longest
+
+
+def test_what_a_stop_left_of_deleted_partitions_is_removed_after_the_next_start(tmp_path):
+    with Appliance(tmp_path) as a:
+        log = os.path.join(a.dir, "log")
+
+        def left():
+            return [n for n in os.listdir(log) if n.endswith("-delete")]
+        a.ctl("topic", "create", "gone", "--partitions", "200")
+        a.ctl("topic", "delete", "gone")
+        assert a.stop() == 0
+        for i in range(3):  # a fast disk may have left none
+            d = os.path.join(log, f"gone-{i}.{i:032x}-delete")
+            os.mkdir(d)
+            open(os.path.join(d, "0" * 20 + ".log"), "wb").close()
+        waiting = len(left())
+        a.start()
+        assert f"removing {waiting} directories" in a.output()
+        a.kcat("-P", "-t", "t", input=b"x\n")
+        wait_for("their files are gone", lambda: not left())
+        assert a.consume("t") == ["x"]
 
 
 def test_the_first_produce_after_create_succeeds_and_delete_means_gone(tmp_path):
