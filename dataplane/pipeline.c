@@ -315,6 +315,8 @@ static int store_create(struct pshard *ps)
 {
     struct plog_set_conf c;
     plog_set_conf_from(&c, ps->s.conf);
+    c.work_cpus = ps->p->o.plan->other_cpus;
+    c.work_cpu_cnt = ps->p->o.plan->other_cnt;
     const struct conf *conf = ps->s.conf;
     ps->files = (struct file_io){.ops = &file_io_real, .uring = ps->s.uring};
     int rc = plog_set_create(&ps->s, &ps->files, ps->p->o.catalog, &c, &ps->s.plogs);

@@ -5,6 +5,7 @@
 #include "dataplane/store/dirwork.h"
 #include "lib/base/assert.h"
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -81,20 +82,55 @@ static void *worker(void *arg)
     }
 }
 
-int dirwork_create(bool threaded, int wake_fd, struct dirwork **ret)
+/* A new thread inherits its creator's CPU, which is a shard's own. */
+static int attr_cpus(pthread_attr_t *at, const struct dirwork_opts *o)
+{
+    int cpu_max = 0;
+    for (uint32_t i = 0; i < o->cpu_cnt; i++)
+        cpu_max = o->cpus[i] > cpu_max ? o->cpus[i] : cpu_max;
+    if (o->cpu_cnt == 0)
+        return 0;
+    size_t size = CPU_ALLOC_SIZE(cpu_max + 1);
+    cpu_set_t *set = CPU_ALLOC(cpu_max + 1);
+    if (set == NULL)
+        return -ENOMEM;
+    CPU_ZERO_S(size, set);
+    for (uint32_t i = 0; i < o->cpu_cnt; i++)
+        CPU_SET_S(o->cpus[i], size, set);
+    int rc = -pthread_attr_setaffinity_np(at, size, set);
+    CPU_FREE(set);
+    return rc;
+}
+
+static int thread_create(struct dirwork *w, const struct dirwork_opts *o)
+{
+    pthread_attr_t at;
+    int rc = -pthread_attr_init(&at);
+    if (rc < 0)
+        return rc;
+    rc = attr_cpus(&at, o);
+    if (rc == 0)
+        rc = -pthread_create(&w->thread, &at, worker, w);
+    if (rc == -EINVAL) /* these CPUs went away since they were looked at: anywhere, then */
+        rc = -pthread_create(&w->thread, NULL, worker, w);
+    (void)pthread_attr_destroy(&at); /* cannot fail on Linux */
+    return rc;
+}
+
+int dirwork_create(const struct dirwork_opts *o, struct dirwork **ret)
 {
     struct dirwork *w = aligned_alloc(64, (sizeof(*w) + 63) & ~(size_t)63);
     if (w == NULL)
         return -ENOMEM;
-    *w = (struct dirwork){.threaded = threaded, .wake_fd = wake_fd, .todo_fd = -1};
-    if (threaded) {
+    *w = (struct dirwork){.threaded = o->threaded, .wake_fd = o->wake_fd, .todo_fd = -1};
+    if (o->threaded) {
         w->todo_fd = eventfd(0, EFD_CLOEXEC);
         if (w->todo_fd < 0) {
             int rc = -errno;
             free(w);
             return rc;
         }
-        int rc = -pthread_create(&w->thread, NULL, worker, w);
+        int rc = thread_create(w, o);
         if (rc < 0) {
             close(w->todo_fd);
             free(w);

@@ -1,4 +1,4 @@
-/* dirwork.h - the housekeeping thread of one shard's store: what blocks, done elsewhere.
+/* dirwork.h - a housekeeping thread of one shard's store: what blocks, done elsewhere.
  *
  *     shard: dirwork_submit(job) -> worker: job->run -> shard, in dirwork_poll: job->done
  *
@@ -20,8 +20,13 @@ struct dirjob {
     dirjob_fn *done; /* on the shard */
     int rc;          /* set by run */
 };
-/* wake_fd: eventfd written when a job has finished, or -1. */
-NODISCARD int dirwork_create(bool threaded, int wake_fd, struct dirwork **ret);
+struct dirwork_opts {
+    bool threaded;
+    int wake_fd;     /* eventfd written when a job has finished, or -1 */
+    const int *cpus; /* where the thread may run: not on a shard's core, from which it is created */
+    uint32_t cpu_cnt; /* 0: where its creator runs */
+};
+NODISCARD int dirwork_create(const struct dirwork_opts *o, struct dirwork **ret);
 /* Runs what was submitted, then ends the thread. done() is not called any more. */
 void dirwork_destroy(struct dirwork *w);
 void dirwork_submit(struct dirwork *w, struct dirjob *j);

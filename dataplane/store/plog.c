@@ -859,13 +859,19 @@ int plog_set_create(struct shard *s, struct file_io *io, struct catalog *c,
     uint64_t run_max = conf->journal_file_bytes / 2;
     if (set->conf.journal_threshold_bytes > run_max)
         set->conf.journal_threshold_bytes = (uint32_t)run_max;
+    struct dirwork_opts dw = {.threaded = conf->threaded,
+                              .wake_fd = s->mbox ? mbox_wake_fd(s->mbox) : -1,
+                              .cpus = conf->work_cpus,
+                              .cpu_cnt = conf->work_cpu_cnt};
     int rc = hash_resize(set, HASH_MIN);
     if (rc == 0)
         rc = staging_create(conf->staging_bytes, &set->staging);
     if (rc == 0)
         rc = read_io_create(set);
     if (rc == 0)
-        rc = dirwork_create(conf->threaded, s->mbox ? mbox_wake_fd(s->mbox) : -1, &set->dirwork);
+        rc = dirwork_create(&dw, &set->dirwork);
+    if (rc == 0)
+        rc = dirwork_create(&dw, &set->slow_work);
     if (rc == 0)
         rc = set_dirs_create(set);
     if (rc < 0) {
@@ -895,16 +901,22 @@ static void plog_free(struct plog *p)
     free(p);
 }
 
+static uint32_t jobs_pending(const struct plog_set *set)
+{
+    return dirwork_pending(set->dirwork) + dirwork_pending(set->slow_work);
+}
+
 void plog_set_destroy(struct plog_set *set)
 {
     if (set == NULL)
         return;
     set->closing = set->ending = true; /* nothing new is begun by what ends now */
-    for (int i = 0; set->dirwork != NULL && dirwork_pending(set->dirwork) > 0 && i < 10000; i++) {
-        if (dirwork_poll(set->dirwork) == 0)
-            (void)usleep(1000); /* the worker is at it; this is not a shard any more */
+    for (int i = 0; set->slow_work != NULL && jobs_pending(set) > 0 && i < 10000; i++) {
+        if (dirwork_poll(set->dirwork) + dirwork_poll(set->slow_work) == 0)
+            (void)usleep(1000); /* the workers are at it; this is not a shard any more */
     }
     dirwork_destroy(set->dirwork);
+    dirwork_destroy(set->slow_work);
     for (struct list *n = list_pop_head(&set->all); n; n = list_pop_head(&set->all)) {
         struct plog *p = container_of(n, struct plog, all_link);
         for (uint32_t i = 0; i < p->seg_cnt; i++) { /* an unclean end: tests, a failed start */
@@ -1041,8 +1053,7 @@ bool plog_set_is_idle(const struct plog_set *set)
            list_is_empty(&set->ready_appends) && list_is_empty(&set->ready_reads) &&
            list_is_empty(&set->ready_waits) && list_is_empty(&set->ready_lists) &&
            list_is_empty(&set->ready_detached) && list_is_empty(&set->read_wait) &&
-           set->reads_in_flight == 0 && dirwork_pending(set->dirwork) == 0 &&
-           set->draining_cnt == 0;
+           set->reads_in_flight == 0 && jobs_pending(set) == 0 && set->draining_cnt == 0;
 }
 
 /* --------------------------------------------------------------------------------------- the stage
@@ -1189,7 +1200,7 @@ static void timer_set(struct plog_set *set)
 uint32_t plog_set_poll(struct plog_set *set, uint32_t budget)
 {
     (void)budget; /* every step below has its own bound */
-    uint32_t n = dirwork_poll(set->dirwork);
+    uint32_t n = dirwork_poll(set->dirwork) + dirwork_poll(set->slow_work);
     appends_retry_blocked(set);
     reads_retry(set);
     commit_form_all(set);

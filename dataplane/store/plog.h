@@ -182,7 +182,9 @@ struct plog_set_conf {
     uint32_t drain_age_ms;  /* journalled bytes reach their segments within, 1000 */
     uint32_t idle_close_ms; /* files of idle partitions are closed after, 10000 */
     uint32_t checkpoint_ms; /* checkpoint files at most this old, 5000 */
-    bool threaded;          /* directory work on its own thread; false: inside the poll */
+    bool threaded;          /* directory work on its own threads; false: inside the poll */
+    const int *work_cpus;   /* where those may run, used by plog_set_create only */
+    uint32_t work_cpu_cnt;  /* 0: where plog_set_create is called */
 };
 void plog_set_conf_from(struct plog_set_conf *sc, const struct conf *c);
 /* Creates the set and its journals in every directory of the catalog. Blocking: at start, before

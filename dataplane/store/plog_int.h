@@ -157,7 +157,8 @@ struct plog_set {
     struct catalog *cat;
     struct plog_set_conf conf;
     struct staging *staging;
-    struct dirwork *dirwork;
+    struct dirwork *dirwork;   /* what reads and writes wait for: short jobs only */
+    struct dirwork *slow_work; /* what may take seconds: recovery, sealing, removal, checkpoints */
     uint32_t dir_cnt;
     struct set_dir dirs[CATALOG_DIRS_MAX];
 
@@ -192,7 +193,7 @@ struct plog_set {
     struct plog_set_stats st;
 };
 
-/* Blocking work about one partition (plog_job.c). */
+/* Blocking work about one partition (plog_job.c); see job_is_slow for who does it. */
 enum job_kind {
     JOB_OPEN,    /* name, open, load the index, read the tail block: whatever is missing */
     JOB_PREPARE, /* create the next segment under FN_NEXT */

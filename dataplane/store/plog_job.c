@@ -1,4 +1,5 @@
-/* plog_job.c - what blocks, done by the set's housekeeping thread (dirwork.h).
+/* plog_job.c - what blocks, done by the set's housekeeping threads (dirwork.h): one for what reads
+ * and writes wait for, one for what takes long.
  *
  * A job works on what it was handed; results are adopted by the shard in `done`. A segment has at
  * most one job (seg.job). Jobs that take the whole partition (fence, close, detach) are submitted
@@ -675,6 +676,27 @@ static bool job_prepare(struct plog_job *k)
     return false;
 }
 
+/* Nobody's read or write waits for these, and they may take long. Two jobs of a partition may
+ * thus run side by side, but never two about the same segment, nor one beside a job that takes
+ * the whole partition. */
+static bool job_is_slow(enum job_kind kind)
+{
+    switch (kind) {
+    case JOB_OPEN:
+    case JOB_PREPARE:
+    case JOB_EPOCHS:
+    case JOB_DETACH:
+        return false;
+    case JOB_SEAL:
+    case JOB_IDLE:
+    case JOB_DROP:
+    case JOB_FENCE:
+    case JOB_CLOSE:
+        return true;
+    }
+    return false;
+}
+
 bool job_submit(struct plog *p, enum job_kind kind, struct seg *s)
 {
     struct plog_job *k = p->set->ending ? NULL : calloc(1, sizeof(*k));
@@ -693,7 +715,7 @@ bool job_submit(struct plog *p, enum job_kind kind, struct seg *s)
     if (s != NULL)
         s->job = true;
     p->jobs++;
-    dirwork_submit(p->set->dirwork, &k->j);
+    dirwork_submit(job_is_slow(kind) ? p->set->slow_work : p->set->dirwork, &k->j);
     return true;
 }
 
@@ -743,5 +765,5 @@ void job_submit_dir(struct set_dir *sd, bool checkpoint)
         sd->checkpoint_job = true;
     else
         sd->space_job = true;
-    dirwork_submit(sd->set->dirwork, &k->j);
+    dirwork_submit(checkpoint ? sd->set->slow_work : sd->set->dirwork, &k->j);
 }
