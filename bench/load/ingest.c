@@ -77,12 +77,13 @@ static int pcaps_write(struct ingest_run *r)
 
 static void yaml_make(const struct ingest_run *r, bool with_port, char *buf, size_t cap)
 {
-    int n =
-        snprintf(buf, cap,
-                 APPLIANCE_YAML "shards: %" PRIu64 "\nhugepages: %s\n"
-                                "topic_defaults:\n  segment_bytes: " SEGMENT
-                                "\n  retention_bytes: " RETENTION "\n  listener_compression: %s\n",
-                 r->o.shards, r->o.hugepages ? "true" : "false", r->o.compression);
+    int n = snprintf(buf, cap,
+                     APPLIANCE_YAML "shards: %" PRIu64 "\nhugepages: %s\n"
+                                    "topic_defaults:\n  segment_bytes: " SEGMENT
+                                    "\n  retention_bytes: %s\n  listener_compression: %s\n",
+                     r->o.shards, r->o.hugepages ? "true" : "false",
+                     with_port ? RETENTION : "-1", /* what is being verified must not go away */
+                     r->o.compression);
     if (!with_port) {
         (void)snprintf(buf + n, cap - (size_t)n, "listeners: []\n");
         return;
