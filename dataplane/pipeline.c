@@ -213,7 +213,7 @@ static uint32_t st_uring_submit(struct shard *s, uint32_t budget)
 static const struct stage turn[] = {
     {"mbox", st_mbox, 32, NULL},                  /* remote work first: another core is waiting */
     {"uring_reap", st_uring_reap, 64, NULL},      /* completions free buffers the rest will want */
-    {"port_rx", st_port_rx, 64, NULL},            /* NIC queues -> records in open batches */
+    {"port_rx", st_port_rx, 256, NULL},           /* NIC queues -> records in open batches */
     {"dgrams", st_dgrams, 256, st_dgrams_next},   /* kernel UDP -> records in open batches */
     {"streams", st_streams, 32, st_streams_next}, /* kernel TCP -> the same, held back when full */
     {"conn", st_conn, 64, st_conn_next},          /* what happened to Kafka connections */

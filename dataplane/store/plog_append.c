@@ -235,6 +235,17 @@ static void batch_append(struct plog *p, struct plog_append *a, struct batch_inf
     p->set->unflushed_bytes += b->total_len;
 }
 
+/* Chunks that are full, of bytes that will not go to the journal any more, go to the file while the
+ * commit before them is still being flushed: the next one has only its last chunk to wait for. */
+static void write_early(struct plog *p)
+{
+    const struct chunk *t = plog_tail_chunk(p);
+    if (t->lsn <= p->write_to || t->lsn < p->durable.lsn + p->set->conf.journal_threshold_bytes)
+        return;
+    p->write_to = t->lsn;
+    plog_pump(p);
+}
+
 /* 1: no memory now, 0: answered or queued to be. */
 static int append_try(struct plog *p, struct plog_append *a)
 {
@@ -280,6 +291,7 @@ static int append_try(struct plog *p, struct plog_append *a)
     else
         answer(set, a, 0);
     plog_dirty(p);
+    write_early(p);
     struct seg *s = plog_active(p);
     if (!p->spare_asked && s->is_named && s->len > p->conf.segment_bytes / 2)
         p->spare_asked = job_submit(p, JOB_PREPARE, NULL);

@@ -95,12 +95,28 @@ int net_addr_parse(const char *text, uint32_t len, struct net_addr *ret_addr)
     return 0;
 }
 
+/* inet_ntop goes through printf, which is felt where sources that share a slot of a cache
+ * alternate.
+ */
+static uint32_t ip4_format(const uint8_t ip[4], char *out)
+{
+    char *to = out;
+    for (int i = 0; i < 4; i++) {
+        if (ip[i] >= 100)
+            *to++ = (char)('0' + ip[i] / 100);
+        if (ip[i] >= 10)
+            *to++ = (char)('0' + ip[i] / 10 % 10);
+        *to++ = (char)('0' + ip[i] % 10);
+        *to++ = i < 3 ? '.' : '\0';
+    }
+    return (uint32_t)(to - out - 1);
+}
+
 uint32_t net_addr_format_ip(const struct net_addr *a, char out[NET_ADDR_TEXT_MAX])
 {
     if (net_addr_is_v4(a))
-        (void)inet_ntop(AF_INET, a->ip + 12, out, NET_ADDR_TEXT_MAX); /* cannot fail: it fits */
-    else
-        (void)inet_ntop(AF_INET6, a->ip, out, NET_ADDR_TEXT_MAX);
+        return ip4_format(a->ip + 12, out);
+    (void)inet_ntop(AF_INET6, a->ip, out, NET_ADDR_TEXT_MAX); /* cannot fail: it fits */
     return (uint32_t)strlen(out);
 }
 

@@ -1,4 +1,5 @@
 /* test_net_addr.c - addresses as text and back. */
+#include <arpa/inet.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -100,6 +101,21 @@ static void kinds_of_addresses_are_told_apart(void **state)
     }
 }
 
+static void every_ip4_address_reads_as_the_library_writes_it(void **state)
+{
+    (void)state;
+    for (uint32_t i = 0; i < 70000; i++) {
+        uint32_t v = i < 65536 ? i << 16 | (65535 - i) : i * 2654435761u;
+        struct net_addr a = {.ip = {[10] = 0xff, [11] = 0xff}};
+        char text[NET_ADDR_TEXT_MAX], want[INET_ADDRSTRLEN];
+        memcpy(a.ip + 12, &v, 4);
+        assert_true(net_addr_is_v4(&a));
+        assert_non_null(inet_ntop(AF_INET, &v, want, sizeof(want)));
+        assert_int_equal(net_addr_format_ip(&a, text), strlen(want));
+        assert_string_equal(text, want);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -107,6 +123,7 @@ int main(void)
         cmocka_unit_test(bad_text_is_refused_and_nothing_is_written),
         cmocka_unit_test(socket_addresses_convert_both_ways),
         cmocka_unit_test(kinds_of_addresses_are_told_apart),
+        cmocka_unit_test(every_ip4_address_reads_as_the_library_writes_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
