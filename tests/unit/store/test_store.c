@@ -180,6 +180,53 @@ static void a_large_batch_goes_straight_to_its_segment(void **state)
     stop(e);
 }
 
+static void tune_large_segment(struct env *e)
+{
+    tune_large(e);
+    e->pc.segment_bytes = 64u << 20;
+}
+
+static void full_chunks_are_written_before_their_commit_and_count_for_nothing_until_it(void **state)
+{
+    struct env *e = start(1, tune_large_segment);
+    (void)put(e, 0, 1, 200000); /* the file is open */
+    struct plog_offsets before, off;
+    plog_offsets_get(e->parts[0], &before);
+    struct plog_set_stats st;
+    plog_set_stats_get(e->set, &st);
+    uint64_t commits = st.group_commits, writes = e->io.stats.writes, flushes = e->io.stats.flushes;
+    struct bulk b[4] = {0};
+    uint8_t *bytes[4];
+    for (uint32_t i = 0; i < 4; i++) {
+        struct env_batch eb = plain(2 + i, 100000);
+        bytes[i] = env_batch_build(&eb);
+        b[i].a = (struct plog_append){.origin = PLOG_INGEST,
+                                      .wait_durable = true,
+                                      .batch = span_of(bytes[i], 100000),
+                                      .max_timestamp_ms = eb.ts,
+                                      .done = bulk_done};
+        plog_append(e->parts[0], &b[i].a);
+        assert_true(b[i].a.is_copied);
+        free(bytes[i]);
+    }
+    assert_true(e->io.stats.writes > writes);
+    for (int i = 0; i < 20; i++)
+        env_step(e, 1, 0); /* the writes complete: nobody is told */
+    plog_set_stats_get(e->set, &st);
+    plog_offsets_get(e->parts[0], &off);
+    assert_int_equal(st.group_commits, commits);
+    assert_int_equal(e->io.stats.flushes, flushes);
+    assert_int_equal(off.durable, before.durable);
+    for (int ms = 0; ms < 20; ms++)
+        env_step(e, 4, 1000000);
+    for (uint32_t i = 0; i < 4; i++)
+        assert_true(b[i].done);
+    plog_set_stats_get(e->set, &st);
+    assert_int_equal(st.journal_commits, 0);
+    assert_int_equal(count_all(e, 0), 5);
+    stop(e);
+}
+
 static void the_journal_wraps_many_times_and_never_loses_its_tail(void **state)
 {
     struct env *e = start(3, NULL);
@@ -1142,6 +1189,7 @@ TEST_MAIN(TEST(a_thousand_partitions_with_4_kib_each_are_durable_after_2_operati
           TEST(no_append_is_acknowledged_before_its_flush),
           TEST(acks_1_is_answered_at_once_and_flushed_within_20_ms),
           TEST(a_large_batch_goes_straight_to_its_segment),
+          TEST(full_chunks_are_written_before_their_commit_and_count_for_nothing_until_it),
           TEST(the_journal_wraps_many_times_and_never_loses_its_tail),
           TEST(replaying_the_journal_twice_changes_nothing),
           TEST(batches_that_are_too_large_are_refused_with_their_own_errors),
