@@ -112,7 +112,55 @@ def config():
     return "\n".join(out) + "\n"
 
 
-DOCS = {"docs/config.md": config}
+# --- docs/metrics.md ---
+
+def metrics():
+    out = ["# Metrics", "",
+           "Generated from `dataplane/counters.def` and `dataplane/drop.def` by `scripts/gen_docs.py`; "
+           "do not edit. Served on `http://127.0.0.1:9644/metrics`; counters end in `_total` and go on "
+           "across restarts."]
+    kinds = [("SHARD_", "## Per shard: `sluice_<name>{shard}`"),
+             ("PORT_", "## Frames: `sluice_port_<name>{port}`\n\nseen = to_udp + to_host + handled + "
+                       "in_reassembly + dropped, in every snapshot"),
+             ("LISTENER_", "## Datagrams: `sluice_listener_<name>{listener}`\n\nreceived = parsed + "
+                           "in_reassembly + dropped"),
+             ("EVENT_", "## Events: `sluice_events_<name>{listener}`\n\nproduced = durable + "
+                        "dead_lettered_durable + in_flight + dropped")]
+    drops = {"PORT_": "DROP_PORT", "LISTENER_": "DROP_DGRAM", "EVENT_": "DROP_EVENT"}
+    counters, reasons = rows("dataplane/counters.def"), rows("dataplane/drop.def")
+    for prefix, title in kinds:
+        out += ["", title, "", "| name | kind | |", "|---|---|---|"]
+        for macro, a in counters:
+            if macro.startswith(prefix):
+                out.append(f"| `{a[0]}` | {a[-2].lower()} | {cell(a[-1])} |")
+        if prefix in drops:
+            out += ["", "Reasons of `dropped`:", "", "| reason | |", "|---|---|"]
+            out += [f"| `{a[0]}` | {cell(a[1])} |" for macro, a in reasons if macro == drops[prefix]]
+    return "\n".join(out) + "\n"
+
+
+# --- docs/errors.md, docs/kafka.md ---
+
+def errors():
+    out = ["# Errors", "", "Generated from `lib/base/err.def` by `scripts/gen_docs.py`; do not edit.",
+           "", "| name | number | Kafka code | retriable | |", "|---|---|---|---|---|"]
+    for _, a in rows("lib/base/err.def"):
+        out.append(f"| `{a[0]}` | {a[1]} | {a[2]} | {'yes' if a[3] == '1' else 'no'} | {cell(a[4])} |")
+    return "\n".join(out) + "\n"
+
+
+def kafka():
+    out = ["# The Kafka protocol", "",
+           "Generated from `dataplane/kafka/api.def` by `scripts/gen_docs.py`; do not edit. What is not "
+           "listed is not served. ApiVersions says 0 as the lowest version of Produce, as Kafka does, for "
+           "old clients' sake.", "", "| key | API | versions |", "|---|---|---|"]
+    for _, a in rows("dataplane/kafka/api.def"):
+        out.append(f"| {a[1]} | {a[2]} | {a[3]}-{a[4]} |")
+    return "\n".join(out) + "\n"
+
+
+DOCS = {"docs/config.md": config, "docs/metrics.md": metrics, "docs/errors.md": errors,
+        "docs/kafka.md": kafka}
 
 
 def main():
