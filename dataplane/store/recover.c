@@ -382,40 +382,41 @@ static int index_ends_read(struct file_io *io, const char *dir, int64_t base, co
 }
 
 /* None at all is taken as it is: entries are sparse, and their lack only makes reads slower. */
-static bool offset_ends_are_sane(const struct index_ends *e, const struct part_seg *g)
+static bool offset_ends_are_sane(const struct index_ends *e, const struct part_seg *g, int64_t end)
 {
     if (e->cnt == 0)
         return true;
     int32_t rel = (int32_t)load_be32(e->last), pos = (int32_t)load_be32(e->last + 4);
-    if (rel <= 0 || pos <= 0 || (uint64_t)pos >= g->len)
+    if (rel <= 0 || g->base + rel >= end || pos <= 0 || (uint64_t)pos >= g->len)
         return false;
     return e->cnt == 1 ||
            (rel > (int32_t)load_be32(e->first) && pos > (int32_t)load_be32(e->first + 4));
 }
 
-static bool time_ends_are_sane(const struct index_ends *e, const struct part_seg *g)
+static bool time_ends_are_sane(const struct index_ends *e, const struct part_seg *g, int64_t end)
 {
     if (e->cnt == 0)
         return g->len == 0;
     int32_t rel = (int32_t)load_be32(e->last + 8);
-    if (rel < 0)
+    if (rel < 0 || g->base + rel >= end)
         return false;
     return e->cnt == 1 || ((int64_t)load_be64(e->last) > (int64_t)load_be64(e->first) &&
                            rel >= (int32_t)load_be32(e->first + 8));
 }
 
 /* Largest timestamp of a segment that is not scanned, from the last time index entry.
+ * `end`: no offset of the segment reaches it; INT64_MAX: unknown.
  * 1: known, 0: an index is missing or odd (scan it), -errno. */
-static int seg_tail_read(struct file_io *io, const char *dir, struct part_seg *g)
+static int seg_tail_read(struct file_io *io, const char *dir, struct part_seg *g, int64_t end)
 {
     struct index_ends e;
     int rc = index_ends_read(io, dir, g->base, SFX_INDEX, INDEX_ENTRY_LEN, &e);
     if (rc == 1)
-        rc = offset_ends_are_sane(&e, g);
+        rc = offset_ends_are_sane(&e, g, end);
     if (rc == 1)
         rc = index_ends_read(io, dir, g->base, SFX_TIMEINDEX, TIMEINDEX_ENTRY_LEN, &e);
     if (rc == 1)
-        rc = time_ends_are_sane(&e, g);
+        rc = time_ends_are_sane(&e, g, end);
     if (rc == 1 && e.cnt > 0) {
         g->max_ts = (int64_t)load_be64(e.last);
         g->max_ts_offset = g->base + (int32_t)load_be32(e.last + 8);
@@ -753,7 +754,8 @@ static int open_clean(struct scan *s, struct found *x)
     for (uint32_t i = 0; i < p->seg_cnt; i++) {
         if (i + 1 == p->seg_cnt && p->segs[i].len == 0)
             continue; /* an empty active segment may have no index yet */
-        int rc = seg_tail_read(io, s->dir, &p->segs[i]);
+        int64_t end = i + 1 < p->seg_cnt ? p->segs[i + 1].base : INT64_MAX;
+        int rc = seg_tail_read(io, s->dir, &p->segs[i], end);
         if (rc <= 0)
             return rc;
     }
@@ -788,6 +790,8 @@ static int open_clean(struct scan *s, struct found *x)
         seg_index_fini(&ix);
         if (!whole)
             return rc;
+        if (g->max_ts_offset >= next) /* its time index speaks of records that it does not hold */
+            return 0;
     }
     p->next = next;
     if (next == p->segs[0].base && g->len == 0 && x->snap_cnt == 0)
@@ -813,7 +817,7 @@ static int part_scan(struct scan *s, struct found *x, bool epochs_known)
         first--;
     s->next = p->segs[first].base;
     for (uint32_t i = 0; i < first; i++) {
-        int rc = seg_tail_read(p->dir->io, s->dir, &p->segs[i]);
+        int rc = seg_tail_read(p->dir->io, s->dir, &p->segs[i], p->segs[i + 1].base);
         if (rc < 0)
             return rc;
         if (rc == 0) { /* only its indexes: producers and epochs know it already */
