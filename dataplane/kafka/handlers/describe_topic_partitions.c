@@ -69,6 +69,8 @@ static int page_add(struct page *pg, struct span name, int32_t first)
         p->replica_nodes = pg->self;
         p->isr_nodes = here ? pg->self : pg->none;
         p->offline_replicas = here ? pg->none : pg->self;
+        /* Kafka's tools take the two lists as given, although the schema lets them be null. */
+        p->eligible_leader_replicas = p->last_known_elr = pg->none;
     }
     pg->left -= cnt;
     if (from + cnt < t->partition_cnt) {

@@ -306,6 +306,8 @@ static void describe_topic_partitions_goes_on_from_its_cursor(void **state)
         RESPONSE(c, DESCRIBE_TOPIC_PARTITIONS, 0, describe_topic_partitions, &resp);
         for (uint32_t i = 0; i < resp.topics.cnt; i++)
             seen += resp.topics.v[i].partitions.cnt;
+        assert_false(resp.topics.v[0].partitions.v[0].eligible_leader_replicas.null);
+        assert_false(resp.topics.v[0].partitions.v[0].last_known_elr.null);
         assert_int_equal(resp.next_cursor != NULL, page < 2);
         if (resp.next_cursor == NULL)
             break;
