@@ -726,6 +726,9 @@ static void publish_kafka(struct pshard *ps, struct shard_stats *c)
     c->tx_bytes = ps->s.net->st.tx_bytes;
     c->request_bytes_reserved = st.request_bytes_used + st.response_bytes_used;
     c->request_waits = st.budget_waits;
+    c->fetch_sessions = st.fetch_sessions;
+    c->fetch_session_steps = st.fetch_session_steps;
+    c->fetch_session_evictions = st.fetch_session_evictions;
     c->request_errors = st.malformed + st.unsupported + st.oversized;
 }
 

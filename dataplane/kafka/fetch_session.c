@@ -53,6 +53,7 @@ struct fetch_sessions {
     uint64_t rng;
     struct list sessions;
     uint32_t cnt, part_cnt;
+    uint64_t steps, evictions;
     struct session *by_id[1024]; /* direct-mapped hint */
 };
 
@@ -289,6 +290,7 @@ static bool make_room(struct fetch_sessions *fs, uint64_t now_ns, uint64_t parts
     if (victim == NULL)
         return false;
     session_drop(fs, victim);
+    fs->evictions++;
     return fs->cnt < FETCH_SESSIONS_MAX && fs->part_cnt + parts <= FETCH_SESSION_PARTS_MAX;
 }
 
@@ -347,14 +349,9 @@ void fetch_sessions_destroy(struct fetch_sessions *fs)
     free(fs);
 }
 
-uint32_t fetch_sessions_cnt(const struct fetch_sessions *fs)
+void fetch_sessions_stats(const struct fetch_sessions *fs, struct fetch_session_stats *ret)
 {
-    return fs->cnt;
-}
-
-uint32_t fetch_sessions_parts(const struct fetch_sessions *fs)
-{
-    return fs->part_cnt;
+    *ret = (struct fetch_session_stats){fs->cnt, fs->part_cnt, fs->steps, fs->evictions};
 }
 
 /* ------------------------------------------------------------------- begin */
@@ -465,6 +462,7 @@ int fetch_session_begin(struct fetch_sessions *fs, uint64_t now_ns, int16_t vers
         session_drop(fs, s);
         return rc;
     }
+    fs->steps++;
     ret->kind = SESSION_STEP;
     ret->id = s->id;
     return 0;

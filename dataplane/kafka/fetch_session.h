@@ -31,8 +31,11 @@
 struct fetch_sessions;
 struct fetch_sessions *fetch_sessions_create(uint16_t shard, uint64_t seed);
 void fetch_sessions_destroy(struct fetch_sessions *fs); /* NULL is fine */
-uint32_t fetch_sessions_cnt(const struct fetch_sessions *fs);
-uint32_t fetch_sessions_parts(const struct fetch_sessions *fs);
+struct fetch_session_stats {
+    uint32_t sessions, parts;  /* now */
+    uint64_t steps, evictions; /* ever */
+};
+void fetch_sessions_stats(const struct fetch_sessions *fs, struct fetch_session_stats *ret);
 
 enum fetch_session_kind { SESSION_NONE, SESSION_NEW, SESSION_STEP };
 struct fetch_session_use { /* of one request */

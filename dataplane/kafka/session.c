@@ -896,6 +896,11 @@ void kafka_set_bound_port(struct kafka *k, uint16_t listener_idx, uint16_t port)
 void kafka_stats_get(const struct kafka *k, struct kafka_stats *ret_stats)
 {
     *ret_stats = k->st;
+    struct fetch_session_stats fs;
+    fetch_sessions_stats(k->sessions, &fs);
+    ret_stats->fetch_sessions = fs.sessions;
+    ret_stats->fetch_session_steps = fs.steps;
+    ret_stats->fetch_session_evictions = fs.evictions;
     ret_stats->connections = k->conn_cnt;
     ret_stats->requests_inflight = k->req_cnt;
     ret_stats->request_bytes_used = k->probes.used + k->frames_small.used + k->frames_large.used;

@@ -347,6 +347,8 @@ def test_a_java_consumer_keeps_its_fetch_session_through_everything(tmp_path):
                         break
                 assert seen.endswith(f"round {i}\n"), seen
                 if i == 5:
+                    wait_for("the session is counted", lambda: a.metrics_sum("sluice_fetch_sessions") == 1)
+                    assert a.metrics_sum("sluice_fetch_session_steps_total") >= 5
                     a.kill_dataplane()
                 p.stdin.write("\n")
                 p.stdin.flush()

@@ -26,6 +26,13 @@ static int teardown(void **state)
     return 0;
 }
 
+static struct fetch_session_stats stats(void)
+{
+    struct fetch_session_stats st;
+    fetch_sessions_stats(fs, &st);
+    return st;
+}
+
 struct ask { /* a request of partitions [0, parts) of `topics` topics */
     struct fetch_request req;
     struct fetch_response resp;
@@ -157,7 +164,7 @@ static void ids_and_epochs_follow_the_table(void **state)
     answer(&a);
     end(&a);
     assert_int_equal(a.resp.session_id, 0);
-    assert_int_equal(fetch_sessions_cnt(fs), 0);
+    assert_int_equal(stats().sessions, 0);
 
     int32_t id = session_new(TOPICS, PARTS);
     assert_true(id > 0);
@@ -194,11 +201,11 @@ static void ids_and_epochs_follow_the_table(void **state)
     end(&a);
     int32_t second = a.resp.session_id;
     assert_true(second > 0 && second != id);
-    assert_int_equal(fetch_sessions_cnt(fs), 1);
+    assert_int_equal(stats().sessions, 1);
     ask_init(&a, second, -1); /* closed */
     assert_ok(begin(&a, VERSION));
-    assert_int_equal(fetch_sessions_cnt(fs), 0);
-    assert_int_equal(fetch_sessions_parts(fs), 0);
+    assert_int_equal(stats().sessions, 0);
+    assert_int_equal(stats().parts, 0);
     ask_init(&a, second, 1);
     assert_int_equal(begin(&a, VERSION), ERR_FETCH_SESSION_ID_NOT_FOUND);
 }
@@ -293,7 +300,7 @@ static void partitions_are_added_changed_and_forgotten(void **state)
     answer(&a);
     end(&a);
     assert_int_equal(a.resp.session_id, 0);
-    assert_int_equal(fetch_sessions_cnt(fs), 0);
+    assert_int_equal(stats().sessions, 0);
 }
 
 static void a_session_that_goes_during_a_request_keeps_the_answer_whole(void **state)
@@ -315,7 +322,7 @@ static void sessions_are_limited_and_old_ones_make_room(void **state)
     int32_t first = session_new(1, 1);
     for (int i = 1; i < FETCH_SESSIONS_MAX; i++)
         assert_true(session_new(1, i == 500 ? 3 : 2) > 0);
-    assert_int_equal(fetch_sessions_cnt(fs), FETCH_SESSIONS_MAX);
+    assert_int_equal(stats().sessions, FETCH_SESSIONS_MAX);
     assert_int_equal(session_new(1, 4), 0); /* all are young: none to be had */
     now_ns += IDLE_NS - 1;
     assert_int_equal(session_new(1, 4), 0);
@@ -327,10 +334,11 @@ static void sessions_are_limited_and_old_ones_make_room(void **state)
     assert_true(session_new(1, 2) > 0);     /* takes the place of the smallest */
     ask_init(&a, first, 1);
     assert_int_equal(begin(&a, VERSION), ERR_FETCH_SESSION_ID_NOT_FOUND);
-    assert_int_equal(fetch_sessions_cnt(fs), FETCH_SESSIONS_MAX);
+    assert_int_equal(stats().sessions, FETCH_SESSIONS_MAX);
     now_ns += IDLE_NS;
     assert_true(session_new(1, 1) > 0); /* the longest unused one goes, whatever its size */
-    assert_int_equal(fetch_sessions_cnt(fs), FETCH_SESSIONS_MAX);
+    assert_int_equal(stats().sessions, FETCH_SESSIONS_MAX);
+    assert_int_equal(stats().evictions, 2);
 }
 
 static void partitions_of_all_sessions_are_limited(void **state)
@@ -340,12 +348,12 @@ static void partitions_of_all_sessions_are_limited(void **state)
     int32_t id = session_new(1, half);
     assert_true(id > 0);
     assert_int_equal(session_new(1, half + 1), 0);
-    assert_int_equal(fetch_sessions_parts(fs), half);
+    assert_int_equal(stats().parts, half);
     assert_true(session_new(1, half) > 0);
     ask_init(&a, id, 1);
     ask_all(&a, 2, 1); /* one more than there may be: the session ends, the client starts anew */
     assert_int_equal(begin(&a, VERSION), ERR_FETCH_SESSION_ID_NOT_FOUND);
-    assert_int_equal(fetch_sessions_parts(fs), half);
+    assert_int_equal(stats().parts, half);
 }
 
 /* The model: what a client has been told of each partition, and what there is to tell. */
