@@ -583,6 +583,11 @@ static void conn_start(struct kconn *c)
 static bool conn_send(struct kconn *c, struct kreq *req)
 {
     struct net *net = conn_net(c);
+    if (req->send_since_ns == 0) {
+        req->send_since_ns = c->k->s->now_ns;
+        for (uint32_t i = 0; i < req->seg_cnt; i++)
+            req->send_len += req->segs[i].len;
+    }
     while (req->seg_idx < req->seg_cnt) {
         struct bytes_ref out[KAFKA_SEND_SEGS_MAX];
         uint32_t n = 0, bytes = 0, idx = req->seg_idx, pos = req->seg_pos;
@@ -777,6 +782,16 @@ bool kafka_is_idle(const struct kafka *k)
     return k->conn_cnt == 0 && k->req_cnt == 0 && coord_is_idle(k->coord);
 }
 
+/* Others wait for the memory that c's response holds, and c takes it too slowly. */
+static bool conn_hoards(const struct kconn *c, uint64_t now)
+{
+    if (!c->tx_blocked || list_is_empty(&c->k->responses.waiters) || list_is_empty(&c->reqs))
+        return false;
+    const struct kreq *req = container_of(c->reqs.next, struct kreq, link);
+    uint64_t ms = SEND_CONTENDED_MS + req->send_len * 1000 / SEND_CONTENDED_RATE;
+    return req->send_since_ns != 0 && now - req->send_since_ns > ms * MS_NS;
+}
+
 static void conn_tick(struct kconn *c, uint64_t now)
 {
     struct kafka *k = c->k;
@@ -784,6 +799,13 @@ static void conn_tick(struct kconn *c, uint64_t now)
         return;
     if (c->tx_blocked && now - c->tx_progress_ns > SEND_STALL_MS * MS_NS) {
         LOG_WARN("%s: takes no bytes of its responses, closing", c->peer);
+        conn_close(c, true);
+        return;
+    }
+    if (conn_hoards(c, now)) {
+        k->st.slow_readers++;
+        LOG_WARN("%s: takes its response too slowly while others wait for memory, closing",
+                 c->peer);
         conn_close(c, true);
         return;
     }

@@ -56,7 +56,11 @@
 #define FRAME_LARGE_MIN (2u << 20)
 #define FRAME_STALL_MS 10000
 #define FRAME_STALL_BYTES 32768
-#define SEND_STALL_MS 60000           /* a peer that takes no byte of a response for so long */
+#define SEND_STALL_MS 60000 /* a peer that takes no byte of a response for so long */
+/* While others wait for response memory a response must be taken within
+ * SEND_CONTENDED_MS plus its length at SEND_CONTENDED_RATE bytes per second. */
+#define SEND_CONTENDED_MS 10000
+#define SEND_CONTENDED_RATE 262144
 #define KAFKA_INFLATE_MAX (64u << 20) /* decompressed size of one produced batch */
 #define KAFKA_REQUEST_BYTES_MIN (8u << 20)
 #define PRODUCER_ID_RETRY_MS 1000
@@ -134,6 +138,7 @@ struct kreq {
     /* response: references in order; seg_idx, seg_pos say how far it was handed to the transport */
     struct bytes_ref *segs;
     uint32_t seg_cnt, seg_idx, seg_pos;
+    uint64_t send_len, send_since_ns; /* of the whole response; 0: not begun */
 };
 
 struct producer_block {

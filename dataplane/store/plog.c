@@ -852,7 +852,8 @@ int plog_set_create(struct shard *s, struct file_io *io, struct catalog *c,
     struct list *lists[] = {
         &set->all,         &set->dirty,          &set->drain,       &set->cache,
         &set->blocked,     &set->ready_appends,  &set->ready_reads, &set->ready_waits,
-        &set->ready_lists, &set->ready_detached, &set->read_free,   &set->read_wait};
+        &set->ready_lists, &set->ready_detached, &set->read_free,   &set->read_wait,
+        &set->lookup_wait};
     for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
         list_init(lists[i]);
     /* A run must always fit an entry, also in a file of the smallest size. */
@@ -939,6 +940,7 @@ void plog_set_destroy(struct plog_set *set)
     staging_destroy(set->staging);
     free(set->read_io);
     free(set->read_mem);
+    free(set->lookup_scratch);
     free(set->hash);
     free(set);
 }
@@ -1053,7 +1055,8 @@ bool plog_set_is_idle(const struct plog_set *set)
            list_is_empty(&set->ready_appends) && list_is_empty(&set->ready_reads) &&
            list_is_empty(&set->ready_waits) && list_is_empty(&set->ready_lists) &&
            list_is_empty(&set->ready_detached) && list_is_empty(&set->read_wait) &&
-           set->reads_in_flight == 0 && jobs_pending(set) == 0 && set->draining_cnt == 0;
+           set->reads_in_flight == 0 && jobs_pending(set) == 0 && set->draining_cnt == 0 &&
+           set->lookup_cnt == 0 && list_is_empty(&set->lookup_wait);
 }
 
 /* --------------------------------------------------------------------------------------- the stage

@@ -179,6 +179,9 @@ struct plog_set {
     uint8_t *read_mem;
     struct list read_free, read_wait; /* read_wait: plog_read.link */
     uint32_t reads_in_flight;
+    struct list lookup_wait; /* plog_list_offsets.link: by time, stand in line (plog_read.c) */
+    uint32_t lookup_cnt;     /* under way, at most LOOKUPS_MAX */
+    uint8_t *lookup_scratch; /* LOOKUP_SCRATCH_MAX bytes, from the first look-up that inflates on */
 
     uint64_t tick_ns;
     struct list *tick_at; /* next partition of the pass, NULL: between passes */
@@ -207,6 +210,8 @@ enum job_kind {
 };
 bool job_submit(struct plog *p, enum job_kind kind, struct seg *s); /* false: no memory, retry */
 void job_submit_dir(struct set_dir *sd, bool checkpoint);
+
+#define LOOKUPS_MAX 4 /* look-ups by time at once; each reads into a buffer of its own */
 
 /* plog.c */
 static inline struct seg *plog_active(const struct plog *p)

@@ -553,7 +553,8 @@ void waits_fail_all(struct plog *p, int rc)
 #define LOOKUP_SCRATCH_MAX (64u << 20)
 
 /* Look-up by time: reads batches from where the time index says, until one has a record late
- * enough. */
+ * enough. One request may ask for thousands: LOOKUPS_MAX are under way, the rest stand in line and
+ * hold nothing. What is inflated goes to one buffer of the set, as it is used within a call. */
 struct lookup {
     struct plog_read r;
     struct plog_list_offsets *q;
@@ -568,11 +569,24 @@ static void list_done(struct plog_set *set, struct plog_list_offsets *q, int rc)
     list_add_tail(&set->ready_lists, &q->link);
 }
 
+static void lookup_by_time(struct plog *p, struct plog_list_offsets *q);
+
 static void lookup_end(struct lookup *l, int rc)
 {
-    list_done(l->set, l->q, rc);
+    struct plog_set *set = l->set;
+    list_done(set, l->q, rc);
     free(l->buf);
     free(l);
+    set->lookup_cnt--;
+    while (set->lookup_cnt < LOOKUPS_MAX && !list_is_empty(&set->lookup_wait)) {
+        struct plog_list_offsets *q =
+            container_of(list_pop_head(&set->lookup_wait), struct plog_list_offsets, link);
+        struct plog *p = plog_set_find(set, &q->topic_id, q->partition);
+        if (p == NULL)
+            list_done(set, q, -E_UNKNOWN_TOPIC);
+        else
+            lookup_by_time(p, q);
+    }
 }
 
 /* First record of the batch with a timestamp >= ts. 1: found, 0: none (the header promised too
@@ -585,20 +599,15 @@ static int record_find(struct lookup *l, struct span batch, const struct batch_i
         q->ret_timestamp = b->max_timestamp;
         return 1;
     }
-    uint8_t *scratch = NULL;
+    struct plog_set *set = l->set;
     struct record_iter it;
-    int rc = -E_LIMIT;
     bool packed = (b->attributes & BATCH_ATTR_CODEC) != 0;
-    for (size_t cap = packed ? LOOKUP_BYTES : 0; rc == -E_LIMIT && cap <= LOOKUP_SCRATCH_MAX;
-         cap *= 4) {
-        free(scratch);
-        scratch = cap ? malloc(cap) : NULL;
-        if (cap > 0 && scratch == NULL)
-            return -ENOMEM;
-        rc = record_iter_init(&it, l->set->shard->codecs, batch, scratch, cap);
-        if (cap == 0)
-            break;
-    }
+    if (packed && set->lookup_scratch == NULL) /* pages are touched only as far as needed */
+        set->lookup_scratch = malloc(LOOKUP_SCRATCH_MAX);
+    if (packed && set->lookup_scratch == NULL)
+        return -E_BUSY;
+    int rc = record_iter_init(&it, set->shard->codecs, batch, set->lookup_scratch,
+                              packed ? LOOKUP_SCRATCH_MAX : 0);
     struct record_view v;
     int found = 0;
     while (rc >= 0 && found == 0 && (rc = record_iter_next(&it, &v)) == 1) {
@@ -608,7 +617,6 @@ static int record_find(struct lookup *l, struct span batch, const struct batch_i
         q->ret_timestamp = v.timestamp;
         found = 1;
     }
-    free(scratch);
     return rc < 0 ? rc : found;
 }
 
@@ -700,7 +708,25 @@ static void lookup_start(struct plog *p, struct plog_list_offsets *q, int64_t ts
                               .dst = buf,
                               .dst_cap = LOOKUP_BYTES,
                               .done = lookup_done};
+    p->set->lookup_cnt++;
     lookup_read(l);
+}
+
+static void lookup_by_time(struct plog *p, struct plog_list_offsets *q)
+{
+    struct plog_set *set = p->set;
+    if (set->lookup_cnt >= LOOKUPS_MAX) {
+        list_add_tail(&set->lookup_wait, &q->link);
+        return;
+    }
+    int64_t ts = q->timestamp;
+    for (uint32_t i = 0; q->timestamp == -3 && i < p->seg_cnt; i++) /* the largest there is */
+        if (p->segs[i]->ix.max_ts > ts)
+            ts = p->segs[i]->ix.max_ts;
+    if (ts < 0)
+        list_done(set, q, 0);
+    else
+        lookup_start(p, q, ts);
 }
 
 void plog_list_offsets(struct plog *p, struct plog_list_offsets *q)
@@ -729,25 +755,17 @@ void plog_list_offsets(struct plog *p, struct plog_list_offsets *q)
     case -5: /* latest uploaded: none */
         q->leader_epoch = -1;
         break;
-    case -3: { /* the record with the largest timestamp */
-        int64_t max = -1;
-        for (uint32_t i = 0; i < p->seg_cnt; i++)
-            if (p->segs[i]->ix.max_ts > max)
-                max = p->segs[i]->ix.max_ts;
+    case -3: /* the record with the largest timestamp */
         q->leader_epoch = -1;
-        if (max >= 0) {
-            lookup_start(p, q, max);
-            return;
-        }
-        break;
-    }
+        lookup_by_time(p, q);
+        return;
     default:
         if (q->timestamp < 0) {
             list_done(p->set, q, -E_UNSUPPORTED_VERSION);
             return;
         }
         q->leader_epoch = -1;
-        lookup_start(p, q, q->timestamp);
+        lookup_by_time(p, q);
         return;
     }
     list_done(p->set, q, 0);

@@ -613,6 +613,23 @@ static void list_offsets_finds_the_record_not_the_batch(void **state)
         assert_int_equal(list_at(e, -2).offset, 0);
         assert_int_equal(list_at(e, 99000000).offset, -1);
         assert_int_equal(list_at(e, 0).offset, 0);
+        struct plog_list_offsets many[200];
+        for (int i = 0; i < 200; i++) {
+            many[i] = (struct plog_list_offsets){.timestamp = 1000000 + i % 40 * 10000 + 1001,
+                                                 .current_leader_epoch = -1,
+                                                 .done = on_list};
+            plog_list_offsets(e->parts[0], &many[i]);
+            assert_true(e->set->lookup_cnt <= LOOKUPS_MAX); /* the rest holds no memory */
+        }
+        assert_false(plog_set_is_idle(e->set));
+        for (int i = 0; i < 200; i++) {
+            for (int n = 0; n < 1000 && many[i].msg.rc == 0; n++)
+                env_step(e, 100, 100000);
+            assert_int_equal(many[i].msg.rc, 1);
+            assert_ok(many[i].rc);
+            assert_int_equal(many[i].offset, i % 40 * 10 + 3);
+        }
+        assert_int_equal(e->set->lookup_cnt, 0);
         env_settle(e);
         assert_ok(env_close(e));
         assert_ok(env_open(e));

@@ -616,6 +616,50 @@ static void a_fetch_that_finds_no_memory_is_answered_empty_in_time(void **state)
     close_world();
 }
 
+/* Each takes a little every second, so none of them ever stalls. */
+static void slow_readers_are_closed_when_others_need_their_memory(void **state)
+{
+    (void)state;
+    enum { SLOW = 6 };
+    open_world(&(struct world_opts){.shards = 1, .request_bytes = 32u << 20});
+    world_topic(w, "t", NULL);
+    struct span big = make_batch(1, 900000, NULL);
+    put_n(0, big, 30);
+    struct client *slow[SLOW];
+    struct fetch_n f;
+    fetch_n(&f, "t", 1, 500, 1);
+    f.part[0].partition_max_bytes = 4 << 20;
+    for (int i = 0; i < SLOW; i++) {
+        slow[i] = client_open(w);
+        slow[i]->deaf = true;
+        for (int j = 0; j < 8; j++)
+            REQUEST(slow[i], FETCH, 12, fetch, &f.req);
+    }
+    struct client *c = client_open(w);
+    bool served = false;
+    REQUEST(c, FETCH, 12, fetch, &f.req);
+    for (int s = 0; s < 40 && !served; s++) {
+        for (int i = 0; i < SLOW; i++) {
+            struct bytes_ref seg;
+            if (slow[i]->closed ||
+                w->client_net->ops->rx_peek(w->client_net, slow[i]->id, &seg, 1) <= 0)
+                continue;
+            uint32_t n = seg.len < 20000 ? seg.len : 20000;
+            (void)w->client_net->ops->rx_take(w->client_net, slow[i]->id, n, NULL, 0);
+            w->client_net->ops->rx_credit(w->client_net, slow[i]->id, n);
+        }
+        world_run(w, 1000);
+        while (!no_response(c)) {
+            served = w->shard[0].kafka->st.slow_readers > 0;
+            if (!served)
+                REQUEST(c, FETCH, 12, fetch, &f.req);
+        }
+    }
+    assert_true(served);
+    free((void *)(uintptr_t)big.p);
+    close_world();
+}
+
 static void max_wait_is_bounded(void **state)
 {
     (void)state;
@@ -719,4 +763,5 @@ TEST_MAIN(TEST(every_version_returns_the_bytes_of_the_log),
           TEST(fetches_of_many_waves_never_wait_for_each_other),
           TEST(a_large_first_batch_gets_its_memory_although_others_were_read),
           TEST(a_fetch_that_finds_no_memory_is_answered_empty_in_time), TEST(max_wait_is_bounded),
+          TEST(slow_readers_are_closed_when_others_need_their_memory),
           TEST(list_offsets_knows_the_special_timestamps_of_each_version))

@@ -316,7 +316,31 @@ static void batches_are_kept_in_the_codec_of_their_topic(void **state)
     close_world();
 }
 
-TEST_MAIN(TEST(every_version_appends_and_tells_the_offset),
+static void a_read_only_log_is_told_at_once_and_in_words(void **state)
+{
+    (void)state;
+    open_world(&(struct world_opts){.shards = 2});
+    world_topic(w, "t", NULL);
+    struct client *c = client_open(w);
+    struct span b = make_batch(1, 10, NULL);
+    struct produce1 p;
+    for (int32_t i = 0; i < 2; i++) { /* here and on another shard */
+        world_plog(w, "t", i)->append_rc = -E_READ_ONLY;
+        produce1(&p, "t", i, b, -1);
+        p.req.timeout_ms = 30000;
+        REQUEST(c, 0, 9, produce, &p.req);
+        world_run(w, 3); /* not 30 s */
+        struct produce_response_partition r = take_produce(c, 9);
+        assert_int_equal(r.error_code, 56);
+        assert_true(span_eq_str(r.error_message, err_text(-E_READ_ONLY)));
+    }
+    free((void *)(uintptr_t)b.p);
+    client_close(c);
+    close_world();
+}
+
+TEST_MAIN(TEST(a_read_only_log_is_told_at_once_and_in_words),
+          TEST(every_version_appends_and_tells_the_offset),
           TEST(acks_all_waits_for_the_flush_and_acks_1_does_not),
           TEST(a_timeout_is_answered_and_the_data_stays),
           TEST(acks_0_is_silent_and_closes_on_an_error),
