@@ -85,10 +85,19 @@ void plog_hold_release(struct plog *p)
 
 static void drain_end(struct plog *p)
 {
-    if (p->draining) {
-        p->draining = false;
-        p->set->draining_cnt--;
-    }
+    if (!p->draining)
+        return;
+    p->draining = false;
+    p->set->draining_cnt--;
+    p->sd->draining_cnt--;
+    if (p->hold_use == JOURNAL_USE_NONE)
+        return;
+    /* More went to the journal meanwhile, which is young: its age begins here. Else a partition
+     * that is written to all the time would be drained back to back instead of once per drain_age.
+     */
+    p->drain_ns = now_ns(p->set);
+    list_del(&p->drain_link);
+    list_add_tail(&p->set->drain, &p->drain_link);
 }
 
 /* ------------------------------------------------------------------------------ chunks and caching
@@ -264,6 +273,7 @@ static void flush_round_done(struct plog *p)
         return;
     }
     ASSERT(p->flush_at.lsn >= p->flushed.lsn);
+    p->sd->staged_bytes -= p->flush_at.lsn - p->flushed.lsn;
     p->flushed = p->flush_at;
     if (p->hold_use != JOURNAL_USE_NONE) {
         if (p->journal_lsn <= p->flushed.lsn) {
@@ -351,6 +361,7 @@ static void drain_one(struct plog *p)
         return;
     p->draining = true;
     set->draining_cnt++;
+    p->sd->draining_cnt++;
     set->st.drains++;
     plog_flush_want(p, p->durable);
     plog_pump(p);
@@ -367,8 +378,8 @@ static void drain_some(struct plog_set *set)
     {
         struct plog *p = container_of(it, struct plog, drain_link);
         struct journal *j = p->sd->journal;
-        if (set->draining_cnt >= DRAINS_MAX)
-            return;
+        if (p->sd->draining_cnt >= DRAINS_MAX) /* one slow disk does not hold up the others */
+            continue;
         bool journal_short = journal_free_cnt(j) <= 1 && p->hold_use == journal_tail_use(j);
         bool old = now - p->drain_ns >= (uint64_t)set->conf.drain_age_ms * 1000000;
         bool large = p->durable.lsn - p->flushed.lsn >= 4 * CHUNK_LARGE;
@@ -963,6 +974,7 @@ int plog_attach(struct plog_set *set, struct part *part, const struct plog_conf 
             p->sd = &set->dirs[i];
     ASSERT(p->sd != NULL);
     list_init(&p->chunks);
+    list_init(&p->blocked);
     list_init(&p->appends);
     list_init(&p->waits);
     p->hold_use = p->hold_next = JOURNAL_USE_NONE;
@@ -1185,10 +1197,19 @@ static void timer_set(struct plog_set *set)
         uint64_t due = p->dirty_ns + (uint64_t)set->conf.submit_max_ms * 1000000;
         next = due < next ? due : next;
     }
-    if (!list_is_empty(&set->drain)) {
-        struct plog *p = container_of(set->drain.next, struct plog, drain_link);
-        uint64_t due = p->drain_ns + (uint64_t)set->conf.drain_age_ms * 1000000;
-        next = due < next ? due : next;
+    /* The oldest that waits for its age. Behind it they are younger; what is being drained, and
+     * what is fenced, has other things to wait for. */
+    uint32_t seen = 0;
+    list_for_each(it, &set->drain)
+    {
+        const struct plog *p = container_of(it, struct plog, drain_link);
+        if (p->state == PL_OPEN && !p->draining && p->durable.lsn > p->flushed.lsn) {
+            uint64_t due = p->drain_ns + (uint64_t)set->conf.drain_age_ms * 1000000;
+            next = due < next ? due : next;
+            break;
+        }
+        if (++seen == DRAINS_MAX) /* enough: the tick comes anyway */
+            break;
     }
     /* What is overdue waits for a completion, or for a disk that fails: looked at again, but not in
      * every turn. */

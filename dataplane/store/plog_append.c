@@ -226,13 +226,14 @@ static void batch_append(struct plog *p, struct plog_append *a, struct batch_inf
     copy_in(p, fresh, a->batch.p + sizeof(h), a->batch.len - (uint32_t)sizeof(h));
     ASSERT(list_is_empty(fresh));
     seg_index_add(&s->ix, &ib, p->conf.index_interval_bytes);
-    s->index_changed = true;
+    s->index_changed = s->is_unfinished = true;
     s->used_ns = p->used_ns = now_ns(p->set);
     p->end.offset = a->last_offset + 1;
     /* cannot fail: room was reserved */
     int rc = producers_update(&p->part->producers, b, b->max_timestamp);
     ASSERT(rc == 0);
     p->set->unflushed_bytes += b->total_len;
+    p->sd->staged_bytes += b->total_len;
 }
 
 /* Chunks that are full, of bytes that will not go to the journal any more, go to the file while the
@@ -246,8 +247,19 @@ static void write_early(struct plog *p)
     plog_pump(p);
 }
 
-/* 1: no memory now, 0: answered or queued to be. */
-static int append_try(struct plog *p, struct plog_append *a)
+/* With several disks, one that is slow or hangs leaves this much of the memory to the others. */
+static bool dir_has_share(const struct plog *p, uint32_t len)
+{
+    uint64_t all = staging_bytes(p->set->staging);
+    return p->set->dir_cnt == 1 || p->sd->staged_bytes + len <= all - all / 4;
+}
+
+enum tried {
+    TRIED_DONE,      /* answered, or will be when it is durable */
+    TRIED_NO_MEMORY, /* the shard's memory is used up: everybody waits */
+    TRIED_OWN,       /* something of its own partition or disk is: others go on */
+};
+static enum tried append_try(struct plog *p, struct plog_append *a)
 {
     struct plog_set *set = p->set;
     struct batch_info b;
@@ -258,7 +270,7 @@ static int append_try(struct plog *p, struct plog_append *a)
         rc = producers_check(&p->part->producers, &b, &dup);
     if (rc < 0) {
         answer_error(p, a, rc);
-        return 0;
+        return TRIED_DONE;
     }
     a->log_start_offset = p->log_start;
     a->leader_epoch = p->leader_epoch;
@@ -273,15 +285,17 @@ static int append_try(struct plog *p, struct plog_append *a)
             wait_for_durable(p, a);
         else
             answer(set, a, 0);
-        return 0;
+        return TRIED_DONE;
     }
     int64_t max_ts = p->conf.log_append_time ? set->shard->wall_ms : a->max_timestamp_ms;
+    if (!dir_has_share(p, b.total_len))
+        return TRIED_OWN;
     if (roll_is_due(p, &b, max_ts) && !plog_roll(p))
-        return 1;
+        return TRIED_OWN;
     if (producers_reserve(&p->part->producers, b.producer_id) < 0)
-        return 1;
+        return TRIED_OWN;
     if (!room_reserve(p, b.total_len, &fresh))
-        return 1;
+        return TRIED_NO_MEMORY;
     batch_append(p, a, &b, &fresh);
     a->is_copied = true;
     set->st.appends++;
@@ -295,18 +309,7 @@ static int append_try(struct plog *p, struct plog_append *a)
     struct seg *s = plog_active(p);
     if (!p->spare_asked && s->is_named && s->len > p->conf.segment_bytes / 2)
         p->spare_asked = job_submit(p, JOB_PREPARE, NULL);
-    return 0;
-}
-
-static bool has_blocked(const struct plog_set *set, const struct plog *p)
-{
-    list_for_each(it, &set->blocked)
-    {
-        const struct plog_append *a = container_of(it, struct plog_append, link);
-        if (a->partition == p->part->partition && uuid_eq(&a->topic_id, &p->part->topic_id))
-            return true;
-    }
-    return false;
+    return TRIED_DONE;
 }
 
 void plog_append(struct plog *p, struct plog_append *a)
@@ -315,10 +318,7 @@ void plog_append(struct plog *p, struct plog_append *a)
     ASSERT(a->done != NULL);
     a->rc = 0;
     a->is_copied = false;
-    /* The queue finds its partition again by these: it may be gone by then. */
-    a->topic_id = p->part->topic_id;
-    a->partition = p->part->partition;
-    if ((set->blocked_cnt == 0 || !has_blocked(set, p)) && append_try(p, a) == 0)
+    if (list_is_empty(&p->blocked) && append_try(p, a) == TRIED_DONE)
         return;
     bool full = set->blocked_cnt >= BLOCKED_CNT_MAX ||
                 set->blocked_bytes + a->batch.len > staging_bytes(set->staging) / 2;
@@ -330,29 +330,49 @@ void plog_append(struct plog *p, struct plog_append *a)
     set->st.append_blocked++;
     set->blocked_cnt++;
     set->blocked_bytes += a->batch.len;
-    list_add_tail(&set->blocked, &a->link);
+    if (list_is_empty(&p->blocked))
+        list_add_tail(&set->blocked, &p->blocked_link);
+    list_add_tail(&p->blocked, &a->link);
 }
 
+static struct plog_append *blocked_pop(struct plog *p)
+{
+    struct plog_append *a = container_of(list_pop_head(&p->blocked), struct plog_append, link);
+    p->set->blocked_cnt--;
+    p->set->blocked_bytes -= a->batch.len;
+    if (list_is_empty(&p->blocked))
+        list_del(&p->blocked_link);
+    return a;
+}
+
+/* First come, first served among partitions that lack the shard's memory; one that lacks something
+ * of its own is passed over. */
 void appends_retry_blocked(struct plog_set *set)
 {
-    while (!list_is_empty(&set->blocked)) {
-        struct plog_append *a = container_of(set->blocked.next, struct plog_append, link);
-        struct plog *p = plog_set_find(set, &a->topic_id, a->partition);
-        list_del(&a->link);
-        if (p == NULL) {
-            a->base_offset = a->last_offset = -1;
-            answer(set, a, -E_UNKNOWN_TOPIC);
-        } else if (append_try(p, a) == 1) {
-            list_add_head(&set->blocked, &a->link);
-            return; /* first come, first served */
+    list_for_each_safe(it, tmp, &set->blocked)
+    {
+        struct plog *p = container_of(it, struct plog, blocked_link);
+        enum tried t = TRIED_DONE;
+        while (t == TRIED_DONE && !list_is_empty(&p->blocked)) {
+            struct plog_append *a = blocked_pop(p);
+            t = append_try(p, a);
+            if (t == TRIED_DONE)
+                continue;
+            if (list_is_empty(&p->blocked)) /* back to where it was */
+                list_insert_between(&p->blocked_link, tmp->prev, tmp);
+            list_add_head(&p->blocked, &a->link);
+            set->blocked_cnt++;
+            set->blocked_bytes += a->batch.len;
         }
-        set->blocked_cnt--;
-        set->blocked_bytes -= a->batch.len;
+        if (t == TRIED_NO_MEMORY)
+            return;
     }
 }
 
 void appends_fail_from(struct plog *p, int64_t offset, int rc)
 {
+    while (!list_is_empty(&p->blocked))
+        answer_error(p, blocked_pop(p), rc);
     list_for_each_safe(it, tmp, &p->appends)
     {
         struct plog_append *a = container_of(it, struct plog_append, link);

@@ -32,7 +32,7 @@
 #define READ_IO_CNT 32u            /* disk reads at a time, per shard */
 #define READ_IO_BYTES (128u << 10) /* bounce buffer of each */
 #define BLOCKED_CNT_MAX 4096u      /* appends that wait for memory */
-#define DRAINS_MAX 64u             /* partitions drained at a time */
+#define DRAINS_MAX 64u             /* partitions drained at a time, per directory */
 #define TICK_NS UINT64_C(1000000000)
 #define TICK_PLOGS 128u /* partitions looked at per poll during a tick */
 
@@ -56,7 +56,9 @@ struct seg {
     bool is_dirty;     /* written since the last flush was submitted */
     bool has_index;    /* ix holds all entries */
     bool index_changed;
-    bool job; /* a job is about this segment */
+    bool is_unfinished; /* appended to since attach: a zero tail and the last index entries are due
+                         */
+    bool job;           /* a job is about this segment */
     bool drop;
     int open_rc; /* of the last failed open */
     uint32_t io; /* operations in flight on `file` */
@@ -78,6 +80,8 @@ struct set_dir {
     struct list group; /* plog.group_link: in the journal entry in flight */
     uint64_t group_ns;
     bool checkpoint_job, space_job;
+    uint32_t draining_cnt;
+    uint64_t staged_bytes; /* appended and not yet flushed to the segments */
 };
 
 struct plog {
@@ -123,7 +127,9 @@ struct plog {
     uint64_t drain_ns;
     bool draining;
 
-    struct list appends; /* plog_append.link by last_offset: wait for durable */
+    struct list blocked;      /* plog_append.link: wait for memory, in their order */
+    struct list blocked_link; /* set->blocked */
+    struct list appends;      /* plog_append.link by last_offset: wait for durable */
     struct list waits;
 
     uint32_t io; /* operations in flight, membership in a journal entry included */
@@ -168,7 +174,7 @@ struct plog_set {
     uint32_t hash_mask;
 
     struct list dirty, drain, cache;
-    struct list blocked; /* plog_append.link: wait for memory */
+    struct list blocked; /* plog.blocked_link, in the order they began to wait for memory */
     uint32_t blocked_cnt;
     uint64_t blocked_bytes;
     struct list ready_appends, ready_reads, ready_waits, ready_lists, ready_detached;
@@ -248,7 +254,7 @@ uint64_t plog_written_lsn(const struct plog *p);
 /* plog_append.c */
 void commit_form_all(struct plog_set *set);
 void appends_retry_blocked(struct plog_set *set);
-/* Answer those that wait for an offset at or above `offset`. */
+/* Answer those that wait for an offset at or above `offset`, and those that wait for memory. */
 void appends_fail_from(struct plog *p, int64_t offset, int rc);
 void commit_direct_done(struct plog *p);
 

@@ -200,7 +200,8 @@ static int seg_finish(struct plog_job *k, struct seg *s)
         rc = ops_of(k)->truncate(s->file, s->len);
     if (rc == 0)
         rc = ops_of(k)->fsync(s->file);
-    if (rc == 0 && (s->index_changed || s->ix.off_cnt > 0 || s->ix.ts_cnt > 0 || s->has_index))
+    if (rc == 0 && (s->index_changed || s->ix.off_cnt > 0 || s->ix.ts_cnt > 0 || s->has_index ||
+                    s->is_unfinished)) /* also one whose file and index an idle second closed */
         rc = index_write(k, &s->ix, s->has_index, true, true);
     return rc;
 }
@@ -316,7 +317,7 @@ static void close_run(struct dirjob *j)
     int rc = 0;
     for (uint32_t i = 0; i < p->seg_cnt; i++) {
         struct seg *s = p->segs[i];
-        bool touched = s->file != NULL || s->index_changed || s->is_dirty;
+        bool touched = s->file != NULL || s->index_changed || s->is_dirty || s->is_unfinished;
         if (rc == 0 && !s->is_sealed && touched) {
             if (!s->is_named && s->file == NULL) { /* a roll that nobody wrote to */
                 char path[STORE_PATH_MAX];
@@ -422,7 +423,7 @@ static void seal_done(struct plog_job *k)
         return;
     }
     s->is_sealed = true;
-    s->index_changed = false;
+    s->index_changed = s->is_unfinished = false;
     free(s->snapshot);
     s->snapshot = NULL;
 }
@@ -469,6 +470,7 @@ static void fence_done(struct plog_job *k)
         LOG_ERROR("%s: offsets %lld to %lld were acknowledged and are gone from the disk", p->dir,
                   (long long)p->part->next, (long long)p->durable.offset - 1);
     set->unflushed_bytes -= p->end.lsn - p->durable.lsn;
+    p->sd->staged_bytes -= p->end.lsn - p->flushed.lsn;
     plog_chunks_drop(p);
     plog_hold_release(p);
     p->end.offset = p->part->next;
@@ -490,6 +492,7 @@ static void fence_done(struct plog_job *k)
 
 static void detach_done(struct plog *p)
 {
+    p->sd->staged_bytes -= p->end.lsn - p->flushed.lsn;
     plog_hold_release(p);
     plog_unlink(p);
     list_add_tail(&p->set->ready_detached, &p->all_link);
