@@ -2,6 +2,8 @@
 kafka-python, alone and mixed; members die, come, bounce; the dataplane dies under them."""
 import collections
 import contextlib
+import glob
+import os
 import queue
 import re
 import signal
@@ -10,6 +12,7 @@ import threading
 import time
 import uuid
 
+import kafka_tools
 import pytest
 from appliance import Appliance, need, wait_for
 
@@ -367,3 +370,31 @@ def test_two_shards_serve_groups_of_each_other(tmp_path):
                               timeout=20)
             assert [p.offset for p in got] == [10] * PARTITIONS
             c.close()
+
+
+def test_kafkas_own_tools_read_groups_and_their_records(tmp_path):
+    kafka_tools.jars()
+    command = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
+    with Appliance(tmp_path, sets=SETS) as a:
+        a.ctl("topic", "create", "t", "--partitions", str(PARTITIONS))
+        values = [f"v{i}" for i in range(12)]
+        produce(a, "t", values)
+        m = Confluent(a, "t", "g")
+        with stopped_after([m]):
+            wait_for("all is read", lambda: read_all([m], values))
+            m.commit()
+            p = kafka_tools.run(command, "--bootstrap-server", a.kafka, "--describe", "--group", "g")
+            rows = [line.split() for line in p.stdout.splitlines() if line.startswith("g ")]
+            assert sorted(r[2:6] for r in rows) == \
+                [[str(i), "2", "2", "0"] for i in range(PARTITIONS)], p.stdout
+        p = kafka_tools.run(command, "--bootstrap-server", a.kafka, "--list", "--state")
+        assert ["g", "Empty"] in [line.split() for line in p.stdout.splitlines()], p.stdout
+        a.stop()
+        logs = [f for f in glob.glob(os.path.join(a.dir, "log", "__consumer_offsets-*", "*.log"))
+                if os.path.getsize(f)]
+        p = kafka_tools.run("org.apache.kafka.tools.DumpLogSegments", "--offsets-decoder", "--files",
+                            ",".join(logs))
+        assert p.returncode == 0, p.stdout
+        assert '"protocolType":"consumer"' in p.stdout and '"assignedPartitions"' in p.stdout
+        assert p.stdout.count('{"type":"1","data":{"group":"g","topic":"t"') == PARTITIONS, p.stdout
+        assert "isvalid: false" not in p.stdout
