@@ -400,6 +400,8 @@ static bool time_ends_are_sane(const struct index_ends *e, const struct part_seg
     int32_t rel = (int32_t)load_be32(e->last + 8);
     if (rel < 0 || g->base + rel >= end)
         return false;
+    if ((int64_t)load_be64(e->last) <= 0)
+        return false; /* zeros, or records of no time: scanning the segment tells which */
     return e->cnt == 1 || ((int64_t)load_be64(e->last) > (int64_t)load_be64(e->first) &&
                            rel >= (int32_t)load_be32(e->first + 8));
 }
