@@ -22,6 +22,7 @@
 #include "dataplane/net/sock_dgram.h"
 #include "dataplane/store/plog.h"
 #include "dataplane/upkeep/upkeep.h"
+#include "dataplane/topo/topo_mem.h"
 #include "lib/base/assert.h"
 #include "lib/base/clock.h"
 #include "lib/base/counter.h"
@@ -810,6 +811,8 @@ int pshard_create(struct pipeline *p, uint16_t id, struct pshard **ret, char *er
     ps->s.mbox = mbox_of(p->o.mboxes, id);
     ps->s.now_ns = clock_mono_ns();
     ps->s.wall_ms = clock_wall_ms();
+    if (topo_mem_prefer(plan->node) < 0) /* before any memory is taken */
+        LOG_WARN("shard %u: its memory cannot be kept on NUMA node %d", id, plan->node);
     for (size_t i = 0; i < MODULE_CNT; i++) {
         int rc = modules[i].create(ps);
         if (rc < 0) {

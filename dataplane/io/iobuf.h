@@ -1,6 +1,6 @@
 /* iobuf.h - a pool of equal buffers for direct I/O, carved from one piece of memory.
  *
- * The memory is given by the caller (topo_mem.h: bound to the shard's NUMA node), so that the pool
+ * The memory is given by the caller (on the shard's NUMA node: topo_mem.h), so that the pool
  * itself knows neither NUMA nor huge pages. Every buffer is aligned to FILE_BLOCK.
  * Runs on: the owning shard. Never allocates after creation; empty is an answer (NULL). */
 #pragma once

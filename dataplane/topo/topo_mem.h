@@ -1,11 +1,9 @@
-/* topo_mem.h - memory on a NUMA node, for a shard's pools; taken at start, given back at the end.
- * Any thread. */
+/* topo_mem.h - memory on a NUMA node. A shard prefers its node before it takes anything, so that
+ * its pools, staging and connections lie beside its core. */
 #pragma once
-#include <stddef.h>
+#include "lib/base/err.h"
 
-/* Zeroed, aligned to 2 MiB, bound to the node (TOPO_NODE_ANY or a machine with one node: wherever),
- * in transparent huge pages where the kernel has them, touched: later page faults cannot happen.
- * NULL: no memory. */
-void *topo_mem_alloc(size_t len, int node);
-/* len as given to topo_mem_alloc; NULL is fine. */
-void topo_mem_free(void *mem, size_t len);
+/* What the calling thread touches first from now on comes from `node`, and from another node only
+ * when that one is full: an appliance must not be ended for want of memory that another node has.
+ * TOPO_NODE_ANY, or a kernel without NUMA: nothing to do. 0, or -EINVAL: there is no such node. */
+NODISCARD int topo_mem_prefer(int node);

@@ -1,6 +1,5 @@
 /* The machine at hand, and memory on it. */
 #include "dataplane/topo/topo.h"
-#include "dataplane/topo/topo_mem.h"
 #include "tests/support/test.h"
 #include <sched.h>
 
@@ -36,21 +35,4 @@ static void a_synthetic_machine_that_is_none_is_refused(void **state)
     assert_rc(topo_scan_synthetic("pack:two", &t), -EINVAL);
 }
 
-static void memory_is_zeroed_aligned_and_given_back(void **state)
-{
-    for (int node = -1; node < 2; node++) { /* node 1 may not exist: then it is a wish */
-        size_t len = 5000000;
-        uint8_t *m = topo_mem_alloc(len, node);
-        assert_non_null(m);
-        assert_int_equal((uintptr_t)m % (2u << 20), 0);
-        for (size_t i = 0; i < len; i += 4096)
-            assert_int_equal(m[i], 0);
-        memset(m, 1, len);
-        topo_mem_free(m, len);
-    }
-    assert_null(topo_mem_alloc((size_t)1 << 60, 0));
-    topo_mem_free(NULL, 1);
-}
-
-TEST_MAIN(TEST(this_machine_is_read), TEST(a_synthetic_machine_that_is_none_is_refused),
-          TEST(memory_is_zeroed_aligned_and_given_back))
+TEST_MAIN(TEST(this_machine_is_read), TEST(a_synthetic_machine_that_is_none_is_refused))
