@@ -133,7 +133,7 @@ class Run:
         if self.build("build-asan", ["-Db_sanitize=address,undefined", "-Db_lundef=false",
                                      "-Ddebug_asserts=true", "-Dbuildtype=debugoptimized"]):
             env = {"ASAN_OPTIONS": "abort_on_error=1:detect_leaks=1", "UBSAN_OPTIONS":
-                   "halt_on_error=1:print_stacktrace=1", "SLUICE_TEST_SEEDS": "20"}
+                   "halt_on_error=1:print_stacktrace=1"}
             self.meson("build-asan", "fast", "unit-asan", env)
             os.environ["SLUICE_PREFIX"] = os.path.join(ROOT, "build-asan", "install")
             self.pytest("system-asan", ["tests/system/test_first_steps.py"])
