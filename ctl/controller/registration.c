@@ -1,0 +1,145 @@
+/* registration.c - see controller.h: what the hello of a dataplane changes in the metadata. */
+#include "ctl/controller/controller_int.h"
+#include "lib/base/log.h"
+#include "lib/iface/ctl_proto.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void propose_registration(struct controller *c, struct change *ch,
+                                 const struct ctl_hello *hello, int64_t *ret_epoch)
+{
+    struct register_broker_record r;
+    struct register_broker_record_feature feature;
+    register_broker_record_init(&r);
+    register_broker_record_feature_init(&feature);
+    if (c->img->feature_cnt == 0)
+        meta_put_feature(&ch->b, "metadata.version", META_VERSION_LEVEL);
+    feature.name = span_str("metadata.version");
+    feature.min_supported_version = 7;
+    feature.max_supported_version = META_VERSION_LEVEL;
+    *ret_epoch = meta_log_next_offset(c->log) + ch->b.cnt;
+    r.broker_id = c->id.node_id;
+    r.incarnation_id = hello->incarnation;
+    r.broker_epoch = *ret_epoch;
+    r.fenced = false; /* the one broker there is: nothing would unfence it */
+    r.features.v = &feature;
+    r.features.cnt = 1;
+    r.log_dirs = (struct wire_uuids){.v = c->id.dir_id, .cnt = c->id.dir_cnt};
+    struct register_broker_record_end_point ends[CONF_KAFKA_MAX];
+    r.end_points.v = ends;
+    for (uint32_t i = 0; i < hello->listeners.cnt; i++) {
+        const struct ctl_hello_listener *l = &hello->listeners.v[i];
+        if (l->kind != CTL_LISTENER_KAFKA || r.end_points.cnt == CONF_KAFKA_MAX)
+            continue;
+        struct register_broker_record_end_point *e = &r.end_points.v[r.end_points.cnt++];
+        register_broker_record_end_point_init(e);
+        e->name = l->name;
+        e->host = l->advertised_host.len > 0 ? l->advertised_host : l->host;
+        e->port = l->advertised_port != 0 ? l->advertised_port : l->port;
+        e->security_protocol = 0;
+    }
+    meta_put_register_broker_record(&ch->b, &r);
+}
+/* The leader set again raises the leader epoch. */
+static uint32_t propose_epochs(struct controller *c, struct change *ch,
+                               const struct ctl_hello *hello)
+{
+    uint32_t raised = 0;
+    for (uint32_t i = 0; i < hello->unclean.cnt; i++) {
+        const struct ctl_hello_unclean_topic *u = &hello->unclean.v[i];
+        const struct meta_topic *t = image_topic_by_id(c->img, &u->topic_id);
+        for (uint32_t k = 0; t != NULL && k < u->partitions.cnt; k++) {
+            int32_t id = u->partitions.v[k];
+            if (id < 0 || (uint32_t)id >= t->partition_cnt)
+                continue;
+            meta_put_leader(&ch->b, &u->topic_id, id, c->id.node_id);
+            raised++;
+        }
+    }
+    return raised;
+}
+/* Topics the appliance itself needs, as far as they are missing. */
+struct own_topics {
+    uint32_t cnt;
+    char name[CONF_LISTENERS_MAX * 2 + 2][TOPIC_NAME_MAX + 8]; /* what this change creates */
+};
+static void propose_own(struct controller *c, struct change *ch, struct own_topics *own,
+                        const char *name, uint32_t partitions,
+                        const struct create_topics_request_config *configs, uint32_t config_cnt)
+{
+    if (image_topic_by_name(c->img, span_str(name)) != NULL)
+        return;
+    for (uint32_t i = 0; i < own->cnt; i++)
+        if (strcmp(own->name[i], name) == 0)
+            return;
+    if (!change_room_for(c, ch, partitions)) {
+        LOG_ERROR("topic '%s' cannot be created: %u partitions would pass the limit of %u", name,
+                  partitions, c->conf->partitions_max);
+        return;
+    }
+    snprintf(own->name[own->cnt], sizeof(own->name[0]), "%s", name);
+    struct proposed_topic t = {.name = span_str(own->name[own->cnt]),
+                               .partitions = partitions,
+                               .configs = configs,
+                               .config_cnt = config_cnt};
+    own->cnt++;
+    (void)change_add_topic(c, ch, &t); /* nobody asks for the id */
+}
+static int propose_own_topics(struct controller *c, struct change *ch, int32_t shard_cnt)
+{
+    struct own_topics *own = calloc(1, sizeof(*own));
+    struct create_topics_request_config compression = {SPAN_NULL, SPAN_NULL};
+    struct create_topics_request_config forever = {span_str("retention.ms"), span_str("-1")};
+    const struct create_topics_request_config offsets[] = {
+        /* as Kafka creates it */
+        {span_str("cleanup.policy"), span_str("compact")},
+        {span_str("compression.type"), span_str("producer")},
+        {span_str("segment.bytes"), span_str("104857600")}};
+    enum conf_compression how = c->conf->listener_compression;
+    if (own == NULL)
+        return -ENOMEM;
+    compression.name = span_str(how == CONF_COMP_AUTO ? "sluice.compression" : "compression.type");
+    compression.value =
+        span_str(how == CONF_COMP_NONE ? "uncompressed" : conf_compression_name(how));
+    for (uint32_t i = 0; i < c->conf->listener_cnt; i++) {
+        const struct conf_listener *l = &c->conf->listeners[i];
+        char dlq[TOPIC_NAME_MAX + 8];
+        int32_t n = l->topic_partitions > 0 ? l->topic_partitions : shard_cnt;
+        propose_own(c, ch, own, l->topic, n > 0 ? (uint32_t)n : 1, &compression, 1);
+        snprintf(dlq, sizeof(dlq), "%s.dlq", l->topic);
+        propose_own(c, ch, own, dlq, 1, &compression, 1);
+    }
+    propose_own(c, ch, own, "_sluice.gaps", 1, &forever, 1);
+    propose_own(c, ch, own, "__consumer_offsets", c->conf->offsets_partitions, offsets,
+                sizeof(offsets) / sizeof(offsets[0]));
+    free(own);
+    return 0;
+}
+int controller_register(struct controller *c, const struct ctl_hello *hello,
+                        int64_t *ret_broker_epoch)
+{
+    struct change ch;
+    uint32_t raised = 0;
+    int64_t epoch = c->broker_epoch, offset;
+    change_init(&ch, c);
+    /* The same process again (sluiced came back): its registration and the epochs raised with it
+     * are one batch, so they are all in force already. */
+    if (c->broker_epoch < 0 || !uuid_eq(&c->incarnation, &hello->incarnation)) {
+        propose_registration(c, &ch, hello, &epoch);
+        raised = propose_epochs(c, &ch, hello);
+    }
+    int rc = propose_own_topics(c, &ch, hello->shard_cnt);
+    if (rc == 0 && (ch.b.cnt > 0 || ch.b.rc != 0))
+        rc = controller_commit(c, &ch, &offset);
+    change_fini(&ch);
+    if (rc < 0)
+        return rc;
+    if (raised > 0)
+        LOG_INFO("raised the leader epoch of %u partitions that were not closed cleanly", raised);
+    c->incarnation = hello->incarnation;
+    c->broker_epoch = epoch;
+    c->applied = -1;
+    *ret_broker_epoch = epoch;
+    return 0;
+}
