@@ -4,7 +4,7 @@
  *                                    `-> drained to the segment later
  *
  * Runs on: the shard owning the partition; nothing here blocks (directory work goes to a
- * housekeeping thread). Opening is done by recover.c at start or by the control thread at creation;
+ * housekeeping thread). Opening is done by recovery at start or by the control thread at creation;
  * plog_attach hands the opened partition to its shard.
  *
  * Always: log_start <= recovery_point <= durable <= next (plog_check asserts it)

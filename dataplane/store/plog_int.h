@@ -219,7 +219,7 @@ void job_submit_dir(struct set_dir *sd, bool checkpoint);
 
 #define LOOKUPS_MAX 4 /* look-ups by time at once; each reads into a buffer of its own */
 
-/* plog.c */
+/* plog.c: one partition */
 static inline struct seg *plog_active(const struct plog *p)
 {
     return p->segs[p->seg_cnt - 1];
@@ -228,28 +228,42 @@ static inline uint64_t now_ns(const struct plog_set *set)
 {
     return set->shard->now_ns;
 }
-void plog_pump(struct plog *p);
-void plog_flush_want(struct plog *p, struct mark m);
 void plog_fail(struct plog *p, int rc, const char *what);
 void plog_settle(struct plog *p); /* nothing in flight any more? then the next step of its state */
-int plog_segs_from_part(struct plog *p);
-void plog_segs_free(struct plog *p);
-void plog_chunks_drop(struct plog *p);
-void plog_cache_update(struct plog *p); /* flushed chunks may be reused */
 void plog_publish(struct plog *p);
-void plog_hold_release(struct plog *p);
-void plog_unlink(struct plog *p);
-void plog_seg_free(struct seg *s);
-bool plog_roll(struct plog *p);
-void plog_dirty(struct plog *p);
-void plog_durable_moved(struct plog *p);
+void plog_cache_update(struct plog *p); /* flushed chunks may be reused */
+void plog_chunks_drop(struct plog *p);
+void plog_chunk_evict(struct plog_set *set, struct chunk *c);
+struct chunk *plog_chunk_next(const struct plog *p, struct chunk *c);
+static inline uint64_t chunk_end(const struct chunk *c)
+{
+    return c->lsn + (c->used - c->from);
+}
 struct chunk *plog_tail_chunk(const struct plog *p);
 /* The chunk whose valid bytes hold `lsn` (first <= lsn < end of chunk); NULL: not in memory. */
 struct chunk *plog_chunk_at(const struct plog *p, uint64_t lsn);
 void plog_bytes_copy(const struct plog *p, uint64_t lsn, uint8_t *dst, uint64_t len);
 bool staging_take(struct plog_set *set, bool large, struct chunk **ret); /* evicts if need be */
-void seg_want_open(struct seg *s);
 uint64_t plog_written_lsn(const struct plog *p);
+
+/* plog_write.c */
+void plog_pump(struct plog *p);         /* write and flush what is wanted, then settle a close */
+void plog_write_wanted(struct plog *p); /* without the second half */
+void plog_flush_want(struct plog *p, struct mark m);
+void plog_hold_release(struct plog *p);
+void plog_drain_end(struct plog *p);
+void plog_drain_some(struct plog_set *set);
+
+/* plog_seg.c */
+int plog_segs_from_part(struct plog *p);
+void plog_segs_free(struct plog *p);
+void plog_seg_free(struct seg *s);
+void plog_seal_rolled(struct plog *p);
+bool plog_roll(struct plog *p);
+void seg_want_open(struct seg *s);
+
+/* plog_set.c */
+void plog_unlink(struct plog *p);
 
 /* plog_append.c */
 void commit_form_all(struct plog_set *set);
@@ -257,6 +271,8 @@ void appends_retry_blocked(struct plog_set *set);
 /* Answer those that wait for an offset at or above `offset`, and those that wait for memory. */
 void appends_fail_from(struct plog *p, int64_t offset, int rc);
 void commit_direct_done(struct plog *p);
+void plog_dirty(struct plog *p);
+void plog_durable_moved(struct plog *p);
 
 /* plog_read.c */
 void reads_opened(struct seg *s, int rc);

@@ -1,0 +1,214 @@
+/* plog_seg.c - the segments of a partition: made by recovery and by rolls, sealed, dropped from the
+ * front. */
+#include "dataplane/store/plog_int.h"
+#include <stdlib.h>
+#include <string.h>
+
+static struct seg *seg_new(struct plog *p, int64_t base)
+{
+    struct seg *s = calloc(1, sizeof(*s));
+    if (s == NULL)
+        return NULL;
+    s->plog = p;
+    s->base = base;
+    s->first_ts = -1;
+    s->created_ms = p->set->shard->wall_ms;
+    seg_index_init(&s->ix, base, p->conf.index_bytes_max);
+    list_init(&s->waiters);
+    return s;
+}
+
+void plog_seg_free(struct seg *s)
+{
+    ASSERT(s->file == NULL);
+    ASSERT(list_is_empty(&s->waiters));
+    seg_index_fini(&s->ix);
+    free(s->snapshot);
+    free(s);
+}
+
+static bool segs_room(struct plog *p)
+{
+    if (p->seg_cnt < p->seg_cap)
+        return true;
+    uint32_t cap = p->seg_cap ? p->seg_cap * 2 : 2;
+    struct seg **segs = realloc(p->segs, cap * sizeof(struct seg *));
+    if (segs == NULL)
+        return false;
+    p->segs = segs;
+    p->seg_cap = cap;
+    return true;
+}
+
+static struct seg *seg_from_part(struct plog *p, uint32_t i)
+{
+    const struct part_seg *g = &p->part->segs[i];
+    struct seg *s = seg_new(p, g->base);
+    if (s == NULL)
+        return NULL;
+    s->len = s->written = g->len;
+    s->is_named = true;
+    s->is_rolled = s->is_sealed = i + 1 < p->part->seg_cnt;
+    s->has_index = g->len == 0;
+    s->ix.max_ts = g->max_ts;
+    s->ix.max_ts_offset = g->max_ts < 0 ? g->base : g->max_ts_offset;
+    s->created_ms = g->mtime_ms > 0 ? g->mtime_ms : s->created_ms;
+    return s;
+}
+
+/* Replaces what was there; on -ENOMEM nothing changes. */
+int plog_segs_from_part(struct plog *p)
+{
+    uint32_t cnt = p->part->seg_cnt;
+    ASSERT(cnt > 0);
+    struct seg **segs = calloc(cnt, sizeof(struct seg *));
+    if (segs == NULL)
+        return -ENOMEM;
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < cnt; i++) {
+        segs[i] = seg_from_part(p, i);
+        if (segs[i] == NULL) {
+            while (i > 0)
+                plog_seg_free(segs[--i]);
+            free(segs);
+            return -ENOMEM;
+        }
+        bytes += segs[i]->len;
+    }
+    plog_segs_free(p);
+    free(p->segs);
+    p->segs = segs;
+    p->seg_cnt = p->seg_cap = cnt;
+    p->size_bytes = bytes;
+    return 0;
+}
+
+void plog_segs_free(struct plog *p)
+{
+    for (uint32_t i = 0; i < p->seg_cnt; i++)
+        plog_seg_free(p->segs[i]);
+    p->seg_cnt = 0;
+}
+
+/* Segments that were left by a roll and are flushed now: cut and index them. */
+void plog_seal_rolled(struct plog *p)
+{
+    for (uint32_t i = 0; i < p->seg_cnt; i++) {
+        struct seg *s = p->segs[i];
+        if (s->is_rolled && !s->is_sealed && !s->job && s->end_lsn <= p->flushed.lsn &&
+            p->state == PL_OPEN)
+            (void)job_submit(p, JOB_SEAL, s); /* no memory: the next round or tick tries again */
+    }
+}
+
+void seg_want_open(struct seg *s)
+{
+    bool later = now_ns(s->plog->set) < s->plog->retry_ns;
+    if (!s->job && !later && s->plog->state != PL_FENCED && s->plog->state != PL_DETACHING)
+        (void)job_submit(s->plog, JOB_OPEN, s); /* no memory: whoever needs it asks again */
+}
+
+/* A new active segment. Its file is the prepared one if there is one; else the first write asks. */
+bool plog_roll(struct plog *p)
+{
+    struct seg *old = plog_active(p);
+    if (!segs_room(p))
+        return false;
+    struct seg *s = seg_new(p, p->end.offset);
+    if (s == NULL)
+        return false;
+    if (producers_encode(&p->part->producers, &old->snapshot, &old->snapshot_len) < 0) {
+        plog_seg_free(s);
+        return false;
+    }
+    old->is_rolled = true;
+    old->end_lsn = p->end.lsn;
+    s->has_index = true;
+    s->index_changed = true;
+    s->file = p->spare;
+    if (p->spare != NULL)
+        p->spare_asked = false; /* else its job is still under way: it serves the roll after this */
+    p->spare = NULL;
+    free(p->tail);
+    p->tail = NULL;
+    p->segs[p->seg_cnt++] = s;
+    p->set->st.rolls++;
+    if (s->file != NULL)
+        (void)job_submit(p, JOB_OPEN, s); /* its name; no memory: the flush asks again */
+    if (old->end_lsn <= p->flushed.lsn)
+        plog_seal_rolled(p);
+    return true;
+}
+
+void plog_roll_now(struct plog *p)
+{
+    if (p->state == PL_OPEN && plog_active(p)->len > 0)
+        (void)plog_roll(p); /* no memory: retention asks again */
+}
+
+bool plog_segment_get(const struct plog *p, uint32_t idx, struct plog_segment *ret)
+{
+    if (idx >= p->seg_cnt)
+        return false;
+    const struct seg *s = p->segs[idx];
+    *ret = (struct plog_segment){
+        .base_offset = s->base,
+        .next_offset = idx + 1 < p->seg_cnt ? p->segs[idx + 1]->base : p->end.offset,
+        .len = s->len,
+        .max_timestamp_ms = s->ix.max_ts,
+        .mtime_ms = s->created_ms,
+        .sealed = s->is_sealed,
+        .can_drop = s->is_sealed && p->state == PL_OPEN && !s->job && s->io == 0 &&
+                    list_is_empty(&s->waiters) && idx + 1 < p->seg_cnt,
+    };
+    return true;
+}
+
+uint32_t plog_drop_segments(struct plog *p, uint32_t cnt)
+{
+    uint32_t n = 0;
+    while (n < cnt && p->seg_cnt > 1 && p->state == PL_OPEN) {
+        struct seg *s = p->segs[0];
+        bool busy = !s->is_sealed || s->job || s->io > 0 || !list_is_empty(&s->waiters);
+        bool in_memory = false; /* its chunks name it: they must be reused first */
+        if (!list_is_empty(&p->chunks))
+            in_memory = container_of(p->chunks.next, struct chunk, link)->seg == s;
+        while (in_memory && !busy) {
+            struct chunk *c = container_of(p->chunks.next, struct chunk, link);
+            if (!list_is_linked(&c->cache))
+                break;
+            plog_chunk_evict(p->set, c);
+            in_memory = !list_is_empty(&p->chunks) &&
+                        container_of(p->chunks.next, struct chunk, link)->seg == s;
+        }
+        if (busy || in_memory || !job_submit(p, JOB_DROP, s))
+            break;
+        struct data_dir *d = p->sd->d;
+        atomic_fetch_add(&d->doomed_bytes, s->len); /* until JOB_DROP is done */
+        atomic_fetch_sub(&d->missing_bytes, (int64_t)s->len);
+        atomic_store(&d->low_checks, 0);
+        p->size_bytes -= s->len;
+        memmove(p->segs, p->segs + 1, --p->seg_cnt * sizeof(struct seg *));
+        if (p->log_start < p->segs[0]->base)
+            p->log_start = p->segs[0]->base;
+        p->set->st.segments_dropped++;
+        n++;
+    }
+    if (n > 0) {
+        epochs_truncate_start(&p->part->epochs, p->log_start);
+        plog_publish(p);
+    }
+    return n;
+}
+
+int plog_set_log_start(struct plog *p, int64_t offset)
+{
+    if (offset > p->durable.offset || offset < 0)
+        return -E_OFFSET_OUT_OF_RANGE;
+    if (offset > p->log_start) {
+        p->log_start = offset;
+        epochs_truncate_start(&p->part->epochs, offset);
+        plog_publish(p);
+    }
+    return 0;
+}

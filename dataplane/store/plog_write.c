@@ -1,0 +1,239 @@
+/* plog_write.c - the bytes of a partition on their way into its segment files: written in the order
+ * of their chunks, flushed in rounds, drained from the journal. plog_int.h has the states. */
+#include "dataplane/store/plog_int.h"
+#include <string.h>
+
+static void flush_round_start(struct plog *p);
+
+static void written_advance(struct plog *p)
+{
+    while (p->wchunk != NULL) {
+        struct chunk *c = p->wchunk;
+        struct chunk *next = plog_chunk_next(p, c);
+        c->seg->written = c->pos + c->written;
+        if (c->written < c->used || next == NULL)
+            return; /* the last chunk stays: it may take more bytes */
+        p->wchunk = next;
+    }
+}
+
+static void on_written(struct file_op *op, int res)
+{
+    struct chunk *c = container_of(op, struct chunk, op);
+    struct plog *p = c->plog;
+    uint32_t to = c->write_to;
+    c->write_to = 0;
+    c->seg->io--;
+    p->io--;
+    if (p->state == PL_FENCED || p->state == PL_DETACHING) {
+        plog_settle(p);
+        return;
+    }
+    if (res != (int)op->len) {
+        plog_fail(p, res < 0 ? res : -EIO, "segment write");
+        return;
+    }
+    c->written = to;
+    c->seg->is_dirty = true; /* here, not at submission: a flush under way does not cover it */
+    written_advance(p);
+    plog_pump(p);
+}
+
+static void chunk_write(struct plog *p, struct chunk *c)
+{
+    struct seg *s = c->seg;
+    uint32_t start = c->written & ~(FILE_BLOCK - 1);
+    uint32_t end = (c->used + FILE_BLOCK - 1) & ~(FILE_BLOCK - 1);
+    memset(c->buf + c->used, 0, end - c->used);
+    c->write_to = c->used;
+    c->op.done = on_written;
+    c->op.file = s->file;
+    c->op.len = end - start;
+    s->io++;
+    s->used_ns = now_ns(p->set);
+    p->io++;
+    p->set->io->ops->write(s->file, &c->op, c->buf + start, end - start, c->pos + start);
+}
+
+/* Write what is wanted in the files, flush what is wanted flushed. At most one write is in flight
+ * per chunk, and chunks begin at blocks: so at most one per block. */
+void plog_write_wanted(struct plog *p)
+{
+    if (p->state == PL_FENCED || p->state == PL_DETACHING || p->state == PL_CLOSED ||
+        p->set->ending)
+        return;
+    uint64_t want = p->flush_to.lsn > p->write_to ? p->flush_to.lsn : p->write_to;
+    for (struct chunk *c = p->wchunk; c != NULL && c->lsn < want; c = plog_chunk_next(p, c)) {
+        if (c->write_to != 0 || c->written == c->used)
+            continue;
+        if (c->seg->file == NULL) {
+            seg_want_open(c->seg);
+            continue;
+        }
+        if (!c->has_prefix) {
+            seg_want_open(c->seg); /* reads the block that the chunk begins in */
+            continue;
+        }
+        chunk_write(p, c);
+    }
+    if (p->flush_pending == 0 && p->flush_to.lsn > p->flushed.lsn &&
+        plog_written_lsn(p) >= p->flush_to.lsn)
+        flush_round_start(p);
+}
+
+void plog_pump(struct plog *p)
+{
+    plog_write_wanted(p);
+    if (p->state == PL_CLOSING)
+        plog_settle(p);
+}
+
+/* -------------------------------------------------------------------------------- flush rounds */
+
+void plog_hold_release(struct plog *p)
+{
+    if (p->hold_use == JOURNAL_USE_NONE)
+        return;
+    journal_release(p->sd->journal, p->hold_use);
+    p->hold_use = JOURNAL_USE_NONE;
+    list_del(&p->drain_link);
+}
+
+static void flush_round_done(struct plog *p)
+{
+    if (p->flush_rc < 0) {
+        plog_fail(p, p->flush_rc, "segment flush");
+        return;
+    }
+    ASSERT(p->flush_at.lsn >= p->flushed.lsn);
+    p->sd->staged_bytes -= p->flush_at.lsn - p->flushed.lsn;
+    p->flushed = p->flush_at;
+    if (p->hold_use != JOURNAL_USE_NONE) {
+        if (p->journal_lsn <= p->flushed.lsn) {
+            plog_hold_release(p);
+        } else if (p->hold_next != p->hold_use) {
+            journal_hold(p->sd->journal, p->hold_next);
+            journal_release(p->sd->journal, p->hold_use);
+            p->hold_use = p->hold_next;
+        }
+    }
+    if (p->flushed.lsn >= p->flush_to.lsn)
+        plog_drain_end(p);
+    plog_cache_update(p);
+    plog_publish(p);
+    if (p->commit == C_DIRECT && p->flushed.lsn >= p->commit_to.lsn)
+        commit_direct_done(p);
+    plog_seal_rolled(p);
+    plog_pump(p);
+}
+
+static void on_flushed(struct file_op *op, int res)
+{
+    struct seg *s = container_of(op, struct seg, flush_op);
+    struct plog *p = s->plog;
+    s->io--;
+    p->io--;
+    p->flush_pending--;
+    if (res < 0)
+        p->flush_rc = res;
+    if (p->state == PL_FENCED || p->state == PL_DETACHING)
+        plog_settle(p);
+    else if (p->flush_pending == 0)
+        flush_round_done(p);
+}
+
+static void flush_round_start(struct plog *p)
+{
+    uint32_t dirty = 0;
+    for (uint32_t i = 0; i < p->seg_cnt; i++) {
+        struct seg *s = p->segs[i];
+        if (!s->is_dirty)
+            continue;
+        if (!s->is_named) { /* its name must be flushed first: the rename's end pumps again */
+            seg_want_open(s);
+            return;
+        }
+        dirty++;
+    }
+    p->flush_at = p->flush_to;
+    p->flush_rc = 0;
+    p->hold_next = p->flush_to_use;
+    p->flush_pending = dirty;
+    if (dirty == 0) {
+        flush_round_done(p);
+        return;
+    }
+    for (uint32_t i = 0; i < p->seg_cnt; i++) {
+        struct seg *s = p->segs[i];
+        if (!s->is_dirty)
+            continue;
+        s->is_dirty = false;
+        s->io++;
+        p->io++;
+        s->flush_op.done = on_flushed;
+        s->flush_op.file = s->file;
+        p->set->io->ops->flush(s->file, &s->flush_op);
+    }
+}
+
+/* What goes to the journal from now on lies in this use of a file or a later one: once `m` is
+ * flushed, older uses are not needed for this partition. */
+void plog_flush_want(struct plog *p, struct mark m)
+{
+    if (m.lsn <= p->flush_to.lsn)
+        return;
+    p->flush_to = m;
+    p->flush_to_use = journal_use(p->sd->journal);
+}
+
+void plog_drain_end(struct plog *p)
+{
+    if (!p->draining)
+        return;
+    p->draining = false;
+    p->set->draining_cnt--;
+    p->sd->draining_cnt--;
+    if (p->hold_use == JOURNAL_USE_NONE)
+        return;
+    /* More went to the journal meanwhile, which is young: its age begins here. Else a partition
+     * that is written to all the time would be drained back to back instead of once per drain_age.
+     */
+    p->drain_ns = now_ns(p->set);
+    list_del(&p->drain_link);
+    list_add_tail(&p->set->drain, &p->drain_link);
+}
+
+static void drain_one(struct plog *p)
+{
+    struct plog_set *set = p->set;
+    /* Its journal entry may still be in flight: nothing to drain then. */
+    if (p->draining || p->state != PL_OPEN || p->durable.lsn <= p->flushed.lsn)
+        return;
+    p->draining = true;
+    set->draining_cnt++;
+    p->sd->draining_cnt++;
+    set->st.drains++;
+    plog_flush_want(p, p->durable);
+    plog_pump(p);
+}
+
+/* Journalled bytes go to their segments: when they are old, when the journal runs out of files,
+ * when memory runs short. Oldest first. */
+void plog_drain_some(struct plog_set *set)
+{
+    uint64_t now = now_ns(set);
+    bool memory_short = staging_free_bytes(set->staging) < staging_bytes(set->staging) / 4 &&
+                        (list_is_empty(&set->cache) || !list_is_empty(&set->blocked));
+    list_for_each_safe(it, tmp, &set->drain)
+    {
+        struct plog *p = container_of(it, struct plog, drain_link);
+        struct journal *j = p->sd->journal;
+        if (p->sd->draining_cnt >= DRAINS_MAX) /* one slow disk does not hold up the others */
+            continue;
+        bool journal_short = journal_free_cnt(j) <= 1 && p->hold_use == journal_tail_use(j);
+        bool old = now - p->drain_ns >= (uint64_t)set->conf.drain_age_ms * 1000000;
+        bool large = p->durable.lsn - p->flushed.lsn >= 4 * CHUNK_LARGE;
+        if (memory_short || journal_short || old || large)
+            drain_one(p);
+    }
+}

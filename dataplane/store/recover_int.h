@@ -1,0 +1,72 @@
+/* recover_int.h - the inside of recovery, shared by recover*.c only.
+ *
+ *     recover.c          the cases, whole data directories, the offline tool
+ *     recover_part.c     one partition: names -> segments -> epochs, producers, log start
+ *     recover_seg.c      one segment: CRC walk -> cut -> index; closed: its index tails
+ *     recover_journal.c  batches of the journals behind the ends of their partitions */
+#pragma once
+#include "dataplane/store/format.h"
+#include "dataplane/store/recover.h"
+#include "dataplane/store/seg_index.h"
+#include "lib/batch/check.h"
+#include <string.h>
+
+/* recover.c */
+__attribute__((format(printf, 3, 4))) void recover_note(struct recover_report *rep,
+                                                        enum recover_case c, const char *fmt, ...);
+/* Room for one item more in an array of `cnt`; 0 or -ENOMEM. */
+int recover_grow(void **arr, uint32_t cnt, uint32_t *cap, size_t size);
+/* Names of a directory; `name` is freed by who listed. */
+struct names {
+    char (*name)[STORE_NAME_MAX];
+    uint32_t cnt, cap;
+};
+int recover_names_add(void *arg, const char *name); /* arg: struct names */
+static inline bool ends_with(const char *s, const char *suffix)
+{
+    size_t n = strlen(s), k = strlen(suffix);
+    return n >= k && strcmp(s + n - k, suffix) == 0;
+}
+
+/* recover_part.c */
+int recover_path(char out[STORE_PATH_MAX], const struct part *p);
+int recover_seg_create(struct part *p, const char *dir, int64_t base);
+int recover_snapshot_store(struct part *p, const char *dir, int64_t at);
+int recover_epochs_store(struct part *p, const char *dir);
+void recover_mark_set(struct part *p);
+
+/* A window that slides over a file (recover_seg.c). */
+struct walk {
+    struct file_io *io;
+    struct file *f;
+    uint64_t size;
+    uint8_t *buf;
+    uint64_t cap, at, len; /* buf holds [at, at + len) of the file */
+};
+int walk_open(struct walk *w, struct file_io *io, const char *path);
+void walk_close(struct walk *w);
+/* Bytes [pos, pos + len), which must lie within the file. */
+int walk_get(struct walk *w, uint64_t pos, uint64_t len, const uint8_t **ret);
+
+/* One pass over the segments of a partition. */
+struct scan {
+    struct part *p;
+    const struct recover_part_opts *po;
+    const struct recover_opts *o;
+    struct recover_report *rep;
+    char dir[STORE_PATH_MAX];
+    int64_t next;          /* one past the last good batch */
+    int64_t producer_from; /* batches below are in the loaded snapshot */
+    bool cut;              /* this segment was cut: later ones are not used */
+    bool limit_hit;        /* ... because of recover_part_opts.limit */
+};
+/* Walk one segment: cut behind its last good batch, indexes rebuilt; s->next and g are set. */
+int recover_seg(struct scan *s, struct part_seg *g);
+/* Largest timestamp of a segment that is not scanned, from the last time index entry.
+ * `end`: no offset of the segment reaches it; INT64_MAX: unknown.
+ * 1: known, 0: an index is missing or odd (scan it), -errno. */
+int recover_seg_tail(struct file_io *io, const char *dir, struct part_seg *g, int64_t end);
+
+/* recover_journal.c: every run of every journal, then the journals are reset. */
+int recover_journals(struct catalog *c, const struct recover_opts *o, struct recover_report *rep,
+                     struct list *parts);

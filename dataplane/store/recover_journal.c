@@ -1,0 +1,341 @@
+/* recover_journal.c - what the journals hold beyond the ends of the segments: every run of every
+ * entry, idempotent by (partition, base offset), appended and flushed before the journals are
+ * reset. */
+#include "dataplane/store/journal.h"
+#include "dataplane/store/recover_int.h"
+#include "dataplane/store/store_file.h"
+#include "lib/base/span.h"
+#include <inttypes.h>
+#include <stdlib.h>
+
+/* ------------------------------------------------------------------ appending what the journal has
+ */
+
+struct tail_writer {
+    struct part *p;
+    const struct recover_opts *o;
+    struct file *f;
+    struct seg_index ix;
+    char dir[STORE_PATH_MAX];
+};
+
+static int tail_open(struct tail_writer *t)
+{
+    struct part_seg *g = &t->p->segs[t->p->seg_cnt - 1];
+    struct file_io *io = t->p->dir->io;
+    char path[STORE_PATH_MAX];
+    seg_index_init(&t->ix, g->base, t->o->index_bytes_max);
+    int rc = seg_index_load(&t->ix, io, t->dir);
+    if (rc == -ENOENT && g->len == 0)
+        rc = 0;
+    if (rc == 0)
+        rc = path_seg(path, t->dir, g->base, SFX_LOG);
+    if (rc == 0)
+        rc = io->ops->open(io, path, 0, &t->f);
+    return rc;
+}
+
+static int tail_close(struct tail_writer *t)
+{
+    int rc = 0;
+    if (t->f == NULL)
+        return 0;
+    rc = t->p->dir->io->ops->fsync(t->f);
+    t->p->dir->io->ops->close(t->f);
+    t->f = NULL;
+    seg_index_finish(&t->ix);
+    if (rc == 0)
+        rc = seg_index_store(&t->ix, t->p->dir->io, t->dir, false);
+    seg_index_fini(&t->ix);
+    return rc;
+}
+
+static int tail_write(struct tail_writer *t, const uint8_t *b, const struct batch_info *info)
+{
+    struct part *p = t->p;
+    struct part_seg *g = &p->segs[p->seg_cnt - 1];
+    bool full = g->len > 0 &&
+                (g->len + info->total_len > t->o->segment_bytes || seg_index_is_full(&t->ix) ||
+                 info->base_offset + info->last_offset_delta - g->base > INT32_MAX);
+    if (full) {
+        int rc = tail_close(t);
+        if (rc == 0)
+            rc = recover_snapshot_store(p, t->dir, p->next);
+        if (rc == 0)
+            rc = recover_seg_create(p, t->dir, p->next);
+        if (rc == 0)
+            rc = tail_open(t);
+        if (rc < 0)
+            return rc;
+        g = &p->segs[p->seg_cnt - 1];
+    }
+    for (uint32_t at = 0; at < info->total_len;) {
+        int64_t n = p->dir->io->ops->pwrite(t->f, b + at, info->total_len - at, g->len + at);
+        if (n <= 0)
+            return n < 0 ? (int)n : -EIO;
+        at += (uint32_t)n;
+    }
+    int64_t last = info->base_offset + info->last_offset_delta;
+    seg_index_add(&t->ix,
+                  &(struct seg_index_batch){.pos = (uint32_t)g->len,
+                                            .len = info->total_len,
+                                            .last_offset = last,
+                                            .max_ts = info->max_timestamp},
+                  t->o->index_interval_bytes);
+    g->len += info->total_len;
+    g->max_ts = t->ix.max_ts;
+    g->max_ts_offset = t->ix.max_ts_offset;
+    p->next = last + 1;
+    int rc = epochs_assign(&p->epochs, info->leader_epoch, info->base_offset);
+    return rc < 0 ? rc : producers_update(&p->producers, info, info->max_timestamp);
+}
+
+int recover_part_append(struct part *p, const struct span *batches, uint32_t cnt,
+                        const struct recover_opts *o, struct recover_report *rep)
+{
+    struct tail_writer t = {.p = p, .o = o};
+    bool wrote = false;
+    int rc = recover_path(t.dir, p);
+    for (uint32_t i = 0; rc == 0 && i < cnt; i++) {
+        struct batch_info info;
+        if (batch_verify(batches[i].p, batches[i].len, &info) < 0 ||
+            info.total_len != batches[i].len) {
+            recover_note(rep, RC_JOURNAL_BAD, "%s offset %" PRId64, t.dir, p->next);
+            break;
+        }
+        if (info.base_offset < p->next) {
+            recover_note(rep, RC_JOURNAL_KNOWN, "%s offset %" PRId64, t.dir, info.base_offset);
+            continue;
+        }
+        if (info.base_offset > p->next)
+            recover_note(rep, RC_JOURNAL_GAP, "%s: offsets %" PRId64 " to %" PRId64 " are missing",
+                         t.dir, p->next, info.base_offset - 1);
+        if (!wrote)
+            rc = tail_open(&t);
+        wrote = true;
+        if (rc == 0)
+            rc = tail_write(&t, batches[i].p, &info);
+        if (rc == 0)
+            recover_note(rep, RC_JOURNAL_APPLIED, "%s offset %" PRId64, t.dir, info.base_offset);
+    }
+    int rc2 = tail_close(&t);
+    seg_index_fini(&t.ix);
+    if (rc == 0)
+        rc = rc2;
+    if (rc < 0 || !wrote)
+        return rc;
+    p->recovery_point = p->next;
+    p->was_clean = false;
+    recover_mark_set(p);
+    rc = recover_epochs_store(p, t.dir);
+    return rc == 0 ? recover_snapshot_store(p, t.dir, p->next) : rc;
+}
+
+/* --------------------------------------------------------------------------------- journal replay
+ */
+
+struct replay_run {
+    struct part *p;
+    uint64_t seq;
+    uint32_t order;
+    int64_t base;
+    uint8_t *bytes;
+    uint32_t len;
+};
+struct replay {
+    struct recover_report *rep;
+    const struct recover_opts *o;
+    struct part **by_id;
+    uint32_t part_cnt;
+    struct replay_run *runs;
+    uint32_t cnt, cap;
+};
+
+static int part_id_cmp(const void *a, const void *b)
+{
+    const struct part *x = *(struct part *const *)a, *y = *(struct part *const *)b;
+    int c = memcmp(&x->topic_id, &y->topic_id, sizeof(x->topic_id));
+    return c ? c : (x->partition > y->partition) - (x->partition < y->partition);
+}
+
+static int run_cmp(const void *a, const void *b)
+{
+    const struct replay_run *x = a, *y = b;
+    if (x->p != y->p)
+        return x->p < y->p ? -1 : 1;
+    if (x->seq != y->seq)
+        return x->seq < y->seq ? -1 : 1;
+    return (x->order > y->order) - (x->order < y->order);
+}
+
+/* Does the run end below `next`? Then all of it is known; no need to keep its bytes. */
+static bool run_is_known(const struct journal_found *f, int64_t next)
+{
+    int64_t end = f->run.base_offset;
+    for (uint32_t at = 0; at < f->run.len;) {
+        struct batch_info b;
+        if (batch_header_read(f->bytes + at, f->run.len - at, &b) < 0)
+            return false;
+        end = b.base_offset + b.last_offset_delta + 1;
+        at += b.total_len;
+    }
+    return end <= next;
+}
+
+static int replay_collect(void *arg, const struct journal_found *f)
+{
+    struct replay *r = arg;
+    struct part key = {.topic_id = f->run.topic_id, .partition = f->run.partition}, *k = &key;
+    struct part **hit = r->part_cnt == 0
+                            ? NULL
+                            : bsearch(&k, r->by_id, r->part_cnt, sizeof(*r->by_id), part_id_cmp);
+    if (hit == NULL) {
+        recover_note(r->rep, RC_JOURNAL_UNKNOWN, "journal entry %" PRIu64, f->seq);
+        return 0;
+    }
+    struct part *p = *hit;
+    if (run_is_known(f, p->next)) {
+        recover_note(r->rep, RC_JOURNAL_KNOWN, "%s offset %" PRId64, p->name, f->run.base_offset);
+        return 0;
+    }
+    void *a = r->runs;
+    int rc = recover_grow(&a, r->cnt, &r->cap, sizeof(*r->runs));
+    if (rc < 0)
+        return rc;
+    r->runs = a;
+    uint8_t *bytes = malloc(f->run.len ? f->run.len : 1);
+    if (bytes == NULL)
+        return -ENOMEM;
+    memcpy(bytes, f->bytes, f->run.len);
+    r->runs[r->cnt] = (struct replay_run){.p = p,
+                                          .seq = f->seq,
+                                          .order = r->cnt,
+                                          .base = f->run.base_offset,
+                                          .bytes = bytes,
+                                          .len = f->run.len};
+    r->cnt++;
+    return 0;
+}
+
+static int runs_apply(struct replay *r, struct replay_run *runs, uint32_t cnt)
+{
+    struct span *batches = NULL;
+    uint32_t n = 0, cap = 0;
+    int rc = 0;
+    for (uint32_t i = 0; rc == 0 && i < cnt; i++) {
+        for (uint32_t at = 0; rc == 0 && at < runs[i].len;) {
+            struct batch_info b;
+            if (batch_header_read(runs[i].bytes + at, runs[i].len - at, &b) < 0) {
+                recover_note(r->rep, RC_JOURNAL_BAD, "%s, run of offset %" PRId64, runs[i].p->name,
+                             runs[i].base);
+                break;
+            }
+            void *a = batches;
+            rc = recover_grow(&a, n, &cap, sizeof(*batches));
+            batches = a;
+            if (rc == 0)
+                batches[n++] = span_of(runs[i].bytes + at, b.total_len);
+            at += b.total_len;
+        }
+    }
+    if (rc == 0 && n > 0)
+        rc = recover_part_append(runs[0].p, batches, n, r->o, r->rep);
+    free(batches);
+    return rc;
+}
+
+static int replay_apply(struct replay *r)
+{
+    int rc = 0;
+    if (r->cnt > 0)
+        qsort(r->runs, r->cnt, sizeof(*r->runs), run_cmp);
+    for (uint32_t i = 0; rc == 0 && i < r->cnt;) {
+        uint32_t n = 1;
+        while (i + n < r->cnt && r->runs[i + n].p == r->runs[i].p)
+            n++;
+        rc = runs_apply(r, &r->runs[i], n);
+        i += n;
+    }
+    return rc;
+}
+
+static int journal_file_reset(struct data_dir *d, const char *path, bool drop)
+{
+    struct file *f;
+    if (drop)
+        return d->io->ops->unlink(d->io, path);
+    uint8_t *zero = aligned_alloc(FILE_BLOCK, FILE_BLOCK);
+    if (zero == NULL)
+        return -ENOMEM;
+    memset(zero, 0, FILE_BLOCK);
+    int rc = d->io->ops->open(d->io, path, 0, &f);
+    if (rc == 0) {
+        int64_t n = d->io->ops->pwrite(f, zero, FILE_BLOCK, 0);
+        rc = n == FILE_BLOCK ? d->io->ops->fsync(f) : n < 0 ? (int)n : -EIO;
+        d->io->ops->close(f);
+    }
+    free(zero);
+    return rc;
+}
+
+enum journal_pass { PASS_COLLECT, PASS_RESET };
+
+static int journals_of_dir(struct data_dir *d, struct replay *r, enum journal_pass pass)
+{
+    struct names names = {0};
+    int rc = d->io->ops->list(d->io, d->journal_path, recover_names_add, &names);
+    if (rc == -ENOENT)
+        return 0;
+    bool reset_any = false;
+    for (uint32_t i = 0; rc == 0 && i < names.cnt; i++) {
+        struct uuid id;
+        uint32_t shard, n;
+        char path[STORE_PATH_MAX];
+        if (journal_file_parse(names.name[i], &id, &shard, &n) < 0 || !uuid_eq(&id, &d->id))
+            continue;
+        rc = path_join(path, d->journal_path, names.name[i]);
+        if (rc == 0 && pass == PASS_COLLECT) {
+            uint8_t *buf;
+            uint64_t len;
+            rc = store_file_read(d->io, path, UINT64_C(4) << 30, &buf, &len);
+            if (rc < 0)
+                break;
+            int64_t got = journal_walk(buf, len, replay_collect, r);
+            free(buf);
+            rc = got < 0 ? (int)got : 0;
+            r->rep->cnt[RC_JOURNAL_ENTRY] += got > 0 ? (uint64_t)got : 0;
+        } else if (rc == 0) {
+            rc = journal_file_reset(d, path, r->o->shard_cnt > 0 && shard >= r->o->shard_cnt);
+            reset_any = true;
+        }
+    }
+    if (rc == 0 && reset_any)
+        rc = d->io->ops->dir_sync(d->io, d->journal_path);
+    free(names.name);
+    return rc;
+}
+
+int recover_journals(struct catalog *c, const struct recover_opts *o, struct recover_report *rep,
+                     struct list *parts)
+{
+    struct replay r = {.rep = rep, .o = o};
+    int rc = 0;
+    list_for_each(it, parts) r.part_cnt++;
+    r.by_id = malloc((r.part_cnt + 1) * sizeof(struct part *));
+    if (r.by_id == NULL)
+        return -ENOMEM;
+    uint32_t i = 0;
+    list_for_each(it, parts) r.by_id[i++] = container_of(it, struct part, link);
+    qsort(r.by_id, r.part_cnt, sizeof(*r.by_id), part_id_cmp);
+    for (i = 0; rc == 0 && i < c->dir_cnt; i++)
+        rc = journals_of_dir(&c->dirs[i], &r, PASS_COLLECT);
+    if (rc == 0)
+        rc = replay_apply(&r);
+    for (i = 0; rc == 0 && i < c->dir_cnt; i++)
+        rc = journals_of_dir(&c->dirs[i], &r, PASS_RESET);
+    for (i = 0; i < r.cnt; i++)
+        free(r.runs[i].bytes);
+    free(r.runs);
+    free(r.by_id);
+    return rc;
+}

@@ -1,0 +1,359 @@
+/* recover_seg.c - one segment file: its batches walked, its end found, its indexes made; or, when
+ * it was closed cleanly, only the ends of its indexes looked at. */
+#include "dataplane/store/recover_int.h"
+#include "dataplane/store/store_file.h"
+#include "lib/batch/layout.h"
+#include <inttypes.h>
+#include <stdlib.h>
+
+#define WALK_READ (UINT64_C(1) << 20)
+
+/* --------------------------------------------------------------- a window that slides over a file
+ */
+
+int walk_open(struct walk *w, struct file_io *io, const char *path)
+{
+    *w = (struct walk){.io = io};
+    int rc = io->ops->open(io, path, FILE_RDONLY, &w->f);
+    if (rc == 0)
+        rc = io->ops->size(w->f, &w->size);
+    return rc;
+}
+
+void walk_close(struct walk *w)
+{
+    if (w->f != NULL)
+        w->io->ops->close(w->f);
+    free(w->buf);
+}
+
+/* Bytes [pos, pos + len), which must lie within the file. */
+int walk_get(struct walk *w, uint64_t pos, uint64_t len, const uint8_t **ret)
+{
+    if (pos < w->at || pos + len > w->at + w->len) {
+        uint64_t want = len > WALK_READ ? len : WALK_READ;
+        if (want > w->size - pos)
+            want = w->size - pos;
+        if (want > w->cap) {
+            uint8_t *b = realloc(w->buf, want);
+            if (b == NULL)
+                return -ENOMEM;
+            w->buf = b;
+            w->cap = want;
+        }
+        w->at = pos;
+        w->len = 0;
+        while (w->len < want) {
+            int64_t n = w->io->ops->pread(w->f, w->buf + w->len, want - w->len, pos + w->len);
+            if (n <= 0)
+                return n < 0 ? (int)n : -EIO;
+            w->len += (uint64_t)n;
+        }
+    }
+    *ret = w->buf + (pos - w->at);
+    return 0;
+}
+
+static int walk_is_zero(struct walk *w, uint64_t pos, bool *ret)
+{
+    while (pos < w->size) {
+        uint64_t n = w->size - pos < WALK_READ ? w->size - pos : WALK_READ;
+        const uint8_t *b;
+        int rc = walk_get(w, pos, n, &b);
+        if (rc < 0)
+            return rc;
+        for (uint64_t i = 0; i < n; i++) {
+            if (b[i] != 0) {
+                *ret = false;
+                return 0;
+            }
+        }
+        pos += n;
+    }
+    *ret = true;
+    return 0;
+}
+
+/* The batch at pos, header and CRC. 1: good, 0: not a good batch, -errno. */
+static int walk_batch(struct walk *w, uint64_t pos, struct batch_info *ret)
+{
+    const uint8_t *b;
+    if (w->size - pos < BATCH_HEADER_LEN)
+        return 0;
+    int rc = walk_get(w, pos, BATCH_HEADER_LEN, &b);
+    if (rc < 0)
+        return rc;
+    int64_t length = (int32_t)load_be32(b + BATCH_LENGTH);
+    uint64_t total = (uint64_t)length + BATCH_LOG_OVERHEAD;
+    if (length < BATCH_HEADER_LEN - BATCH_LOG_OVERHEAD || total > w->size - pos ||
+        b[BATCH_MAGIC] != 2)
+        return 0;
+    rc = walk_get(w, pos, total, &b);
+    if (rc < 0)
+        return rc;
+    rc = batch_verify(b, total, ret);
+    return rc == 0 && ret->total_len == total && ret->last_offset_delta >= 0 &&
+                   ret->base_offset >= 0
+               ? 1
+               : 0;
+}
+
+/* ----------------------------------------------------------------------------------- one segment
+ */
+
+static int scan_batch(struct scan *s, struct seg_index *ix, uint64_t pos,
+                      const struct batch_info *b)
+{
+    int64_t last = b->base_offset + b->last_offset_delta;
+    seg_index_add(ix,
+                  &(struct seg_index_batch){.pos = (uint32_t)pos,
+                                            .len = b->total_len,
+                                            .last_offset = last,
+                                            .max_ts = b->max_timestamp},
+                  s->o->index_interval_bytes);
+    int rc = epochs_assign(&s->p->epochs, b->leader_epoch, b->base_offset);
+    if (rc < 0)
+        return rc;
+    if (b->base_offset >= s->producer_from) {
+        rc = producers_update(&s->p->producers, b, b->max_timestamp);
+        if (rc < 0)
+            return rc;
+    }
+    s->next = last + 1;
+    s->rep->batches++;
+    return 0;
+}
+
+static bool is_in_place(const struct scan *s, int64_t seg_base, const struct batch_info *b)
+{
+    return b->base_offset >= s->next && b->base_offset >= seg_base &&
+           b->base_offset + b->last_offset_delta - seg_base <= INT32_MAX;
+}
+
+/* A bad batch at pos below the recovery point: is the log good behind it? Its own length field must
+ * lead to a good batch. */
+static int damaged_len(struct scan *s, struct walk *w, int64_t seg_base, uint64_t pos,
+                       uint64_t *ret_len)
+{
+    const uint8_t *b;
+    struct batch_info after;
+    *ret_len = 0;
+    if (w->size - pos < BATCH_HEADER_LEN)
+        return 0;
+    int rc = walk_get(w, pos, BATCH_HEADER_LEN, &b);
+    if (rc < 0)
+        return rc;
+    int64_t length = (int32_t)load_be32(b + BATCH_LENGTH);
+    uint64_t total = (uint64_t)length + BATCH_LOG_OVERHEAD;
+    if (length < BATCH_HEADER_LEN - BATCH_LOG_OVERHEAD || total >= w->size - pos)
+        return 0;
+    rc = walk_batch(w, pos + total, &after);
+    if (rc == 1 && is_in_place(s, seg_base, &after) && after.base_offset > s->next)
+        *ret_len = total;
+    return rc < 0 ? rc : 0;
+}
+
+static int tail_keep_copy(struct scan *s, struct walk *w, int64_t base, uint64_t pos)
+{
+    char path[STORE_PATH_MAX], suffix[48];
+    (void)snprintf(suffix, sizeof(suffix), SFX_LOG ".%" PRIu64 ".damaged", pos);
+    int rc = path_seg(path, s->dir, base, suffix);
+    const uint8_t *b;
+    if (rc == 0)
+        rc = walk_get(w, pos, w->size - pos, &b);
+    return rc < 0 ? rc : store_file_write(w->io, path, b, w->size - pos, true);
+}
+
+/* Nothing good at pos: say why, and whether the bytes must be kept. */
+static int judge_tail(struct scan *s, struct walk *w, int64_t base, uint64_t pos)
+{
+    bool zero;
+    int rc = walk_is_zero(w, pos, &zero);
+    if (rc < 0)
+        return rc;
+    uint64_t len = w->size - pos;
+    if (zero) {
+        recover_note(s->rep, RC_ZERO_TAIL,
+                     "%s segment %" PRId64 ": %" PRIu64 " zero bytes from %" PRIu64, s->dir, base,
+                     len, pos);
+    } else if (s->next < s->po->recovery_point && s->po->limit < 0) {
+        recover_note(s->rep, RC_DAMAGED_TAIL,
+                     "%s segment %" PRId64 ": %" PRIu64 " bytes from %" PRIu64 ", offset %" PRId64
+                     " and above",
+                     s->dir, base, len, pos, s->next);
+        rc = tail_keep_copy(s, w, base, pos);
+    } else {
+        recover_note(s->rep, RC_TORN_TAIL,
+                     "%s segment %" PRId64 ": %" PRIu64 " bytes from %" PRIu64, s->dir, base, len,
+                     pos);
+    }
+    return rc;
+}
+
+static int seg_scan_walk(struct scan *s, struct walk *w, struct seg_index *ix, int64_t base,
+                         uint64_t *ret_len)
+{
+    uint64_t pos = 0;
+    while (pos < w->size) {
+        struct batch_info b;
+        int rc = walk_batch(w, pos, &b);
+        if (rc < 0)
+            return rc;
+        if (rc == 1 && is_in_place(s, base, &b)) {
+            if (s->po->limit >= 0 && b.base_offset >= s->po->limit) {
+                s->cut = s->limit_hit = true;
+                break;
+            }
+            rc = scan_batch(s, ix, pos, &b);
+            if (rc < 0)
+                return rc;
+            pos += b.total_len;
+            continue;
+        }
+        uint64_t skip = 0;
+        if (s->next < s->po->recovery_point) {
+            rc = damaged_len(s, w, base, pos, &skip);
+            if (rc < 0)
+                return rc;
+        }
+        if (skip > 0) {
+            recover_note(s->rep, RC_DAMAGED_BATCH,
+                         "%s segment %" PRId64 ": batch at %" PRIu64 ", offset %" PRId64, s->dir,
+                         base, pos, s->next);
+            pos += skip;
+            continue;
+        }
+        s->cut = true;
+        rc = judge_tail(s, w, base, pos);
+        if (rc < 0)
+            return rc;
+        break;
+    }
+    *ret_len = pos;
+    return 0;
+}
+
+static int file_cut(struct file_io *io, const char *path, uint64_t len, bool cut)
+{
+    struct file *f;
+    int rc = io->ops->open(io, path, 0, &f);
+    if (rc < 0)
+        return rc;
+    if (cut)
+        rc = io->ops->truncate(f, len);
+    if (rc == 0)
+        rc = io->ops->fsync(f);
+    io->ops->close(f);
+    return rc;
+}
+
+int recover_seg(struct scan *s, struct part_seg *g)
+{
+    struct file_io *io = s->p->dir->io;
+    char path[STORE_PATH_MAX];
+    struct walk w;
+    struct seg_index ix;
+    seg_index_init(&ix, g->base, s->o->index_bytes_max);
+    int rc = path_seg(path, s->dir, g->base, SFX_LOG);
+    if (rc < 0)
+        return rc;
+    if (s->next < g->base)
+        s->next = g->base;
+    rc = walk_open(&w, io, path);
+    uint64_t len = 0;
+    if (rc == 0)
+        rc = seg_scan_walk(s, &w, &ix, g->base, &len);
+    uint64_t size = w.size;
+    walk_close(&w);
+    if (rc == 0)
+        rc = file_cut(io, path, len, len < size);
+    if (rc == 0) {
+        s->rep->bytes_scanned += size;
+        s->rep->bytes_cut += size - len;
+        g->len = len;
+        g->max_ts = ix.max_ts;
+        g->max_ts_offset = ix.max_ts_offset;
+        seg_index_finish(&ix);
+        recover_note(s->rep, RC_INDEX_REBUILT, "%s segment %" PRId64, s->dir, g->base);
+        rc = seg_index_store(&ix, io, s->dir, false);
+    }
+    seg_index_fini(&ix);
+    return rc;
+}
+
+/* First and last entry of an index file: of an ascending index that was overwritten these two are
+ * unlikely to be right. 1: read, 0: missing or no whole entries, -errno. */
+struct index_ends {
+    uint64_t cnt;
+    uint8_t first[TIMEINDEX_ENTRY_LEN], last[TIMEINDEX_ENTRY_LEN];
+};
+static int index_ends_read(struct file_io *io, const char *dir, int64_t base, const char *suffix,
+                           uint32_t entry_len, struct index_ends *ret)
+{
+    char path[STORE_PATH_MAX];
+    struct file *f;
+    uint64_t size;
+    int rc = path_seg(path, dir, base, suffix);
+    if (rc == 0)
+        rc = io->ops->open(io, path, FILE_RDONLY, &f);
+    if (rc < 0)
+        return rc == -ENOENT ? 0 : rc;
+    rc = io->ops->size(f, &size);
+    bool whole = rc == 0 && size % entry_len == 0;
+    ret->cnt = size / entry_len;
+    if (whole && size > 0) {
+        int64_t n = io->ops->pread(f, ret->first, entry_len, 0);
+        if (n == (int64_t)entry_len)
+            n = io->ops->pread(f, ret->last, entry_len, size - entry_len);
+        if (n < 0)
+            rc = (int)n;
+        whole = n == (int64_t)entry_len;
+    }
+    io->ops->close(f);
+    return rc < 0 ? rc : whole;
+}
+
+/* None at all is taken as it is: entries are sparse, and their lack only makes reads slower. */
+static bool offset_ends_are_sane(const struct index_ends *e, const struct part_seg *g, int64_t end)
+{
+    if (e->cnt == 0)
+        return true;
+    int32_t rel = (int32_t)load_be32(e->last), pos = (int32_t)load_be32(e->last + 4);
+    if (rel <= 0 || g->base + rel >= end || pos <= 0 || (uint64_t)pos >= g->len)
+        return false;
+    return e->cnt == 1 ||
+           (rel > (int32_t)load_be32(e->first) && pos > (int32_t)load_be32(e->first + 4));
+}
+
+static bool time_ends_are_sane(const struct index_ends *e, const struct part_seg *g, int64_t end)
+{
+    if (e->cnt == 0)
+        return g->len == 0;
+    int32_t rel = (int32_t)load_be32(e->last + 8);
+    if (rel < 0 || g->base + rel >= end)
+        return false;
+    if ((int64_t)load_be64(e->last) <= 0)
+        return false; /* zeros, or records of no time: scanning the segment tells which */
+    return e->cnt == 1 || ((int64_t)load_be64(e->last) > (int64_t)load_be64(e->first) &&
+                           rel >= (int32_t)load_be32(e->first + 8));
+}
+
+/* Largest timestamp of a segment that is not scanned, from the last time index entry.
+ * `end`: no offset of the segment reaches it; INT64_MAX: unknown.
+ * 1: known, 0: an index is missing or odd (scan it), -errno. */
+int recover_seg_tail(struct file_io *io, const char *dir, struct part_seg *g, int64_t end)
+{
+    struct index_ends e;
+    int rc = index_ends_read(io, dir, g->base, SFX_INDEX, INDEX_ENTRY_LEN, &e);
+    if (rc == 1)
+        rc = offset_ends_are_sane(&e, g, end);
+    if (rc == 1)
+        rc = index_ends_read(io, dir, g->base, SFX_TIMEINDEX, TIMEINDEX_ENTRY_LEN, &e);
+    if (rc == 1)
+        rc = time_ends_are_sane(&e, g, end);
+    if (rc == 1 && e.cnt > 0) {
+        g->max_ts = (int64_t)load_be64(e.last);
+        g->max_ts_offset = g->base + (int32_t)load_be32(e.last + 8);
+    }
+    return rc;
+}
