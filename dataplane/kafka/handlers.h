@@ -36,6 +36,9 @@ int incremental_alter_configs_start(struct kreq *req, struct wire_reader *r);
 int list_partition_reassignments_start(struct kreq *req, struct wire_reader *r);
 int describe_producers_start(struct kreq *req, struct wire_reader *r);
 int list_config_resources_start(struct kreq *req, struct wire_reader *r);
+int describe_quorum_start(struct kreq *req, struct wire_reader *r);
+int sasl_handshake_start(struct kreq *req, struct wire_reader *r);
+int sasl_authenticate_start(struct kreq *req, struct wire_reader *r);
 
 /* A question to the owner of a partition (owner.h): `done` runs when the answer is there, rc in
  * m.msg.rc - also when the connection is gone. The op lives in the request's arena. */

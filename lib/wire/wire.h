@@ -122,6 +122,13 @@ static inline int64_t wire_get_i64(struct wire_reader *r)
     const uint8_t *p = wire_take(r, 8);
     return p == NULL ? 0 : (int64_t)load_be64(p);
 }
+static inline double wire_get_f64(struct wire_reader *r)
+{
+    int64_t bits = wire_get_i64(r);
+    double d;
+    memcpy(&d, &bits, sizeof(d));
+    return d;
+}
 static inline struct uuid wire_get_uuid(struct wire_reader *r)
 {
     struct uuid u = {{0}};
@@ -239,6 +246,12 @@ static inline void wire_put_i64(struct wire_writer *w, int64_t v)
     uint8_t *p = wire_room(w, 8);
     if (p != NULL)
         store_be64(p, (uint64_t)v);
+}
+static inline void wire_put_f64(struct wire_writer *w, double v)
+{
+    int64_t bits;
+    memcpy(&bits, &v, sizeof(bits));
+    wire_put_i64(w, bits);
 }
 static inline void wire_put_uuid(struct wire_writer *w, struct uuid v)
 {

@@ -1,6 +1,6 @@
 /* one_broker.c - admin APIs whose answer follows from there being one broker: ElectLeaders (every
- * partition is led by it already), ListPartitionReassignments (none is ever under way), and
- * ListConfigResources (topics, the broker and its loggers). */
+ * partition is led by it already), ListPartitionReassignments (none is ever under way),
+ * DescribeQuorum (one voter), and ListConfigResources (topics, the broker and its loggers). */
 #include "dataplane/kafka/handlers.h"
 #include <stdio.h>
 
@@ -84,6 +84,81 @@ int list_partition_reassignments_start(struct kreq *req, struct wire_reader *r)
     list_partition_reassignments_response_init(&resp);
     resp.error_message = SPAN_NULL;
     KREQ_RESPOND(req, list_partition_reassignments_response, &resp);
+    return 0;
+}
+
+#define QUORUM_EPOCH 1 /* of the metadata log: its one voter was never anybody else */
+
+static int quorum_topic(struct kreq *req, const struct describe_quorum_request_topic *in,
+                        struct describe_quorum_response_topic *out)
+{
+    const struct shard *s = req->k->s;
+    uint32_t cnt = in->partitions.cnt;
+    describe_quorum_response_topic_init(out);
+    out->topic_name = in->topic_name;
+    out->partitions.v = arena_array(&req->arena, cnt, sizeof(*out->partitions.v));
+    if (out->partitions.v == NULL)
+        return -E_LIMIT;
+    out->partitions.cnt = cnt;
+    for (uint32_t i = 0; i < cnt; i++) {
+        struct describe_quorum_response_partition *p = &out->partitions.v[i];
+        describe_quorum_response_partition_init(p);
+        p->partition_index = in->partitions.v[i].partition_index;
+        p->error_message = SPAN_NULL;
+        if (!span_eq_str(in->topic_name, "__cluster_metadata") || p->partition_index != 0 ||
+            s->image == NULL) {
+            p->error_code = ERR_UNKNOWN_TOPIC;
+            p->leader_id = p->leader_epoch = -1;
+            p->high_watermark = -1;
+            continue;
+        }
+        struct describe_quorum_response_replica *voter = arena_alloc(&req->arena, sizeof(*voter));
+        if (voter == NULL)
+            return -E_LIMIT;
+        describe_quorum_response_replica_init(voter);
+        voter->replica_id = s->conf->node_id;
+        voter->log_end_offset = s->image->offset + 1;
+        voter->last_caught_up_timestamp = s->wall_ms;
+        p->leader_id = s->conf->node_id;
+        p->leader_epoch = QUORUM_EPOCH;
+        p->high_watermark = voter->log_end_offset;
+        p->current_voters.v = voter;
+        p->current_voters.cnt = 1;
+    }
+    return 0;
+}
+
+/* The offsets are those of the image that this shard serves. Directories of the voters have no ids
+ * (kraft.version 0), and no controller listener exists that clients could be told of. */
+int describe_quorum_start(struct kreq *req, struct wire_reader *r)
+{
+    struct describe_quorum_request in;
+    struct describe_quorum_response resp;
+    int rc = describe_quorum_request_read(r, kreq_version(req), &req->arena, &in);
+    if (rc < 0)
+        return rc;
+    describe_quorum_response_init(&resp);
+    resp.error_message = SPAN_NULL;
+    uint64_t parts = 0;
+    for (uint32_t i = 0; i < in.topics.cnt; i++)
+        parts += in.topics.v[i].partitions.cnt;
+    kreq_arena_allow(req, parts * (sizeof(struct describe_quorum_response_partition) +
+                                   sizeof(struct describe_quorum_response_replica) + 64) +
+                              in.topics.cnt * (sizeof(*resp.topics.v) + 64) + 4096);
+    resp.topics.v = arena_array(&req->arena, in.topics.cnt, sizeof(*resp.topics.v));
+    if (resp.topics.v == NULL)
+        return -E_LIMIT;
+    resp.topics.cnt = in.topics.cnt;
+    for (uint32_t i = 0; i < in.topics.cnt && rc == 0; i++)
+        rc = quorum_topic(req, &in.topics.v[i], &resp.topics.v[i]);
+    if (rc < 0)
+        return rc;
+    struct describe_quorum_response_node node;
+    describe_quorum_response_node_init(&node);
+    node.node_id = req->k->s->conf->node_id;
+    resp.nodes.v = &node;
+    resp.nodes.cnt = 1;
+    KREQ_RESPOND(req, describe_quorum_response, &resp);
     return 0;
 }
 

@@ -15,7 +15,7 @@ A definition file holds one or more messages:
     fields
       name type versions [nullable VERSIONS] [tag N] [default VALUE] [max N]
 
-Types: bool int8 int16 uint16 int32 int64 uuid string bytes records, a struct name, or []type. The
+Types: bool int8 int16 uint16 int32 int64 float64 uuid string bytes records, a struct name, or []type. The
 fields of a struct follow its first use, two columns further right; the struct's C name is
 <message>_<name>. VERSIONS is N, N-M or N+. `max` bounds reading (characters, bytes or elements) and
 must be given for arrays, bytes and records; for []bytes a second number bounds each element.
@@ -33,6 +33,7 @@ SCALARS = {  # type: (C type, reader/writer suffix, bytes)
     "uint16": ("uint16_t", "u16", 2),
     "int32": ("int32_t", "i32", 4),
     "int64": ("int64_t", "i64", 8),
+    "float64": ("double", "f64", 8),
     "uuid": ("struct uuid", "uuid", 16),
 }
 VARIABLE = {"string", "bytes", "records"}

@@ -118,7 +118,7 @@ def compare(where, ours, theirs, version, errors):
 
 # ---- an encoder of its own ----
 
-INTS = {"int8": ">b", "int16": ">h", "uint16": ">H", "int32": ">i", "int64": ">q"}
+INTS = {"int8": ">b", "int16": ">h", "uint16": ">H", "int32": ">i", "int64": ">q", "float64": ">d"}
 
 
 def uvarint(n):
@@ -156,6 +156,8 @@ def random_one(rng, f):
         return "".join(rng.choice("abc.-_9") for _ in range(rng.choice([0, 1, 5, 40])))
     if f.type in ("bytes", "records"):
         return rng.randbytes(rng.choice([0, 1, 127, 128, 300]))
+    if f.type == "float64":
+        return rng.uniform(-1e9, 1e9)
     size = struct.calcsize(INTS[f.type])
     return struct.unpack(INTS[f.type], rng.randbytes(size))[0]
 
