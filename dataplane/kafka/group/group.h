@@ -1,5 +1,6 @@
-/* group.h - one classic group: members, generations, timers. States: group_state.def; rules:
- * Kafka's GroupMetadataManager. Runs on: the shard of the group's partition. */
+/* group.h - one group: members, generations, timers. States: group_state.def; rules: Kafka's
+ * GroupMetadataManager. group.c is what groups have in common, classic*.c the classic protocol.
+ * Runs on: the shard of the group's partition. */
 #pragma once
 #include "dataplane/kafka/group/coord.h"
 
@@ -66,6 +67,10 @@ void group_remove(struct group *g, int16_t error);
 void group_put(struct group *g);
 /* Answer whoever waits with `error`; members stay. */
 void group_fail_parked(struct group *g, int16_t error);
+const struct conf *group_conf(const struct group *g);
+/* (Re)arm a timer of the group in ms. */
+void group_arm(struct group *g, struct timer *t, int64_t ms, timer_fn *fn);
+void group_set_state(struct group *g, enum group_state state);
 bool group_is_unused(const struct group *g);
 bool group_is_consumer(const struct group *g);
 bool group_subscribes(const struct group *g, struct span topic);
