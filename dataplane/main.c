@@ -413,6 +413,8 @@ static int start_control(void)
                              .gap = dp.gap,
                              .stop_fd = dp.signal_fd,
                              .told_to_stop = told_to_stop};
+    for (uint32_t i = 0; i < dp.conf.data_dir_cnt; i++)
+        o.dir_shards[i] = dp.plan.dir_shards[i];
     describe_listeners(&o);
     int rc = control_create(&o, &dp.control);
     return rc < 0 ? fail("the control thread cannot start: %s", err_text(rc)) : 0;

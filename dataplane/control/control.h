@@ -37,7 +37,9 @@ struct control_opts {
     uint16_t shard_cnt;
     struct mbox *mbox;       /* of endpoint shard_cnt */
     struct catalog *catalog; /* open; recovery has run */
-    struct list *found;      /* struct part.link of what recovery found; taken over */
+    /* By data directory of the catalog: bit s: shard s may own its partitions; none: all may. */
+    uint64_t dir_shards[CATALOG_DIRS_MAX];
+    struct list *found; /* struct part.link of what recovery found; taken over */
     struct stats_shm *stats;
     const char *stats_path;
     struct ledger_gap gap;

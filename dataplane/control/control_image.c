@@ -227,12 +227,15 @@ static int apply_plan(struct apply *a, const struct meta_image *next, struct own
 {
     struct control *c = a->c;
     uint8_t *owners = malloc(next->partition_cnt + 1);
-    int rc = owners == NULL ? -ENOMEM : 0;
+    uint64_t *among = calloc(next->partition_cnt + 1, sizeof(*among));
+    int rc = owners == NULL || among == NULL ? -ENOMEM : 0;
     for (uint32_t i = 0; i < next->topic_cnt && rc == 0; i++) {
         const struct meta_topic *t = next->by_name[i];
         const struct meta_topic *old =
             c->image != NULL ? image_topic_by_id(c->image, &t->id) : NULL;
-        rc = owners_of_topic(c->owners, &t->id, t->partition_cnt, owners);
+        for (uint32_t p = 0; p < t->partition_cnt; p++)
+            among[p] = c->opts.dir_shards[dir_of(c, &t->partitions[p])];
+        rc = owners_of_topic(c->owners, &t->id, t->partition_cnt, among, owners);
         if (rc == 0)
             rc = owner_map_add(map, &t->id, owners, t->partition_cnt);
         if (rc < 0 || t == old)
@@ -256,6 +259,7 @@ static int apply_plan(struct apply *a, const struct meta_image *next, struct own
                 rc = change_add(a, owner, &ch);
         }
     }
+    free(among);
     free(owners);
     return rc < 0 ? rc : make_parts(a);
 }

@@ -3,12 +3,17 @@
 #include "dataplane/control/owners.h"
 #include "dataplane/shard/shard.h"
 #include "dataplane/shard/shard_map.h"
+#include "lib/base/assert.h"
 #include "lib/base/log.h"
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#define OWNER_REMAP 255 /* known to a file of another number of shards: to be mapped anew */
+static_assert(OWNER_REMAP > SHARD_MAX,
+              "no shard, and not the mark of a partition without an owner");
 
 struct topic_owners {
     struct uuid id; /* zero: free */
@@ -83,17 +88,26 @@ static int topic_reserve(struct owners *o, const struct uuid *id, uint32_t cnt,
     return 0;
 }
 
-int owners_of_topic(struct owners *o, const struct uuid *topic_id, uint32_t cnt, uint8_t *out)
+int owners_of_topic(struct owners *o, const struct uuid *topic_id, uint32_t cnt,
+                    const uint64_t *among, uint8_t *out)
 {
     struct topic_owners *t;
+    uint32_t of_topic[SHARD_MAX] = {0};
     int rc = topic_reserve(o, topic_id, cnt, &t);
     if (rc < 0)
         return rc;
-    uint16_t start = shard_map_start(o->load, o->shard_cnt);
+    for (uint32_t p = 0; p < t->cnt; p++)
+        if (t->shard[p] < o->shard_cnt)
+            of_topic[t->shard[p]]++;
     for (uint32_t p = 0; p < cnt; p++) {
         if (t->shard[p] >= o->shard_cnt) {
-            t->shard[p] = (uint8_t)shard_map_assign(start, p, o->shard_cnt);
+            uint64_t all = shard_map_all(o->shard_cnt);
+            uint64_t may = (among[p] & all) != 0 ? among[p] & all : all;
+            t->shard[p] = (uint8_t)(t->shard[p] == OWNER_REMAP
+                                        ? shard_map_rendezvous(topic_id, (int32_t)p, may)
+                                        : shard_map_choose(may, of_topic, o->load));
             o->load[t->shard[p]]++;
+            of_topic[t->shard[p]]++;
             o->dirty = true;
         }
         out[p] = t->shard[p];
@@ -132,14 +146,13 @@ static int load_line(struct owners *o, const char *line, bool remap)
     int rc = topic_reserve(o, &id, partition + 1, &t);
     if (rc < 0)
         return rc;
-    if (remap)
-        shard = shard_map_rendezvous(&id, (int32_t)partition, o->shard_cnt);
-    else if (shard >= o->shard_cnt)
+    if (!remap && shard >= o->shard_cnt)
         return -E_MALFORMED;
-    if (t->shard[partition] < o->shard_cnt)
+    if (t->shard[partition] != SHARD_MAX)
         return -E_MALFORMED; /* named twice */
-    t->shard[partition] = (uint8_t)shard;
-    o->load[shard]++;
+    t->shard[partition] = remap ? OWNER_REMAP : (uint8_t)shard;
+    if (!remap)
+        o->load[shard]++;
     return 0;
 }
 

@@ -290,25 +290,18 @@ static int place_queues(struct planner *x, uint32_t port)
 
 static void place_dirs(struct planner *x)
 {
-    uint32_t used[CONF_DIRS_MAX] = {0};
-    uint32_t cnt = x->c->data_dir_cnt;
-    for (uint32_t i = 0; i < x->p->shard_cnt && cnt > 0; i++) {
-        struct plan_shard *s = &x->p->shards[i];
-        int best = -1;
-        for (int local = 1; local >= 0 && best < 0; local--) {
-            for (uint32_t d = 0; d < cnt; d++) {
-                int node = x->t->dir_node[d];
-                bool is_local = node == TOPO_NODE_ANY || node == s->node;
-                if (is_local == (local == 1) && (best < 0 || used[d] < used[best]))
-                    best = (int)d;
-            }
+    for (uint32_t d = 0; d < x->c->data_dir_cnt; d++) {
+        int node = x->t->dir_node[d];
+        uint64_t all = 0, local = 0;
+        for (uint32_t i = 0; i < x->p->shard_cnt; i++) {
+            all |= UINT64_C(1) << i;
+            if (x->p->shards[i].node == node)
+                local |= UINT64_C(1) << i;
         }
-        used[best]++;
-        s->data_dir = (uint16_t)best;
-        int node = x->t->dir_node[best];
-        if (node != TOPO_NODE_ANY && node != s->node)
-            warn(x, "shard %u on node %d writes to %s on node %d", i, s->node,
-                 x->c->data_dirs[best], node);
+        x->p->dir_shards[d] = local != 0 ? local : all;
+        if (node != TOPO_NODE_ANY && local == 0)
+            warn(x, "no shard runs on node %d, where %s is: its partitions belong to all shards",
+                 node, x->c->data_dirs[d]);
     }
 }
 

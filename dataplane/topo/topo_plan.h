@@ -9,8 +9,10 @@
  *   3. conf.shard_cnt 0: as many as conf.cpus has CPUs; else as many as there are physical cores on
  * the nodes of rule 1, less one for everything else, at least one.
  *   4. Queues of a port go to shards of its node first. 0 queues: one per shard.
- *   5. A shard's memory is on the node of its CPU; its data directory for new partitions is the
- * least used one of that node, else the least used one (a warning). */
+ *   5. A shard's memory is on the node of its CPU. The partitions of a data directory belong to the
+ *      shards of its disk's node; to all shards when the node is not known, or has none (a
+ * warning).
+ */
 #pragma once
 #include "dataplane/topo/topo.h"
 
@@ -20,7 +22,6 @@
 
 struct plan_shard {
     int cpu, node;
-    uint16_t data_dir;             /* index in conf.data_dirs */
     int16_t queue[CONF_PORTS_MAX]; /* of conf.ports[i], or PLAN_QUEUE_NONE */
     bool shares_cpu;               /* with another shard */
 };
@@ -28,6 +29,8 @@ struct plan {
     uint32_t shard_cnt;
     struct plan_shard shards[PLAN_SHARDS_MAX];
     uint16_t port_queues[CONF_PORTS_MAX];
+    uint64_t
+        dir_shards[CONF_DIRS_MAX]; /* of conf.data_dirs[i]: bit s: shard s may own partitions */
     bool idle_poll; /* conf.idle_poll, off when shards share CPUs: they would starve each other */
     uint32_t other_cnt;
     int other_cpus[TOPO_CPUS_MAX]; /* for every other thread: CPUs without a shard, else all usable

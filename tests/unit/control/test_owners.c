@@ -29,6 +29,8 @@ static void write_file(const char *text)
     fclose(f);
 }
 
+static const uint64_t everywhere[64]; /* no disk says otherwise */
+
 static void partitions_are_spread_over_all_shards(void **state)
 {
     (void)state;
@@ -42,7 +44,7 @@ static void partitions_are_spread_over_all_shards(void **state)
         struct uuid id;
         uint8_t own[6];
         uuid_random(&id);
-        assert_int_equal(owners_of_topic(o, &id, 6, own), 0);
+        assert_int_equal(owners_of_topic(o, &id, 6, everywhere, own), 0);
         for (int p = 0; p < 6; p++)
             load[own[p]]++;
     }
@@ -63,7 +65,7 @@ static void owners_survive_a_restart_and_growth(void **state)
     assert_int_equal(owners_load(dir, 3, &o, &changed), 0);
     for (int t = 0; t < 50; t++) {
         uuid_random(&id[t]);
-        assert_int_equal(owners_of_topic(o, &id[t], 3, before[t]), 0);
+        assert_int_equal(owners_of_topic(o, &id[t], 3, everywhere, before[t]), 0);
     }
     owners_forget_topic(o, &id[7]);
     assert_int_equal(owners_save(o), 0);
@@ -73,7 +75,7 @@ static void owners_survive_a_restart_and_growth(void **state)
     for (int t = 0; t < 50; t++) {
         if (t == 7)
             continue;
-        assert_int_equal(owners_of_topic(o, &id[t], 8, after), 0);
+        assert_int_equal(owners_of_topic(o, &id[t], 8, everywhere, after), 0);
         assert_memory_equal(after, before[t], 3);
     }
     owners_destroy(o);
@@ -90,14 +92,59 @@ static void another_shard_count_maps_everything_anew_and_says_so(void **state)
     fresh_dir();
     uuid_random(&id);
     assert_int_equal(owners_load(dir, 4, &o, &changed), 0);
-    assert_int_equal(owners_of_topic(o, &id, 64, own), 0);
+    assert_int_equal(owners_of_topic(o, &id, 64, everywhere, own), 0);
     assert_int_equal(owners_save(o), 0);
     owners_destroy(o);
     assert_int_equal(owners_load(dir, 2, &o, &changed), 0);
     assert_true(changed);
-    assert_int_equal(owners_of_topic(o, &id, 64, own), 0);
+    assert_int_equal(owners_of_topic(o, &id, 64, everywhere, own), 0);
     for (int p = 0; p < 64; p++)
         assert_in_range(own[p], 0, 1);
+    owners_destroy(o);
+    remove_dir();
+}
+
+/* Two sockets: the disks of partitions alternate, shards 0-1 are near the first, 2-3 the second. */
+static void a_partition_belongs_to_a_shard_of_its_disks_node_also_after_a_remap(void **state)
+{
+    (void)state;
+    struct owners *o;
+    bool changed;
+    struct uuid id[20];
+    uint8_t own[6];
+    const uint64_t two[6] = {0x3, 0xc, 0x3, 0xc, 0x3, 0xc},
+                   more[6] = {0x7, 0xf8, 0x7, 0xf8, 0x7, 0xf8};
+    fresh_dir();
+    assert_int_equal(owners_load(dir, 4, &o, &changed), 0);
+    for (int t = 0; t < 20; t++) {
+        uint32_t of_topic[4] = {0};
+        uuid_random(&id[t]);
+        assert_int_equal(owners_of_topic(o, &id[t], 4, two, own), 0);
+        for (int p = 0; p < 4; p++) {
+            assert_true(two[p] >> own[p] & 1);
+            of_topic[own[p]]++;
+        }
+        for (int s = 0; s < 4; s++)
+            assert_int_equal(of_topic[s], 1);
+    }
+    assert_int_equal(owners_save(o), 0);
+    owners_destroy(o);
+    assert_int_equal(owners_load(dir, 8, &o, &changed), 0);
+    assert_true(changed);
+    for (int t = 0; t < 20; t++) {
+        assert_int_equal(owners_of_topic(o, &id[t], 6, more, own), 0);
+        for (int p = 0; p < 6; p++)
+            assert_true(more[p] >> own[p] & 1);
+    }
+    assert_int_equal(owners_save(o), 0);
+    owners_destroy(o);
+    /* The disk moved to another node: what is stored stays. */
+    assert_int_equal(owners_load(dir, 8, &o, &changed), 0);
+    assert_false(changed);
+    uint8_t again[6];
+    const uint64_t moved[6] = {0x80, 0x80, 0x80, 0x80, 0x80, 0x80};
+    assert_int_equal(owners_of_topic(o, &id[19], 6, moved, again), 0);
+    assert_memory_equal(again, own, 6);
     owners_destroy(o);
     remove_dir();
 }
@@ -124,7 +171,7 @@ static void a_damaged_file_is_reported_and_starts_anew(void **state)
         assert_int_equal(owners_load(dir, 4, &o, &changed), 0);
         assert_true(changed);
         uuid_random(&id);
-        assert_int_equal(owners_of_topic(o, &id, 4, own), 0);
+        assert_int_equal(owners_of_topic(o, &id, 4, everywhere, own), 0);
         assert_int_equal(owners_save(o), 0);
         owners_destroy(o);
         remove_dir();
@@ -137,6 +184,7 @@ int main(void)
         cmocka_unit_test(partitions_are_spread_over_all_shards),
         cmocka_unit_test(owners_survive_a_restart_and_growth),
         cmocka_unit_test(another_shard_count_maps_everything_anew_and_says_so),
+        cmocka_unit_test(a_partition_belongs_to_a_shard_of_its_disks_node_also_after_a_remap),
         cmocka_unit_test(a_damaged_file_is_reported_and_starts_anew),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -64,11 +64,18 @@ static void nic_disk_cores_and_memory_of_one_node_go_together(void **state)
     t.dir_node[0] = 0;
     t.dir_node[1] = 1;
     c.shard_cnt = 7;
+    c.data_dir_cnt = 1;
     assert_ok(plan_it());
+    warned("no shard runs on node 0, where /data/0 is");
+    assert_true(p.dir_shards[0] == 0x7f); /* somebody must */
+    t.dir_node[0] = 1;
+    c.data_dir_cnt = 2;
+    assert_ok(plan_it());
+    assert_true(p.dir_shards[0] == 0x7f);
+    assert_true(p.dir_shards[1] == 0x7f);
     for (uint32_t i = 0; i < 7; i++) {
         assert_int_equal(p.shards[i].node, 1);
         assert_int_equal(p.shards[i].queue[0], (int)i);
-        assert_int_equal(p.shards[i].data_dir, 1);
         for (uint32_t k = 0; k < i; k++) /* one shard per physical core */
             assert_int_not_equal(find_cpu(&t, p.shards[i].cpu)->core,
                                  find_cpu(&t, p.shards[k].cpu)->core);
@@ -119,24 +126,27 @@ static void more_shards_than_near_cores_spill_and_say_so(void **state)
         near += p.shards[i].node == 0;
     assert_int_equal(near, 8);
     warned("port p0 on node 0 is polled by shard");
-    warned("writes to /data/0 on node 0");
+    for (uint32_t i = 0; i < 10; i++) /* the two that spilled own nothing there */
+        assert_int_equal(p.dir_shards[0] >> i & 1, p.shards[i].node == 0);
 }
 
-static void dirs_of_a_node_are_used_in_turns(void **state)
+static void partitions_of_a_disk_belong_to_the_shards_of_its_node(void **state)
 {
     machine(TWO_SOCKETS);
     c.data_dir_cnt = 3;
     t.dir_node[0] = 0;
-    t.dir_node[1] = t.dir_node[2] = 1;
+    t.dir_node[1] = 1;
+    t.dir_node[2] = TOPO_NODE_ANY; /* a RAM disk, say */
     strcpy(c.cpus, "16,18,20,22,0");
     assert_ok(plan_it());
     assert_int_equal(p.shard_cnt, 5);
-    uint32_t used[3] = {0};
-    for (int i = 0; i < 5; i++)
-        used[p.shards[i].data_dir]++;
-    assert_int_equal(used[0], 1);
-    assert_int_equal(used[1], 2);
-    assert_int_equal(used[2], 2);
+    for (uint32_t i = 0; i < 5; i++) {
+        assert_int_equal(p.dir_shards[0] >> i & 1, p.shards[i].node == 0);
+        assert_int_equal(p.dir_shards[1] >> i & 1, p.shards[i].node == 1);
+    }
+    assert_true(p.dir_shards[0] == 0x10);
+    assert_true(p.dir_shards[2] == 0x1f);
+    assert_int_equal(p.warning_cnt, 0);
 }
 
 static void listed_cpus_are_taken_as_listed(void **state)
@@ -234,7 +244,6 @@ static void any_machine_gives_a_consistent_plan(void **state)
             const struct topo_cpu *cpu = find_cpu(&t, p.shards[i].cpu);
             assert_non_null(cpu);
             assert_int_equal(cpu->node, p.shards[i].node);
-            assert_true(p.shards[i].data_dir < c.data_dir_cnt);
             load[cpu->cpu]++;
         }
         for (uint32_t i = 0; i < t.cpu_cnt; i++) {
@@ -242,6 +251,10 @@ static void any_machine_gives_a_consistent_plan(void **state)
             hi = load[i] > hi ? load[i] : hi;
         }
         assert_true(hi - lo <= 1);
+        for (uint32_t i = 0; i < c.data_dir_cnt; i++) {
+            assert_true(p.dir_shards[i] != 0);
+            assert_true(p.shard_cnt == 64 || p.dir_shards[i] >> p.shard_cnt == 0);
+        }
         for (uint32_t q = 0; q < c.port_cnt; q++) { /* each queue exactly once */
             uint64_t seen = 0;
             for (uint32_t i = 0; i < p.shard_cnt; i++)
@@ -256,7 +269,7 @@ TEST_MAIN(TEST(the_facts_of_two_sockets_are_read),
           TEST(nic_disk_cores_and_memory_of_one_node_go_together),
           TEST(two_nics_split_the_shards_and_each_gets_local_queues),
           TEST(without_ports_the_disks_decide), TEST(more_shards_than_near_cores_spill_and_say_so),
-          TEST(dirs_of_a_node_are_used_in_turns), TEST(listed_cpus_are_taken_as_listed),
-          TEST(a_small_machine_runs_one_two_and_four_shards),
+          TEST(partitions_of_a_disk_belong_to_the_shards_of_its_node),
+          TEST(listed_cpus_are_taken_as_listed), TEST(a_small_machine_runs_one_two_and_four_shards),
           TEST(cpus_that_may_not_be_used_are_not_used), TEST(impossible_wishes_are_named),
           TEST(any_machine_gives_a_consistent_plan))
