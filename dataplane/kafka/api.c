@@ -39,8 +39,8 @@ void kafka_bind_handlers(struct msg_handlers *handlers)
     handlers[MSG_GROUP] = (struct msg_handlers){coord_on_call, kafka_on_group_reply};
     handlers[MSG_GROUP_CANCEL] =
         (struct msg_handlers){coord_on_cancel, kafka_on_group_cancel_reply};
-    handlers[MSG_GROUP_WRITE_FAILED] =
-        (struct msg_handlers){coord_on_write_failed, coord_on_write_failed_reply};
+    handlers[MSG_CLOG_WRITE_FAILED] =
+        (struct msg_handlers){clog_on_write_failed, clog_on_write_failed_reply};
     /* requests of these two run on the control thread, which binds them itself */
     handlers[MSG_ADMIN].reply = kafka_on_admin_reply;
     handlers[MSG_PRODUCER_IDS].reply = kafka_on_producer_ids_reply;

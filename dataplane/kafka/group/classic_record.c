@@ -60,8 +60,8 @@ int classic_write(struct group *g, bool next, struct member *about,
     wire_put_i16(&wr, GROUP_VALUE_VERSION);
     group_metadata_value_write(&wr, GROUP_VALUE_VERSION, &v);
     coord_write_add(w, key, span_of(p, (uint32_t)len));
-    if (w->rc < 0) {
-        rc = w->rc;
+    if (w->w.rc < 0) {
+        rc = w->w.rc;
         goto undo;
     }
     w->generation = g->generation;

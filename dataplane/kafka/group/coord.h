@@ -12,17 +12,13 @@
  * its state machine; offsets.c its committed offsets.
  * Runs on: the shard's thread. Nothing blocks. */
 #pragma once
+#include "dataplane/kafka/clog.h"
 #include "dataplane/kafka/session.h"
-#include "dataplane/store/plog.h"
-#include "lib/batch/build.h"
 #include "lib/wire/wire_gen.h"
 
 #define OFFSETS_TOPIC "__consumer_offsets"
-#define COORD_BATCH_MAX 1048588u              /* one appended batch */
 #define COORD_BYTES_MAX (UINT64_C(512) << 20) /* all groups of a shard */
 #define COORD_CALL_BYTES_MAX (64u << 20)      /* one answer */
-#define COORD_READ_BYTES (1u << 20)           /* one read while loading */
-#define COORD_RETRY_MS 1000                   /* after a failed read */
 #define COORD_EXPIRY_MS 600000                /* between looks for expired offsets */
 #define COORD_NEW_MEMBER_MS 300000            /* a member that never completed a join */
 #define COMMIT_METADATA_MAX 4096
@@ -88,36 +84,26 @@ struct group_cancel_msg {
     struct group_call *call; /* sent to the same owner before; stays until this is replied */
 };
 
-enum cpart_state { CPART_NONE, CPART_LOADING, CPART_READY };
 struct cpart { /* one partition of OFFSETS_TOPIC */
+    struct clog log;
     struct coord *c;
-    int32_t index;
-    struct uuid topic_id;
-    enum cpart_state state;
-    struct list groups;  /* group.part_link */
-    struct list loading; /* coord.loading */
-    uint32_t writes;     /* under way */
-    bool reading;
-    int64_t load_offset;
+    struct list groups; /* group.part_link */
 };
 struct coord {
     struct kafka *k;
     struct shard *s;
-    int64_t image_offset; /* of the image that `parts` reflect */
-    struct cpart **parts; /* by index */
-    uint32_t part_cnt;
-    struct list loading; /* cparts, oldest first; the first one is being read */
-    uint8_t *load_buf;
-    uint32_t load_cap;
-    struct plog_read read;
-    struct timer retry, expiry;
+    struct clog_set logs; /* of struct cpart */
+    struct timer expiry;
     struct list *buckets;
     uint32_t bucket_cnt, group_cnt;
     struct list topics; /* struct ctopic: topics with committed offsets */
     uint64_t bytes;     /* of groups, as far as counted */
-    uint32_t writes;
     bool draining;
 };
+static inline struct cpart *coord_part(const struct coord *c, uint32_t idx)
+{
+    return container_of(c->logs.v[idx], struct cpart, log);
+}
 
 /* ---- for the session ---- */
 NODISCARD int coord_create(struct kafka *k, struct coord **ret);
@@ -129,10 +115,6 @@ void coord_drain(struct coord *c);
 bool coord_is_idle(const struct coord *c);
 void coord_on_call(struct shard *s, struct msg *m);
 void coord_on_cancel(struct shard *s, struct msg *m);
-void coord_on_write_failed(struct shard *s, struct msg *m);
-void coord_on_write_failed_reply(struct shard *s, struct msg *m);
-/* The partition of a group id: abs(String.hashCode) % cnt. */
-int32_t coord_partition(struct span group, uint32_t cnt);
 
 /* ---- for group.c and offsets.c ---- */
 struct group;
@@ -152,19 +134,16 @@ void call_fail(struct group_call *call, int16_t error);
 struct span call_keep(struct group_call *call, struct span s);
 struct span call_keep_nullable(struct group_call *call, struct span s);
 
-/* Records on their way into a partition. Any number of records, cut into batches; `done` runs when
- * all are durable or one has failed. `g` may be NULL; it is held until done has run. */
+/* Records on their way into a partition, of one group: `done` runs when all are durable or one has
+ * failed. `g` may be NULL; it is held until done has run. */
 struct coord_write {
+    struct clog_write w;
     struct cpart *p;
     struct group *g;
     struct group_call *call;
     int32_t generation;
     struct member *member; /* only compared with the group's members */
     void (*done)(struct coord_write *w, int16_t error);
-    int16_t error;
-    int rc;
-    uint32_t pending;
-    struct list parts; /* struct write_part */
 };
 /* NULL: out of memory. */
 struct coord_write *coord_write_new(struct cpart *p, struct group *g);

@@ -95,8 +95,8 @@ void group_on_list(struct coord *c, struct group_call *call)
         call_fail(call, KE_UNKNOWN);
         return;
     }
-    for (uint32_t i = 0; i < c->part_cnt && filter_has(in->types_filter, "classic"); i++)
-        list_for_each(n, &c->parts[i]->groups)
+    for (uint32_t i = 0; i < c->logs.cnt && filter_has(in->types_filter, "classic"); i++)
+        list_for_each(n, &coord_part(c, i)->groups)
         {
             const struct group *g = container_of(n, struct group, part_link);
             if (!filter_has(in->states_filter, group_state_text[g->state]))
@@ -139,7 +139,7 @@ void group_on_delete(struct cpart *p, struct group_call *call)
     }
     offsets_write_deleted(g, w, &call->arena);
     coord_write_add(w, key, SPAN_NULL);
-    if (w->rc < 0) {
+    if (w->w.rc < 0) {
         coord_write_drop(w);
         call_fail(call, KE_UNKNOWN);
         return;

@@ -249,7 +249,7 @@ static void write_deleted(struct group *g, struct coord_write *w, struct arena *
 {
     struct span key = offset_key(a, g->id, topic, partition);
     if (span_is_null(key))
-        w->rc = -ENOMEM;
+        w->w.rc = -ENOMEM;
     coord_write_add(w, key, SPAN_NULL);
 }
 
@@ -337,7 +337,7 @@ static void on_commit_durable(struct coord_write *w, int16_t error)
     const struct offset_commit_request *in = call->in;
     const struct commit *cm = call->ctx;
     struct group *g = w->g;
-    if (error == KE_UNKNOWN && err_kafka_code(w->rc) == 10)
+    if (error == KE_UNKNOWN && err_kafka_code(w->w.rc) == 10)
         error = KE_COMMIT_SIZE;
     for (uint32_t i = 0; i < in->topics.cnt; i++) {
         const struct offset_commit_request_topic *t = &in->topics.v[i];
@@ -418,7 +418,7 @@ void offsets_on_commit(struct cpart *p, struct group_call *call)
             good += op->error_code == 0;
         }
     }
-    if (w->rc < 0)
+    if (w->w.rc < 0)
         goto undo;
     if (good == 0) {
         coord_write_drop(w);
@@ -579,9 +579,9 @@ void offsets_on_delete(struct cpart *p, struct group_call *call)
                 write_deleted(g, w, &call->arena, t->name, part);
         }
     }
-    if (w->rc < 0)
+    if (w->w.rc < 0)
         goto undo;
-    if (list_is_empty(&w->parts)) {
+    if (clog_write_is_empty(&w->w)) {
         coord_write_drop(w);
         call_reply(call);
         return;
@@ -641,16 +641,16 @@ static void sweep(struct group *g, bool (*gone)(const struct group *g, const str
     for (uint32_t i = g->topic_cnt; i-- > 0;) {
         struct goffsets *t = &g->offsets[i];
         bool last = false;
-        for (uint32_t k = t->cnt; k-- > 0 && !last && w->rc == 0;) {
+        for (uint32_t k = t->cnt; k-- > 0 && !last && w->w.rc == 0;) {
             if (!gone(g, t->topic, &t->v[k], now_ms))
                 continue;
             write_deleted(g, w, &a, t->topic->name, t->v[k].partition);
             last = t->cnt == 1; /* then the row goes too */
-            if (w->rc == 0)
+            if (w->w.rc == 0)
                 offset_remove(g, t->topic->name, t->v[k].partition);
         }
     }
-    if (!busy && group_is_unused(g) && w->rc == 0) {
+    if (!busy && group_is_unused(g) && w->w.rc == 0) {
         if (had) {
             struct span key = group_key(&a, g->id);
             if (!span_is_null(key))
@@ -659,11 +659,11 @@ static void sweep(struct group *g, bool (*gone)(const struct group *g, const str
         group_remove(g, KE_UNKNOWN_MEMBER);
     }
     arena_fini(&a);
-    if (list_is_empty(&w->parts)) {
+    if (clog_write_is_empty(&w->w)) {
         coord_write_drop(w);
         return;
     }
-    w->rc = 0; /* what was collected before memory ran out is deleted, the rest next time */
+    w->w.rc = 0; /* what was collected before memory ran out is deleted, the rest next time */
     w->done = on_swept;
     coord_write_submit(w);
 }
@@ -671,10 +671,10 @@ static void sweep(struct group *g, bool (*gone)(const struct group *g, const str
 static void sweep_all(struct coord *c, bool (*gone)(const struct group *g, const struct ctopic *t,
                                                     const struct goffset *o, int64_t now_ms))
 {
-    for (uint32_t i = 0; i < c->part_cnt; i++) {
-        if (c->parts[i]->state != CPART_READY)
+    for (uint32_t i = 0; i < c->logs.cnt; i++) {
+        if (coord_part(c, i)->log.state != CLOG_READY)
             continue;
-        list_for_each_safe(n, tmp, &c->parts[i]->groups)
+        list_for_each_safe(n, tmp, &coord_part(c, i)->groups)
         {
             sweep(container_of(n, struct group, part_link), gone);
         }

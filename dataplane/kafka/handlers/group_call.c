@@ -9,7 +9,7 @@ uint16_t group_owner(const struct shard *s, struct span group, int32_t *ret_part
     *ret_error = KE_NOT_AVAILABLE;
     if (t == NULL || t->partition_cnt == 0)
         return OWNER_NONE;
-    *ret_partition = coord_partition(group, t->partition_cnt);
+    *ret_partition = clog_partition(group, t->partition_cnt);
     uint16_t owner = partition_owner(s, t, *ret_partition);
     *ret_error = owner == OWNER_NONE ? KE_NOT_AVAILABLE : 0;
     return owner;

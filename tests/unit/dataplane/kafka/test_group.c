@@ -4,14 +4,14 @@
 
 static void a_group_id_hashes_as_java_does(void **state)
 {
-    assert_int_equal(coord_partition(span_str("hello"), 50), 99162322 % 50);
-    assert_int_equal(coord_partition(span_str(""), 50), 0);
-    assert_int_equal(coord_partition(span_str("\xF0\x9D\x84\x9E"), 50), 1772394 % 50);
-    assert_int_equal(coord_partition(span_str("\xC3\xA9"), 50), 0xE9 % 50);
-    assert_int_equal(coord_partition(span_str("polygenelubricants"), 50), 0); /* MIN_VALUE */
+    assert_int_equal(clog_partition(span_str("hello"), 50), 99162322 % 50);
+    assert_int_equal(clog_partition(span_str(""), 50), 0);
+    assert_int_equal(clog_partition(span_str("\xF0\x9D\x84\x9E"), 50), 1772394 % 50);
+    assert_int_equal(clog_partition(span_str("\xC3\xA9"), 50), 0xE9 % 50);
+    assert_int_equal(clog_partition(span_str("polygenelubricants"), 50), 0); /* MIN_VALUE */
     for (uint32_t i = 0; i < 256; i++) { /* no UTF-8 is read past its end */
         uint8_t b[1] = {(uint8_t)i};
-        assert_in_range(coord_partition(span_of(b, 1), 7), 0, 6);
+        assert_in_range(clog_partition(span_of(b, 1), 7), 0, 6);
     }
 }
 
@@ -521,7 +521,7 @@ static void requests_while_the_partition_is_read_are_told_so(void **state)
     struct client *c = client_open(w);
     assert_int_equal(commit(c, (struct commit1){.offset = 5}), 0);
     w->shard[0].plogs->hold = true; /* its reads are not answered */
-    coord_reload(w->shard[0].kafka->coord->parts[coord_partition(text("g"), 4)]);
+    coord_reload(coord_part(w->shard[0].kafka->coord, (uint32_t)clog_partition(text("g"), 4)));
     world_run(w, 5);
     assert_int_equal(heartbeat(c, "x", NULL, 1), KE_LOADING);
     assert_int_equal(commit(c, (struct commit1){.offset = 6}), KE_LOADING);
@@ -539,13 +539,13 @@ static void a_read_that_fails_is_tried_again(void **state)
     open_groups(NULL, 0);
     struct client *c = client_open(w);
     assert_int_equal(commit(c, (struct commit1){.offset = 5}), 0);
-    int32_t part = coord_partition(text("g"), 4);
+    int32_t part = clog_partition(text("g"), 4);
     world_plog(w, OFFSETS_TOPIC, part)->read_rc = -E_STORAGE;
-    coord_reload(w->shard[0].kafka->coord->parts[part]);
+    coord_reload(coord_part(w->shard[0].kafka->coord, (uint32_t)part));
     world_run(w, 10);
     assert_int_equal(heartbeat(c, "x", NULL, 1), KE_LOADING);
     world_plog(w, OFFSETS_TOPIC, part)->read_rc = 0;
-    world_run(w, COORD_RETRY_MS + 10);
+    world_run(w, CLOG_RETRY_MS + 10);
     assert_int_equal(committed(c, "g"), 5);
     close_world();
 }

@@ -64,7 +64,7 @@ static void a_commit_is_acknowledged_and_seen_when_it_is_durable(void **state)
 {
     open_groups(NULL, 0);
     struct client *c = client_open(w), *d = client_open(w);
-    struct plog *log = world_plog(w, OFFSETS_TOPIC, coord_partition(text("g"), 4));
+    struct plog *log = world_plog(w, OFFSETS_TOPIC, clog_partition(text("g"), 4));
     log->hold_flush = true;
     send_commit(c, (struct commit1){.offset = 9});
     world_run(w, 20);
@@ -87,7 +87,7 @@ static void append_errors_become_errors_of_the_coordinator(void **state)
                  {-E_BATCH_TOO_LARGE, KE_COMMIT_SIZE}, {-ENOMEM, KE_UNKNOWN}};
     open_groups(NULL, 0);
     struct client *c = client_open(w);
-    struct plog *log = world_plog(w, OFFSETS_TOPIC, coord_partition(text("g"), 4));
+    struct plog *log = world_plog(w, OFFSETS_TOPIC, clog_partition(text("g"), 4));
     assert_int_equal(commit(c, (struct commit1){.offset = 1}), 0);
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         log->append_rc = cases[i].rc;
@@ -183,7 +183,7 @@ static void damaged_records_cost_themselves_only(void **state)
     open_groups(NULL, 0);
     struct client *c = client_open(w);
     assert_int_equal(commit(c, (struct commit1){.offset = 5}), 0);
-    struct plog *log = world_plog(w, OFFSETS_TOPIC, coord_partition(text("g"), 4));
+    struct plog *log = world_plog(w, OFFSETS_TOPIC, clog_partition(text("g"), 4));
     struct span junk = make_batch(3, 40, NULL); /* records without a key */
     fake_plog_put(log, junk);
     free((void *)(uintptr_t)junk.p);
@@ -337,10 +337,10 @@ static void a_large_commit_is_cut_into_batches(void **state)
     RESPONSE(c, 8, 9, offset_commit, &out);
     assert_int_equal(out.topics.v[0].partitions.cnt, CNT);
     assert_int_equal(out.topics.v[0].partitions.v[CNT - 1].error_code, 0);
-    struct plog *log = world_plog(w, OFFSETS_TOPIC, coord_partition(text("g"), 4));
+    struct plog *log = world_plog(w, OFFSETS_TOPIC, clog_partition(text("g"), 4));
     assert_true(log->batch_cnt >= 3);
     for (uint32_t i = 0; i < log->batch_cnt; i++)
-        assert_true(log->batch[i].len <= COORD_BATCH_MAX);
+        assert_true(log->batch[i].len <= CLOG_BATCH_MAX);
     restart();
     assert_int_equal(committed(client_open(w), "g"), CNT - 4);
     close_world();
