@@ -692,18 +692,20 @@ static bool may_end(struct shard *s)
 static void publish_store(struct pshard *ps, struct shard_stats *c)
 {
     struct plog_set_stats st;
+    struct file_stats io;
     plog_set_stats_get(ps->s.plogs, &st);
+    file_stats_get(&ps->files, &io);
     c->partitions = st.partitions;
     c->appends = st.appends;
     c->append_bytes = st.append_bytes;
     c->group_commits = st.group_commits;
     c->journal_commits = st.journal_commits;
     c->journal_bytes = st.journal_bytes;
-    c->log_writes = ps->files.stats.writes;
-    c->log_write_bytes = ps->files.stats.write_bytes;
-    c->flushes = ps->files.stats.flushes;
-    c->write_errors = ps->files.stats.write_errors;
-    c->flush_errors = ps->files.stats.flush_errors;
+    c->log_writes = io.writes;
+    c->log_write_bytes = io.write_bytes;
+    c->flushes = io.flushes;
+    c->write_errors = io.write_errors;
+    c->flush_errors = io.flush_errors;
     c->read_only = st.read_only;
     c->fenced_partitions = st.fenced - st.recovered;
     c->unflushed_bytes = st.unflushed_bytes;

@@ -3,8 +3,10 @@
 their budgets and closes with "N passed, N failed, N skipped". Called by scripts/test.
 
 Suites: static (include direction, clang), unit (cmocka, suite fast), asan (unit, 200 crash seeds and
-a system pass under ASan+UBSan), net (real packets through namespaces), crash (crash and simulation), fuzz, system (the
-installed programs from outside), clients (real Kafka clients), bench (smoke). A test that cannot run says so by name and counts as skipped."""
+a system pass under ASan+UBSan), tsan (what has threads, and a life of two shards, under the thread
+sanitizer), net (real packets through namespaces), crash (crash and simulation), fuzz, system (the
+installed programs from outside), clients (real Kafka clients), bench (smoke). A test that cannot run
+says so by name and counts as skipped."""
 import argparse
 import json
 import os
@@ -17,8 +19,8 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 # Seconds on two cores. Together with setup they are CI's 42 minutes; an overrun is a defect.
 BUDGET = {"setup": 360, "build": 480, "static": 0, "unit": 120, "net": 240, "crash": 360,
           "fuzz": 180, "clients": 720, "bench": 60}
-SUITES = ["static", "unit", "asan", "net", "crash", "fuzz", "system", "clients", "bench"]
-CHARGED_TO = {"static": "build", "asan": "crash", "system": "clients"}  # whose budget a suite's time counts against
+SUITES = ["static", "unit", "asan", "tsan", "net", "crash", "fuzz", "system", "clients", "bench"]
+CHARGED_TO = {"static": "build", "asan": "crash", "tsan": "crash", "system": "clients"}  # whose budget a suite's time counts against
 
 
 class Run:
@@ -137,6 +139,14 @@ class Run:
             self.meson("build-asan", "fast", "unit-asan", env)
             os.environ["SLUICE_PREFIX"] = os.path.join(ROOT, "build-asan", "install")
             self.pytest("system-asan", ["tests/system/test_first_steps.py"])
+            del os.environ["SLUICE_PREFIX"]
+
+    def tsan(self):
+        if self.build("build-tsan", ["-Db_sanitize=thread", "-Db_lundef=false",
+                                     "-Ddebug_asserts=true", "-Dbuildtype=debugoptimized"]):
+            self.meson("build-tsan", "threads", "unit-tsan")
+            os.environ["SLUICE_PREFIX"] = os.path.join(ROOT, "build-tsan", "install")
+            self.pytest("system-tsan", ["tests/tsan"])
             del os.environ["SLUICE_PREFIX"]
 
     def net(self):

@@ -35,10 +35,23 @@ struct file_stats {
 struct file_io {
     const struct file_io_ops *ops;
     struct uring *uring; /* the shard's; NULL for blocking-only users (recovery) */
-    /* Counted atomically: a housekeeping thread may run blocking calls on a shard's file_io. */
+    /* Counted atomically: a housekeeping thread may run blocking calls on a shard's file_io. While
+     * one may, read them by file_stats_get. */
     struct file_stats stats;
     void *arg;
 };
+/* Any thread. Each number is exact; they are not of one moment. */
+static inline void file_stats_get(const struct file_io *io, struct file_stats *ret)
+{
+    const struct file_stats *s = &io->stats;
+    ret->writes = __atomic_load_n(&s->writes, __ATOMIC_RELAXED);
+    ret->write_bytes = __atomic_load_n(&s->write_bytes, __ATOMIC_RELAXED);
+    ret->reads = __atomic_load_n(&s->reads, __ATOMIC_RELAXED);
+    ret->read_bytes = __atomic_load_n(&s->read_bytes, __ATOMIC_RELAXED);
+    ret->flushes = __atomic_load_n(&s->flushes, __ATOMIC_RELAXED);
+    ret->flush_errors = __atomic_load_n(&s->flush_errors, __ATOMIC_RELAXED);
+    ret->write_errors = __atomic_load_n(&s->write_errors, __ATOMIC_RELAXED);
+}
 struct file_stat {
     uint64_t size;
     int64_t mtime_ms;

@@ -11,7 +11,7 @@
 static uint64_t now_ms = 1000;
 static uint64_t fake_mono(void *arg)
 {
-    return now_ms * 1000000;
+    return __atomic_load_n(&now_ms, __ATOMIC_RELAXED) * 1000000;
 }
 static int64_t fake_wall(void *arg)
 {
@@ -113,7 +113,7 @@ static void a_long_line_is_cut(void **state)
 static void *shout(void *arg)
 {
     for (int i = 0; i < 2000; i++) {
-        now_ms += 200; /* racy on purpose: only its growth matters */
+        __atomic_fetch_add(&now_ms, 200, __ATOMIC_RELAXED);
         LOG_INFO("thread %s", (const char *)arg);
     }
     return NULL;
