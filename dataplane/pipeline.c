@@ -188,7 +188,10 @@ static uint64_t st_kafka_next(struct shard *s)
 }
 static uint32_t st_plog(struct shard *s, uint32_t budget)
 {
-    return plog_set_poll(s->plogs, budget);
+    uint32_t n = plog_set_poll(s->plogs, budget);
+    if (likely(!s->stopping))
+        n += upkeep_make_room(&pshard_of(s)->upkeep, s);
+    return n;
 }
 static uint32_t st_timer(struct shard *s, uint32_t budget)
 {
@@ -713,6 +716,10 @@ static void publish_store(struct pshard *ps, struct shard_stats *c)
     c->staging_used_bytes = ps->s.conf->staging_bytes - st.staging_free_bytes;
     c->segment_rolls = st.rolls;
     c->segments_deleted = st.segments_dropped;
+    c->space_deleted_segments = st.space_segments;
+    c->space_deleted_bytes = st.space_bytes;
+    c->space_waits = st.space_waits;
+    c->space_stalls = st.stalls;
     c->reads = st.reads_memory + st.reads_disk;
     c->read_cache_hits = st.reads_memory;
     c->read_bytes = st.read_bytes;

@@ -142,26 +142,6 @@ int catalog_checkpoint(struct data_dir *d)
     return rc;
 }
 
-int catalog_check_space(struct data_dir *d, uint64_t min_free_bytes, bool make_room)
-{
-    uint64_t space, total;
-    int rc = d->io->ops->space(d->io, d->path, &space, &total);
-    if (rc < 0)
-        return rc;
-    atomic_store_explicit(&d->free_bytes, space, memory_order_relaxed);
-    atomic_store_explicit(&d->total_bytes, total, memory_order_relaxed);
-    uint64_t coming = space + atomic_load(&d->doomed_bytes);
-    uint64_t missing = make_room && coming < min_free_bytes ? min_free_bytes - coming : 0;
-    atomic_store(&d->missing_bytes, missing < INT64_MAX ? (int64_t)missing : INT64_MAX);
-    bool low = space < min_free_bytes, full = low;
-    if (!low)
-        atomic_store(&d->low_checks, 0);
-    else if (!atomic_load(&d->read_only))
-        full = make_room && (atomic_fetch_add(&d->low_checks, 1) >= CATALOG_LOW_CHECKS ||
-                             space < min_free_bytes / 2);
-    return atomic_exchange(&d->read_only, full) != full;
-}
-
 struct part_mark *part_mark_create(struct data_dir *d, const char *topic, int32_t partition)
 {
     struct part_mark *m = calloc(1, sizeof(*m));

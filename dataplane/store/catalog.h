@@ -9,6 +9,7 @@
 #include "dataplane/store/epochs.h"
 #include "dataplane/store/format.h"
 #include "dataplane/store/producer.h"
+#include "dataplane/store/space.h"
 #include "lib/base/err.h"
 #include "lib/base/list.h"
 #include "lib/base/uuid.h"
@@ -34,16 +35,8 @@ struct data_dir {
     char journal_path[CATALOG_PATH_MAX + 16];
     struct uuid id;
     struct file *lock;
-    bool was_clean;        /* found the clean mark at open */
-    atomic_bool read_only; /* the disk is full: set by housekeeping, or by who met ENOSPC */
-    /* Making room (catalog_check_space): what is missing to storage.min_free, less what was dropped
-     * since; bytes of dropped segments whose files are still there; checks in a row that found too
-     * little although nobody dropped anything. */
-    _Atomic int64_t missing_bytes;
-    _Atomic uint64_t doomed_bytes;
-    _Atomic uint32_t low_checks;
-    /* of the file system: set by housekeeping; 0: not measured yet */
-    _Atomic uint64_t total_bytes, free_bytes;
+    bool was_clean; /* found the clean mark at open */
+    struct space space;
     atomic_bool dirty; /* a mark moved since the last checkpoint */
     struct file_io *io;
     pthread_mutex_t mutex; /* marks and the checkpoint files */
@@ -81,19 +74,6 @@ int catalog_close(struct catalog *c, bool clean);
 
 /* Write the three checkpoint files of a directory if a mark moved. */
 NODISCARD int catalog_checkpoint(struct data_dir *d);
-/* Measure the file system, and say what follows from its free space; one shard per directory does,
- * once a second.
- *
- *     free >= min_free                       writable
- *     below                                  missing_bytes says how much upkeep should drop
- *     below, and nobody has dropped anything for CATALOG_LOW_CHECKS checks, or below a half
- *                                            read-only, until min_free is there again
- * make_room false: missing_bytes stays 0, and only an end of read_only is found (the try again
- * after an ENOSPC without storage.min_free). Count of directories whose read_only changed: 0 or 1;
- * -errno. */
-#define CATALOG_LOW_CHECKS 3
-int catalog_check_space(struct data_dir *d, uint64_t min_free_bytes, bool make_room);
-
 /* One partition between the blocking world and its shard: found by recovery or created; plog_attach
  * takes it. */
 struct part_seg {
@@ -134,8 +114,8 @@ NODISCARD int catalog_part_create(struct catalog *c, const struct part_create_op
 NODISCARD int catalog_dir_sync(struct data_dir *d);
 /* First half of deleting a partition, which must be detached from its set: its directory gets a
  * name that ends in -delete (the path in `to`). The caller flushes with catalog_dir_sync, for many
- * at once, and then removes the files with dir_remove when it likes; what is left the next start finds.
- * Frees nothing. -ENOENT: there is none. */
+ * at once, and then removes the files with dir_remove when it likes; what is left the next start
+ * finds. Frees nothing. -ENOENT: there is none. */
 NODISCARD int catalog_part_retire(struct data_dir *d, const char *name, char to[STORE_PATH_MAX]);
 void part_destroy(struct part *p); /* also its mark */
 /* Directory index by id; -1: unknown. */

@@ -51,6 +51,13 @@ uint64_t plog_written_lsn(const struct plog *p)
     return p->wchunk ? p->wchunk->lsn + (p->wchunk->written - p->wchunk->from) : p->end.lsn;
 }
 
+void plog_written(struct plog *p, uint64_t bytes)
+{
+    ASSERT(bytes <= p->unwritten);
+    p->unwritten -= bytes;
+    space_count(&p->sd->d->space.written, bytes);
+}
+
 void plog_publish(struct plog *p)
 {
     struct part_mark *m = p->part->mark;
@@ -134,8 +141,8 @@ void plog_fail(struct plog *p, int rc, const char *what)
         return;
     LOG_ERROR("%s: %s failed: %s; the partition is fenced until its file is recovered", p->dir,
               what, err_text(rc));
-    if (rc == -ENOSPC)
-        atomic_store(&p->sd->d->read_only, true);
+    if (is_no_space(rc))
+        atomic_store(&p->sd->d->space.read_only, true);
     if (p->state == PL_CLOSING && p->set->close_rc == 0)
         p->set->close_rc = rc;
     p->set->st.fenced++;
@@ -149,8 +156,26 @@ void plog_fail(struct plog *p, int rc, const char *what)
     appends_fail_from(p, p->commit == C_JOURNAL ? p->commit_to.offset : p->durable.offset,
                       -E_STORAGE);
     reads_fail_waiting(p, -E_STORAGE);
-    p->retry_ns = 0;
+    p->retry_ns = p->full_retry_ns = 0;
+    p->fence_tries = 0;
     plog_settle(p);
+}
+
+void plog_stall(struct plog *p, int rc, const char *what)
+{
+    if (p->stall_ns == 0)
+        LOG_ERROR("%s: %s: %s; what is appended waits in memory until there is room", p->dir, what,
+                  err_text(rc));
+    p->stall_ns = now_ns(p->set) + TICK_NS;
+    p->set->st.stalls++;
+    atomic_store(&p->sd->d->space.read_only, true);
+    appends_fail_clients(p, -E_READ_ONLY);
+}
+
+/* Recovery reads a segment: on a full disk, where it may fail for long, ever less often. */
+static uint64_t retry_at(const struct plog *p)
+{
+    return atomic_load(&p->sd->d->space.read_only) ? p->full_retry_ns : p->retry_ns;
 }
 
 void plog_settle(struct plog *p)
@@ -162,7 +187,7 @@ void plog_settle(struct plog *p)
     case PL_CLOSED:
         break;
     case PL_FENCED:
-        if (!p->set->closing && now_ns(p->set) >= p->retry_ns)
+        if (!p->set->closing && now_ns(p->set) >= retry_at(p))
             (void)job_submit(p, JOB_FENCE, NULL); /* no memory: the tick tries again */
         break;
     case PL_CLOSING:
@@ -210,7 +235,7 @@ const struct plog_conf *plog_get_conf(const struct plog *p)
 
 bool plog_is_writable(const struct plog *p)
 {
-    return p->state == PL_OPEN && !atomic_load(&p->sd->d->read_only);
+    return p->state == PL_OPEN && !atomic_load(&p->sd->d->space.read_only);
 }
 
 void plog_offsets_get(const struct plog *p, struct plog_offsets *ret)
@@ -247,12 +272,13 @@ uint32_t plog_set_dir_cnt(const struct plog_set *set)
 struct plog_dir plog_set_dir(const struct plog_set *set, uint32_t idx)
 {
     const struct data_dir *d = set->dirs[idx].d;
+    uint64_t min_free = set->conf.storage_min_free_bytes;
     return (struct plog_dir){
         .path = d->path,
-        .total_bytes = atomic_load_explicit(&d->total_bytes, memory_order_relaxed),
-        .free_bytes = atomic_load_explicit(&d->free_bytes, memory_order_relaxed),
-        .missing_bytes = atomic_load_explicit(&d->missing_bytes, memory_order_relaxed),
-        .read_only = atomic_load_explicit(&d->read_only, memory_order_relaxed),
+        .total_bytes = atomic_load_explicit(&d->space.total_bytes, memory_order_relaxed),
+        .free_bytes = atomic_load_explicit(&d->space.free_bytes, memory_order_relaxed),
+        .missing_bytes = min_free > 0 ? space_missing(&d->space, min_free) : 0,
+        .read_only = atomic_load_explicit(&d->space.read_only, memory_order_relaxed),
     };
 }
 

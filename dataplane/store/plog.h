@@ -160,8 +160,20 @@ struct plog_segment {
 };
 bool plog_segment_get(const struct plog *p, uint32_t idx, struct plog_segment *ret);
 /* Drop the `cnt` oldest segments, all sealed: log start moves at once, files are removed by
- * housekeeping. Count dropped (fewer when one is being read by housekeeping). */
-uint32_t plog_drop_segments(struct plog *p, uint32_t cnt);
+ * housekeeping. Count dropped (fewer when one is being read by housekeeping). for_space: not what
+ * the topic's retention asks for, so that a reader may miss them: plog_gap_take tells. */
+uint32_t plog_drop_segments(struct plog *p, uint32_t cnt, bool for_space);
+/* What was dropped for space since the last take and is gone from the disk. Several drops in a row
+ * are one gap. False: nothing. */
+struct plog_gap {
+    int64_t from_offset, to_offset; /* to: one past the last */
+    uint64_t bytes;
+    uint32_t segments;
+    int64_t from_ms, to_ms; /* record timestamps, first batch and largest; -1: not known */
+};
+bool plog_gap_take(struct plog *p, struct plog_gap *ret);
+void plog_gap_put_back(struct plog *p, const struct plog_gap *g); /* could not be recorded yet */
+uint32_t plog_set_gap_cnt(const struct plog_set *set); /* partitions with something to take */
 /* Move the log start (DeleteRecords). 0 or -E_OFFSET_OUT_OF_RANGE (above durable). */
 NODISCARD int plog_set_log_start(struct plog *p, int64_t offset);
 /* Close the active segment now if it holds anything (retention of an idle partition). */
@@ -220,6 +232,8 @@ struct plog_set_stats {
     uint64_t group_commits, journal_commits, journal_bytes, direct_commits, drains;
     uint64_t flush_ns_sum, flush_cnt, flush_ns_max; /* commit formed -> durable */
     uint64_t reads_memory, reads_disk, read_bytes;
+    uint64_t space_segments, space_bytes, space_waits; /* dropped for space; appends that waited */
+    uint64_t stalls;                                   /* writes that met a full disk */
     uint64_t rolls, segments_dropped, fenced, recovered, duplicates, damaged_reads;
     uint64_t unflushed_bytes, staging_free_bytes, oldest_unflushed_ns;
     uint32_t partitions, journal_free_files;

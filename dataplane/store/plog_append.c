@@ -60,7 +60,8 @@ static int state_check(const struct plog *p)
     case PL_DETACHING:
         return -E_UNKNOWN_TOPIC;
     }
-    return atomic_load_explicit(&p->sd->d->read_only, memory_order_relaxed) ? -E_READ_ONLY : 0;
+    return atomic_load_explicit(&p->sd->d->space.read_only, memory_order_relaxed) ? -E_READ_ONLY
+                                                                                  : 0;
 }
 
 static int batch_accept(const struct plog *p, const struct plog_append *a, struct batch_info *b)
@@ -234,6 +235,8 @@ static void batch_append(struct plog *p, struct plog_append *a, struct batch_inf
     ASSERT(rc == 0);
     p->set->unflushed_bytes += b->total_len;
     p->sd->staged_bytes += b->total_len;
+    p->unwritten += b->total_len;
+    space_count(&p->sd->d->space.appended, b->total_len);
 }
 
 /* Chunks that are full, of bytes that will not go to the journal any more, go to the file while the
@@ -252,6 +255,14 @@ static bool dir_has_share(const struct plog *p, uint32_t len)
 {
     uint64_t all = staging_bytes(p->set->staging);
     return p->set->dir_cnt == 1 || p->sd->staged_bytes + len <= all - all / 4;
+}
+
+/* Our own writes leave half of storage.min_free alone: what waits here goes on as soon as upkeep
+ * has made room, or is refused when the log becomes read-only because there is nothing to drop. */
+static bool dir_has_space(const struct plog *p, uint32_t len)
+{
+    uint64_t min_free = p->set->conf.storage_min_free_bytes;
+    return min_free == 0 || space_left(&p->sd->d->space) >= (int64_t)(min_free / 2 + len);
 }
 
 enum tried {
@@ -290,6 +301,12 @@ static enum tried append_try(struct plog *p, struct plog_append *a)
     int64_t max_ts = p->conf.log_append_time ? set->shard->wall_ms : a->max_timestamp_ms;
     if (!dir_has_share(p, b.total_len))
         return TRIED_OWN;
+    if (!dir_has_space(p, b.total_len)) {
+        if (!set->shard->stopping && !set->closing)
+            return TRIED_OWN;
+        answer_error(p, a, -E_READ_ONLY); /* no room is made any more */
+        return TRIED_DONE;
+    }
     if (roll_is_due(p, &b, max_ts) && !plog_roll(p))
         return TRIED_OWN;
     if (producers_reserve(&p->part->producers, b.producer_id) < 0)
@@ -328,6 +345,7 @@ void plog_append(struct plog *p, struct plog_append *a)
         return;
     }
     set->st.append_blocked++;
+    set->st.space_waits += !dir_has_space(p, a->batch.len);
     set->blocked_cnt++;
     set->blocked_bytes += a->batch.len;
     if (list_is_empty(&p->blocked))
@@ -377,6 +395,18 @@ void appends_fail_from(struct plog *p, int64_t offset, int rc)
     {
         struct plog_append *a = container_of(it, struct plog_append, link);
         if (a->last_offset < offset)
+            continue;
+        list_del(it);
+        answer_error(p, a, rc);
+    }
+}
+
+void appends_fail_clients(struct plog *p, int rc)
+{
+    list_for_each_safe(it, tmp, &p->appends)
+    {
+        struct plog_append *a = container_of(it, struct plog_append, link);
+        if (a->origin != PLOG_CLIENT)
             continue;
         list_del(it);
         answer_error(p, a, rc);

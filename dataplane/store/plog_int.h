@@ -56,12 +56,12 @@ struct seg {
     bool is_dirty;     /* written since the last flush was submitted */
     bool has_index;    /* ix holds all entries */
     bool index_changed;
+    bool for_space;     /* it is dropped for */
     bool is_unfinished; /* appended to since attach: a zero tail and the last index entries are due
                          */
     bool job;           /* a job is about this segment */
-    bool drop;
-    int open_rc; /* of the last failed open */
-    uint32_t io; /* operations in flight on `file` */
+    int open_rc;        /* of the last failed open */
+    uint32_t io;        /* operations in flight on `file` */
     uint64_t used_ns;
     struct seg_index ix; /* max_ts and max_ts_offset are always valid */
     uint8_t *snapshot;   /* producers as of the next segment's base, until sealed */
@@ -79,7 +79,7 @@ struct set_dir {
     struct plog_set *set;
     struct list group; /* plog.group_link: in the journal entry in flight */
     uint64_t group_ns;
-    bool checkpoint_job, space_job;
+    bool checkpoint_job, space_job, space_again; /* again: something was removed meanwhile */
     uint32_t draining_cnt;
     uint64_t staged_bytes; /* appended and not yet flushed to the segments */
 };
@@ -102,6 +102,8 @@ struct plog {
 
     struct list chunks;   /* oldest first, without gaps up to `end` */
     struct chunk *wchunk; /* first that is not fully written; NULL: none */
+    uint64_t stall_ns;    /* the disk was full: nothing is written before then; 0: it was not */
+    uint64_t unwritten;   /* bytes appended that space.written does not hold yet */
     struct chunk *keep;   /* first that is not in the set's cache list; NULL: none */
     uint8_t *tail;        /* the last, partial block when no chunk holds it; NULL: not in memory */
 
@@ -127,6 +129,7 @@ struct plog {
     uint64_t drain_ns;
     bool draining;
 
+    struct plog_gap gap;      /* segments 0: none */
     struct list blocked;      /* plog_append.link: wait for memory, in their order */
     struct list blocked_link; /* set->blocked */
     struct list appends;      /* plog_append.link by last_offset: wait for durable */
@@ -138,6 +141,8 @@ struct plog {
     struct file *spare; /* prepared next segment */
     bool spare_asked, epochs_job, epochs_changed;
     bool fence_job;
+    uint32_t fence_tries;   /* that failed */
+    uint64_t full_retry_ns; /* while the disk is full: fewer tries */
     plog_detached_fn *detached;
     void *detached_arg;
 };
@@ -180,6 +185,7 @@ struct plog_set {
     struct list ready_appends, ready_reads, ready_waits, ready_lists, ready_detached;
     uint32_t draining_cnt;
     uint64_t unflushed_bytes;
+    uint32_t gap_cnt; /* partitions whose gap is not taken */
 
     struct plog_read_io *read_io;
     uint8_t *read_mem;
@@ -215,7 +221,8 @@ enum job_kind {
     JOB_DETACH,  /* close files, nothing else */
 };
 bool job_submit(struct plog *p, enum job_kind kind, struct seg *s); /* false: no memory, retry */
-void job_submit_dir(struct set_dir *sd, bool checkpoint);
+void job_submit_checkpoint(struct set_dir *sd);
+void job_submit_space(struct set_dir *sd, bool is_tick);
 
 #define LOOKUPS_MAX 4 /* look-ups by time at once; each reads into a buffer of its own */
 
@@ -229,9 +236,17 @@ static inline uint64_t now_ns(const struct plog_set *set)
     return set->shard->now_ns;
 }
 void plog_fail(struct plog *p, int rc, const char *what);
+/* The disk is full, which is no damage: what is appended stays, and is written when there is room.
+ */
+void plog_stall(struct plog *p, int rc, const char *what);
+static inline bool is_no_space(int rc)
+{
+    return rc == -ENOSPC || rc == -EDQUOT;
+}
 void plog_settle(struct plog *p); /* nothing in flight any more? then the next step of its state */
 void plog_publish(struct plog *p);
-void plog_cache_update(struct plog *p); /* flushed chunks may be reused */
+void plog_written(struct plog *p, uint64_t bytes); /* in their file now, or given up */
+void plog_cache_update(struct plog *p);            /* flushed chunks may be reused */
 void plog_chunks_drop(struct plog *p);
 void plog_chunk_evict(struct plog_set *set, struct chunk *c);
 struct chunk *plog_chunk_next(const struct plog *p, struct chunk *c);
@@ -260,6 +275,7 @@ void plog_segs_free(struct plog *p);
 void plog_seg_free(struct seg *s);
 void plog_seal_rolled(struct plog *p);
 bool plog_roll(struct plog *p);
+void plog_gap_add(struct plog *p, const struct plog_gap *g);
 void seg_want_open(struct seg *s);
 
 /* plog_set.c */
@@ -268,6 +284,9 @@ void plog_unlink(struct plog *p);
 /* plog_append.c */
 void commit_form_all(struct plog_set *set);
 void appends_retry_blocked(struct plog_set *set);
+/* Answer clients that wait for an offset, theirs stay in the log; ours (ingest, coordinators), who
+ * take an error for "not in the log", wait on. */
+void appends_fail_clients(struct plog *p, int rc);
 /* Answer those that wait for an offset at or above `offset`, and those that wait for memory. */
 void appends_fail_from(struct plog *p, int64_t offset, int rc);
 void commit_direct_done(struct plog *p);

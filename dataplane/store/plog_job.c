@@ -31,7 +31,8 @@ struct plog_job {
     uint32_t file_cnt;
     uint8_t *bytes;
     uint64_t bytes_len;
-    int64_t limit, log_start;
+    int64_t limit, log_start; /* limit: also the base of the segment behind the one of SEAL, DROP */
+    int64_t first_ts;         /* DROP: of the first batch; -1: not known */
     uint64_t bad_use;
     struct recover_opts ro;
     struct recover_report report;
@@ -40,8 +41,8 @@ struct plog_job {
 struct dir_job {
     struct dirjob j;
     struct set_dir *sd;
-    bool checkpoint;
-    uint64_t min_free;
+    bool checkpoint; /* else: measure the file system */
+    struct space_check space;
 };
 
 static const struct file_io_ops *ops_of(const struct plog_job *k)
@@ -200,6 +201,8 @@ static int seg_finish(struct plog_job *k, struct seg *s)
         rc = ops_of(k)->truncate(s->file, s->len);
     if (rc == 0)
         rc = ops_of(k)->fsync(s->file);
+    if (is_no_space(rc))
+        rc = -EIO; /* of the log itself it is not to be tried again */
     if (rc == 0 && (s->index_changed || s->ix.off_cnt > 0 || s->ix.ts_cnt > 0 || s->has_index ||
                     s->is_unfinished)) /* also one whose file and index an idle second closed */
         rc = index_write(k, &s->ix, s->has_index, true, true);
@@ -231,6 +234,20 @@ static void unlink_quiet(struct plog_job *k, int64_t base, const char *suffix)
         (void)ops_of(k)->unlink(k->io, path); /* what stays is removed as an orphan at next start */
 }
 
+/* For the record of what is missing: recovery does not know it of older segments. */
+static int64_t first_ts_read(struct plog_job *k, const char *path)
+{
+    uint8_t h[BATCH_HEADER_LEN];
+    struct file *f;
+    if (k->s->first_ts >= 0)
+        return k->s->first_ts;
+    if (ops_of(k)->open(k->io, path, FILE_RDONLY, &f) < 0)
+        return -1;
+    int64_t n = ops_of(k)->pread(f, h, sizeof(h), 0);
+    ops_of(k)->close(f);
+    return n == sizeof(h) ? (int64_t)load_be64(h + BATCH_BASE_TIMESTAMP) : -1;
+}
+
 static void drop_run(struct dirjob *j)
 {
     struct plog_job *k = container_of(j, struct plog_job, j);
@@ -239,8 +256,11 @@ static void drop_run(struct dirjob *j)
         ops_of(k)->close(k->s->file);
     k->s->file = NULL;
     j->rc = path_seg(path, k->dir, k->s->base, SFX_LOG);
+    if (j->rc == 0 && k->s->for_space)
+        k->first_ts = first_ts_read(k, path);
     if (j->rc == 0)
         j->rc = ops_of(k)->unlink(k->io, path);
+    space_count(&k->p->sd->d->space.removed, k->s->len); /* also if it stays: then nothing comes */
     unlink_quiet(k, k->s->base, SFX_INDEX);
     unlink_quiet(k, k->s->base, SFX_TIMEINDEX);
     unlink_quiet(k, k->s->base, SFX_TXNINDEX);
@@ -393,6 +413,12 @@ static void open_done(struct plog_job *k)
         memcpy(c->buf, k->tail, c->from);
         c->has_prefix = true;
     }
+    if (is_no_space(rc) && p->state == PL_OPEN) { /* a new segment has no room for its name */
+        plog_stall(p, rc, "making a segment");
+        reads_opened(s, -E_BUSY);
+        p->retry_ns = now_ns(p->set) + TICK_NS / 10;
+        return;
+    }
     if (rc == -EMFILE || rc == -ENFILE || rc == -ENOMEM) {
         LOG_WARN("%s: cannot open segment %lld: %s; trying again", p->dir, (long long)s->base,
                  err_text(rc));
@@ -418,6 +444,10 @@ static void idle_done(struct plog_job *k)
 static void seal_done(struct plog_job *k)
 {
     struct seg *s = k->s;
+    if (is_no_space(k->j.rc)) { /* for its indexes: the tick tries again */
+        plog_stall(k->p, k->j.rc, "sealing a segment");
+        return;
+    }
     if (k->j.rc < 0) {
         plog_fail(k->p, k->j.rc, "sealing a segment");
         return;
@@ -460,10 +490,12 @@ static void fence_done(struct plog_job *k)
         k->part = (struct part){0};
     }
     if (k->j.rc < 0 || p->state != PL_FENCED) {
-        if (p->state == PL_FENCED)
-            LOG_ERROR("%s: still fenced: %s", p->dir, err_text(k->j.rc));
+        if (p->state == PL_FENCED && p->fence_tries == 0)
+            LOG_ERROR("%s: still fenced: %s; trying again", p->dir, err_text(k->j.rc));
         part_drop(&k->part);
         p->retry_ns = now_ns(set) + TICK_NS;
+        p->full_retry_ns = now_ns(set) + (TICK_NS << (p->fence_tries < 5 ? p->fence_tries : 5));
+        p->fence_tries++;
         return;
     }
     if (p->part->next < p->durable.offset)
@@ -472,6 +504,7 @@ static void fence_done(struct plog_job *k)
     set->unflushed_bytes -= p->end.lsn - p->durable.lsn;
     p->sd->staged_bytes -= p->end.lsn - p->flushed.lsn;
     plog_chunks_drop(p);
+    plog_written(p, p->unwritten);
     plog_hold_release(p);
     p->end.offset = p->part->next;
     p->end.lsn++; /* marks of the former life are never met again */
@@ -482,6 +515,7 @@ static void fence_done(struct plog_job *k)
     p->commit = C_NONE;
     p->bad_use = 0;
     p->spare_asked = false;
+    p->epochs_changed = k->report.cnt[RC_NO_ROOM] > 0;
     p->state = PL_OPEN;
     set->st.recovered++;
     (void)epochs_assign(&p->part->epochs, p->leader_epoch, p->end.offset);
@@ -492,6 +526,7 @@ static void fence_done(struct plog_job *k)
 
 static void detach_done(struct plog *p)
 {
+    plog_written(p, p->unwritten);
     p->sd->staged_bytes -= p->end.lsn - p->flushed.lsn;
     plog_hold_release(p);
     plog_unlink(p);
@@ -540,13 +575,22 @@ static void job_done(struct dirjob *j)
         if (j->rc < 0)
             LOG_WARN("%s: segment %lld cannot be removed: %s", p->dir, (long long)k->s->base,
                      err_text(j->rc));
-        atomic_fetch_sub(&p->sd->d->doomed_bytes, k->s->len);
+        if (k->s->for_space)
+            plog_gap_add(p, &(struct plog_gap){.from_offset = k->s->base,
+                                               .to_offset = k->limit,
+                                               .bytes = k->s->len,
+                                               .segments = 1,
+                                               .from_ms = k->first_ts,
+                                               .to_ms = k->s->ix.max_ts});
         plog_seg_free(k->s);
+        if (p->set->conf.storage_min_free_bytes > 0)
+            job_submit_space(p->sd, false); /* who waits for room need not wait for the tick */
         break;
     case JOB_EPOCHS:
         p->epochs_job = false;
         if (j->rc < 0)
             LOG_WARN("%s: leader epoch checkpoint: %s", p->dir, err_text(j->rc));
+        p->epochs_changed = p->epochs_changed || j->rc < 0; /* the tick tries again */
         break;
     case JOB_FENCE:
         fence_done(k);
@@ -585,6 +629,7 @@ static bool fence_prepare(struct plog_job *k)
     k->ro.index_interval_bytes = p->conf.index_interval_bytes;
     k->ro.index_bytes_max = p->conf.index_bytes_max;
     k->ro.segment_bytes = p->conf.segment_bytes;
+    k->ro.spare_derived = true;
     k->bytes_len = p->durable.lsn - p->flushed.lsn;
     if (k->bytes_len > 0) {
         k->bytes = malloc(k->bytes_len);
@@ -661,6 +706,7 @@ static bool job_prepare(struct plog_job *k)
         return true;
     case JOB_DROP:
         k->j.run = drop_run;
+        k->limit = next_base(k->p, k->s);
         return true;
     case JOB_EPOCHS:
         k->j.run = epochs_run;
@@ -725,48 +771,59 @@ bool job_submit(struct plog *p, enum job_kind kind, struct seg *s)
 static void dir_run(struct dirjob *j)
 {
     struct dir_job *k = container_of(j, struct dir_job, j);
-    j->rc = k->checkpoint ? catalog_checkpoint(k->sd->d)
-                          : catalog_check_space(k->sd->d, k->min_free,
-                                                k->sd->set->conf.storage_min_free_bytes > 0);
+    j->rc = k->checkpoint ? catalog_checkpoint(k->sd->d) : space_check(k->sd->d, &k->space);
 }
 
 static void dir_done(struct dirjob *j)
 {
     struct dir_job *k = container_of(j, struct dir_job, j);
-    struct data_dir *d = k->sd->d;
+    struct set_dir *sd = k->sd;
+    struct space *s = &sd->d->space;
     if (k->checkpoint)
-        k->sd->checkpoint_job = false;
+        sd->checkpoint_job = false;
     else
-        k->sd->space_job = false;
+        sd->space_job = false;
     if (j->rc < 0)
-        LOG_WARN("%s: %s: %s", d->path, k->checkpoint ? "checkpoint" : "free space",
+        LOG_WARN("%s: %s: %s", sd->d->path, k->checkpoint ? "checkpoint" : "free space",
                  err_text(j->rc));
-    else if (j->rc == 1 && atomic_load(&d->read_only))
+    else if (j->rc == 1 && atomic_load(&s->read_only))
         LOG_ERROR("%s: only %llu bytes free and no segment left that may go: the log is read-only "
                   "until there are %llu",
-                  d->path, (unsigned long long)atomic_load(&d->free_bytes),
-                  (unsigned long long)k->min_free);
+                  sd->d->path, (unsigned long long)atomic_load(&s->free_bytes),
+                  (unsigned long long)k->space.min_free_bytes);
     else if (j->rc == 1)
-        LOG_INFO("%s: there is room again: the log is writable", d->path);
+        LOG_INFO("%s: there is room again: the log is writable", sd->d->path);
     free(k);
+    if (sd->space_again && !sd->space_job)
+        job_submit_space(sd, false);
 }
 
-void job_submit_dir(struct set_dir *sd, bool checkpoint)
+static bool dir_submit(struct set_dir *sd, struct dir_job what)
 {
-    struct dir_job *k = calloc(1, sizeof(*k));
+    struct dir_job *k = sd->set->ending ? NULL : malloc(sizeof(*k));
     if (k == NULL)
-        return; /* the next tick asks again */
+        return false; /* the next tick asks again */
+    *k = what;
+    k->j = (struct dirjob){.run = dir_run, .done = dir_done};
+    k->sd = sd;
+    dirwork_submit(k->checkpoint ? sd->set->slow_work : sd->set->dirwork, &k->j);
+    return true;
+}
+
+void job_submit_checkpoint(struct set_dir *sd)
+{
+    sd->checkpoint_job = dir_submit(sd, (struct dir_job){.checkpoint = true});
+}
+
+void job_submit_space(struct set_dir *sd, bool is_tick)
+{
     /* Without a limit of its own, a disk that said ENOSPC is tried again when a little is free. */
     uint64_t min_free = sd->set->conf.storage_min_free_bytes;
-    *k = (struct dir_job){.j = {.run = dir_run, .done = dir_done},
-                          .sd = sd,
-                          .checkpoint = checkpoint,
-                          .min_free = min_free                         ? min_free
-                                      : atomic_load(&sd->d->read_only) ? 16u << 20
-                                                                       : 0};
-    if (checkpoint)
-        sd->checkpoint_job = true;
-    else
-        sd->space_job = true;
-    dirwork_submit(checkpoint ? sd->set->slow_work : sd->set->dirwork, &k->j);
+    struct space_check c = {
+        .min_free_bytes = min_free, .make_room = min_free > 0, .is_tick = is_tick};
+    if (min_free == 0 && atomic_load(&sd->d->space.read_only))
+        c.min_free_bytes = 16u << 20;
+    sd->space_again = sd->space_job;
+    if (!sd->space_job)
+        sd->space_job = dir_submit(sd, (struct dir_job){.space = c});
 }

@@ -96,7 +96,7 @@ void plog_seal_rolled(struct plog *p)
     for (uint32_t i = 0; i < p->seg_cnt; i++) {
         struct seg *s = p->segs[i];
         if (s->is_rolled && !s->is_sealed && !s->job && s->end_lsn <= p->flushed.lsn &&
-            p->state == PL_OPEN)
+            p->state == PL_OPEN && now_ns(p->set) >= p->stall_ns)
             (void)job_submit(p, JOB_SEAL, s); /* no memory: the next round or tick tries again */
     }
 }
@@ -146,6 +146,13 @@ void plog_roll_now(struct plog *p)
         (void)plog_roll(p); /* no memory: retention asks again */
 }
 
+/* Also of a fenced partition that waits for its next recovery: on a full disk that may need the
+ * very room that its segments take. */
+static bool may_drop(const struct plog *p)
+{
+    return p->state == PL_OPEN || (p->state == PL_FENCED && !p->fence_job);
+}
+
 bool plog_segment_get(const struct plog *p, uint32_t idx, struct plog_segment *ret)
 {
     if (idx >= p->seg_cnt)
@@ -158,17 +165,18 @@ bool plog_segment_get(const struct plog *p, uint32_t idx, struct plog_segment *r
         .max_timestamp_ms = s->ix.max_ts,
         .mtime_ms = s->created_ms,
         .sealed = s->is_sealed,
-        .can_drop = s->is_sealed && p->state == PL_OPEN && !s->job && s->io == 0 &&
+        .can_drop = s->is_sealed && may_drop(p) && !s->job && s->io == 0 &&
                     list_is_empty(&s->waiters) && idx + 1 < p->seg_cnt,
     };
     return true;
 }
 
-uint32_t plog_drop_segments(struct plog *p, uint32_t cnt)
+uint32_t plog_drop_segments(struct plog *p, uint32_t cnt, bool for_space)
 {
     uint32_t n = 0;
-    while (n < cnt && p->seg_cnt > 1 && p->state == PL_OPEN) {
+    while (n < cnt && p->seg_cnt > 1 && may_drop(p)) {
         struct seg *s = p->segs[0];
+        s->for_space = for_space;
         bool busy = !s->is_sealed || s->job || s->io > 0 || !list_is_empty(&s->waiters);
         bool in_memory = false; /* its chunks name it: they must be reused first */
         if (!list_is_empty(&p->chunks))
@@ -183,15 +191,15 @@ uint32_t plog_drop_segments(struct plog *p, uint32_t cnt)
         }
         if (busy || in_memory || !job_submit(p, JOB_DROP, s))
             break;
-        struct data_dir *d = p->sd->d;
-        atomic_fetch_add(&d->doomed_bytes, s->len); /* until JOB_DROP is done */
-        atomic_fetch_sub(&d->missing_bytes, (int64_t)s->len);
-        atomic_store(&d->low_checks, 0);
+        space_count(&p->sd->d->space.dropped, s->len);
+        atomic_store(&p->sd->d->space.low_checks, 0);
         p->size_bytes -= s->len;
         memmove(p->segs, p->segs + 1, --p->seg_cnt * sizeof(struct seg *));
         if (p->log_start < p->segs[0]->base)
             p->log_start = p->segs[0]->base;
         p->set->st.segments_dropped++;
+        p->set->st.space_segments += for_space;
+        p->set->st.space_bytes += for_space ? s->len : 0;
         n++;
     }
     if (n > 0) {
@@ -199,6 +207,46 @@ uint32_t plog_drop_segments(struct plog *p, uint32_t cnt)
         plog_publish(p);
     }
     return n;
+}
+
+/* Jobs of a partition end in the order they were submitted: gaps follow one another. What was put
+ * back comes before what was added since. */
+void plog_gap_add(struct plog *p, const struct plog_gap *g)
+{
+    struct plog_gap *all = &p->gap;
+    if (all->segments == 0) {
+        *all = *g;
+        p->set->gap_cnt++;
+        return;
+    }
+    if (g->from_offset < all->from_offset) {
+        all->from_offset = g->from_offset;
+        all->from_ms = g->from_ms;
+    }
+    all->to_offset = g->to_offset > all->to_offset ? g->to_offset : all->to_offset;
+    all->to_ms = g->to_ms > all->to_ms ? g->to_ms : all->to_ms;
+    all->bytes += g->bytes;
+    all->segments += g->segments;
+}
+
+bool plog_gap_take(struct plog *p, struct plog_gap *ret)
+{
+    if (p->gap.segments == 0)
+        return false;
+    *ret = p->gap;
+    p->gap.segments = 0;
+    p->set->gap_cnt--;
+    return true;
+}
+
+void plog_gap_put_back(struct plog *p, const struct plog_gap *g)
+{
+    plog_gap_add(p, g);
+}
+
+uint32_t plog_set_gap_cnt(const struct plog_set *set)
+{
+    return set->gap_cnt;
 }
 
 int plog_set_log_start(struct plog *p, int64_t offset)

@@ -160,6 +160,7 @@ void plog_unlink(struct plog *p)
 
 static void plog_free(struct plog *p)
 {
+    p->set->gap_cnt -= p->gap.segments > 0;
     plog_chunks_drop(p);
     plog_segs_free(p);
     free(p->segs);
@@ -352,10 +353,16 @@ static void tick_one(struct plog_set *set, struct plog *p)
     }
     if (p->state != PL_OPEN)
         return;
+    bool full = atomic_load(&p->sd->d->space.read_only);
     if (p->flush_to.lsn > p->flushed.lsn || p->epochs_changed) {
         plog_pump(p); /* a job may have found no memory */
-        if (p->epochs_changed && !p->epochs_job)
+        if (p->epochs_changed && !p->epochs_job && !full)
             p->epochs_job = job_submit(p, JOB_EPOCHS, NULL);
+    }
+    if (p->stall_ns != 0 && now >= p->stall_ns) {
+        if (p->unwritten == 0)
+            p->stall_ns = 0;
+        plog_pump(p);
     }
     plog_seal_rolled(p);
     for (uint32_t i = 0; i < p->seg_cnt; i++) {
@@ -380,13 +387,13 @@ static void tick_dirs(struct plog_set *set)
     for (uint32_t i = 0; i < set->dir_cnt; i++) {
         struct set_dir *sd = &set->dirs[i];
         if (checkpoint && !sd->checkpoint_job && atomic_load(&sd->d->dirty))
-            job_submit_dir(sd, true);
-        bool watched = set->conf.storage_min_free_bytes > 0 || atomic_load(&sd->d->read_only);
+            job_submit_checkpoint(sd);
+        bool watched = set->conf.storage_min_free_bytes > 0 || atomic_load(&sd->d->space.read_only);
         bool mine = set->shard->cnt <= 1 ||
                     i % set->shard->cnt == set->shard->id; /* one shard looks after a directory */
         if (mine && !sd->space_job &&
             (watched || checkpoint)) /* unwatched: only for those who ask */
-            job_submit_dir(sd, false);
+            job_submit_space(sd, true);
     }
 }
 
@@ -523,7 +530,7 @@ void plog_set_stats_get(const struct plog_set *set, struct plog_set_stats *ret)
         uint32_t n = journal_free_cnt(set->dirs[i].journal);
         if (n < ret->journal_free_files)
             ret->journal_free_files = n;
-        ret->read_only = ret->read_only || atomic_load(&set->dirs[i].d->read_only);
+        ret->read_only = ret->read_only || atomic_load(&set->dirs[i].d->space.read_only);
     }
     if (!list_is_empty(&set->dirty)) {
         const struct plog *p = container_of(set->dirty.next, struct plog, dirty_link);

@@ -29,11 +29,17 @@ static void on_written(struct file_op *op, int res)
         plog_settle(p);
         return;
     }
+    if (is_no_space(res) && p->state == PL_OPEN) {
+        plog_stall(p, res, "segment write");
+        return;
+    }
     if (res != (int)op->len) {
         plog_fail(p, res < 0 ? res : -EIO, "segment write");
         return;
     }
+    plog_written(p, to - c->written);
     c->written = to;
+    p->stall_ns = 0;
     c->seg->is_dirty = true; /* here, not at submission: a flush under way does not cover it */
     written_advance(p);
     plog_pump(p);
@@ -60,7 +66,7 @@ static void chunk_write(struct plog *p, struct chunk *c)
 void plog_write_wanted(struct plog *p)
 {
     if (p->state == PL_FENCED || p->state == PL_DETACHING || p->state == PL_CLOSED ||
-        p->set->ending)
+        p->set->ending || (p->state == PL_OPEN && now_ns(p->set) < p->stall_ns))
         return;
     uint64_t want = p->flush_to.lsn > p->write_to ? p->flush_to.lsn : p->write_to;
     for (struct chunk *c = p->wchunk; c != NULL && c->lsn < want; c = plog_chunk_next(p, c)) {

@@ -43,6 +43,15 @@ void recover_note(struct recover_report *rep, enum recover_case c, const char *f
     rep->say(rep->arg, text);
 }
 
+int recover_derived(const struct recover_opts *o, struct recover_report *rep, const char *dir,
+                    int rc)
+{
+    if (!o->spare_derived || (rc != -ENOSPC && rc != -EDQUOT))
+        return rc;
+    recover_note(rep, RC_NO_ROOM, "%s", dir);
+    return 0;
+}
+
 int recover_grow(void **arr, uint32_t cnt, uint32_t *cap, size_t size)
 {
     if (cnt < *cap)

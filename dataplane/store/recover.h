@@ -33,6 +33,8 @@ struct recover_opts {
     uint64_t segment_bytes;        /* journal batches roll above it */
     uint16_t shard_cnt;            /* journal files of higher shards are removed; 0: keep all */
     bool leave_deleted;            /* directories of deleted partitions: the caller removes them */
+    bool spare_derived; /* a full disk fails only what .log itself needs: indexes, epochs, snapshots
+                           that find no room are left out (RC_NO_ROOM) */
 };
 void recover_opts_default(struct recover_opts *o);
 

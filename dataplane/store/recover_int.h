@@ -14,6 +14,9 @@
 /* recover.c */
 __attribute__((format(printf, 3, 4))) void recover_note(struct recover_report *rep,
                                                         enum recover_case c, const char *fmt, ...);
+/* rc of writing something that .log can make again (recover_opts.spare_derived). */
+int recover_derived(const struct recover_opts *o, struct recover_report *rep, const char *dir,
+                    int rc);
 /* Room for one item more in an array of `cnt`; 0 or -ENOMEM. */
 int recover_grow(void **arr, uint32_t cnt, uint32_t *cap, size_t size);
 /* Names of a directory; `name` is freed by who listed. */

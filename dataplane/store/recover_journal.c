@@ -14,6 +14,7 @@
 struct tail_writer {
     struct part *p;
     const struct recover_opts *o;
+    struct recover_report *rep;
     struct file *f;
     struct seg_index ix;
     char dir[STORE_PATH_MAX];
@@ -26,8 +27,9 @@ static int tail_open(struct tail_writer *t)
     char path[STORE_PATH_MAX];
     seg_index_init(&t->ix, g->base, t->o->index_bytes_max);
     int rc = seg_index_load(&t->ix, io, t->dir);
-    if (rc == -ENOENT && g->len == 0)
-        rc = 0;
+    bool known = rc == -ENOENT && g->len == 0;
+    if (known || (t->o->spare_derived && (rc == -ENOENT || rc == -E_MALFORMED)))
+        rc = 0; /* nothing yet; or left out when there was no room for it */
     if (rc == 0)
         rc = path_seg(path, t->dir, g->base, SFX_LOG);
     if (rc == 0)
@@ -45,7 +47,8 @@ static int tail_close(struct tail_writer *t)
     t->f = NULL;
     seg_index_finish(&t->ix);
     if (rc == 0)
-        rc = seg_index_store(&t->ix, t->p->dir->io, t->dir, false);
+        rc = recover_derived(t->o, t->rep, t->dir,
+                             seg_index_store(&t->ix, t->p->dir->io, t->dir, false));
     seg_index_fini(&t->ix);
     return rc;
 }
@@ -60,7 +63,7 @@ static int tail_write(struct tail_writer *t, const uint8_t *b, const struct batc
     if (full) {
         int rc = tail_close(t);
         if (rc == 0)
-            rc = recover_snapshot_store(p, t->dir, p->next);
+            rc = recover_derived(t->o, t->rep, t->dir, recover_snapshot_store(p, t->dir, p->next));
         if (rc == 0)
             rc = recover_seg_create(p, t->dir, p->next);
         if (rc == 0)
@@ -93,7 +96,7 @@ static int tail_write(struct tail_writer *t, const uint8_t *b, const struct batc
 int recover_part_append(struct part *p, const struct span *batches, uint32_t cnt,
                         const struct recover_opts *o, struct recover_report *rep)
 {
-    struct tail_writer t = {.p = p, .o = o};
+    struct tail_writer t = {.p = p, .o = o, .rep = rep};
     bool wrote = false;
     int rc = recover_path(t.dir, p);
     for (uint32_t i = 0; rc == 0 && i < cnt; i++) {
@@ -127,8 +130,10 @@ int recover_part_append(struct part *p, const struct span *batches, uint32_t cnt
     p->recovery_point = p->next;
     p->was_clean = false;
     recover_mark_set(p);
-    rc = recover_epochs_store(p, t.dir);
-    return rc == 0 ? recover_snapshot_store(p, t.dir, p->next) : rc;
+    rc = recover_derived(o, rep, t.dir, recover_epochs_store(p, t.dir));
+    if (rc == 0)
+        rc = recover_derived(o, rep, t.dir, recover_snapshot_store(p, t.dir, p->next));
+    return rc;
 }
 
 /* --------------------------------------------------------------------------------- journal replay

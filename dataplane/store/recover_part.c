@@ -444,9 +444,9 @@ static int part_finish(struct scan *s, struct found *x, bool clean)
     if (clean)
         return 0;
     epochs_truncate_end(&p->epochs, p->next);
-    int rc = recover_epochs_store(p, s->dir);
+    int rc = recover_derived(s->o, s->rep, s->dir, recover_epochs_store(p, s->dir));
     if (rc == 0)
-        rc = recover_snapshot_store(p, s->dir, p->next);
+        rc = recover_derived(s->o, s->rep, s->dir, recover_snapshot_store(p, s->dir, p->next));
     if (rc == 0)
         rc = snapshots_prune(s, x);
     if (rc == 0)

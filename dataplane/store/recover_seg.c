@@ -275,7 +275,7 @@ int recover_seg(struct scan *s, struct part_seg *g)
         g->max_ts_offset = ix.max_ts_offset;
         seg_index_finish(&ix);
         recover_note(s->rep, RC_INDEX_REBUILT, "%s segment %" PRId64, s->dir, g->base);
-        rc = seg_index_store(&ix, io, s->dir, false);
+        rc = recover_derived(s->o, s->rep, s->dir, seg_index_store(&ix, io, s->dir, false));
     }
     seg_index_fini(&ix);
     return rc;

@@ -6,6 +6,7 @@
 
 #define SEGS_MAX 64u /* looked at per partition and pass; more wait for the next pass */
 #define ROOM_MAX 64u /* segments dropped per poll to make room */
+#define ROOM_RETRY_NS UINT64_C(10000000)
 
 void upkeep_init(struct upkeep *u, struct plog_set *set, uint32_t interval_ms)
 {
@@ -48,7 +49,7 @@ static bool retain_one(void *arg, struct plog *p)
                                .segment_cnt = off.segment_cnt};
     struct retain_verdict v = retain_judge(&rp, segs, segs_get(p, segs));
     if (v.drop > 0)
-        x->dropped += plog_drop_segments(p, v.drop);
+        x->dropped += plog_drop_segments(p, v.drop, false);
     if (v.roll_active) {
         plog_roll_now(p);
         x->u->rolled++;
@@ -75,7 +76,7 @@ static uint32_t drop_oldest(struct upkeep *u, const struct shard *s, uint32_t di
 {
     struct pass x = {.u = u, .s = s, .dir = dir};
     plog_set_each(u->set, find_oldest, &x);
-    uint32_t n = x.oldest == NULL ? 0 : plog_drop_segments(x.oldest, 1);
+    uint32_t n = x.oldest == NULL ? 0 : plog_drop_segments(x.oldest, 1, true);
     if (n > 0) {
         struct plog_offsets off;
         plog_offsets_get(x.oldest, &off);
@@ -88,24 +89,33 @@ static uint32_t drop_oldest(struct upkeep *u, const struct shard *s, uint32_t di
 
 /* The store counts down what is missing as segments go, so this stops by itself; a file that is
  * still being removed counts as free. */
-static uint32_t make_room(struct upkeep *u, const struct shard *s)
+uint32_t upkeep_make_room(struct upkeep *u, const struct shard *s)
 {
     uint32_t n = 0;
-    for (uint32_t d = 0; d < plog_set_dir_cnt(u->set); d++)
-        while (n < ROOM_MAX && plog_set_dir(u->set, d).missing_bytes > 0 && drop_oldest(u, s, d))
+    if (s->now_ns < u->room_next_ns)
+        return 0;
+    for (uint32_t d = 0; d < plog_set_dir_cnt(u->set); d++) {
+        while (n < ROOM_MAX && plog_set_dir(u->set, d).missing_bytes > 0) {
+            if (drop_oldest(u, s, d) == 0) {
+                u->room_next_ns = s->now_ns + ROOM_RETRY_NS; /* looking for it is a walk over all */
+                break;
+            }
             n++;
+        }
+    }
+    u->segments_dropped += n;
     return n;
 }
 
 uint32_t upkeep_poll(struct upkeep *u, const struct shard *s)
 {
-    uint32_t n = make_room(u, s);
+    uint32_t n = 0;
     if (s->now_ns >= u->next_ns) {
         struct pass x = {.u = u, .s = s};
         u->next_ns = s->now_ns + u->interval_ns;
         plog_set_each(u->set, retain_one, &x);
-        n += x.dropped;
+        n = x.dropped;
     }
     u->segments_dropped += n;
-    return n;
+    return n + upkeep_make_room(u, s);
 }

@@ -12,11 +12,14 @@ struct shard;
 struct upkeep {
     struct plog_set *set;
     uint64_t interval_ns, next_ns;
+    uint64_t room_next_ns; /* nothing to drop was found: look again then */
     uint64_t segments_dropped, segments_dropped_for_space, rolled;
 };
 /* interval_ms: Kafka's log.retention.check.interval.ms, 300,000. */
 void upkeep_init(struct upkeep *u, struct plog_set *set, uint32_t interval_ms);
-/* Timer body, once a second. While a data directory has less than storage.min_free, the oldest
- * sealed segments of the `delete` partitions in it go, as many as it takes, at most 64 per poll.
- * Count of segments dropped. */
+/* In every turn, for a fast producer fills a disk in less than a second: while a data directory has
+ * less than storage.min_free, the oldest sealed segments of the `delete` partitions in it go, as
+ * many as it takes, at most 64 per call. Count of segments dropped. */
+uint32_t upkeep_make_room(struct upkeep *u, const struct shard *s);
+/* Timer body, once a second: retention, and the same. */
 uint32_t upkeep_poll(struct upkeep *u, const struct shard *s);

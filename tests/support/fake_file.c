@@ -45,8 +45,8 @@ struct pending {
 struct fake_disk {
     uint64_t rng, ops, die_at, fail_at;
     int fail_rc;
-    bool dead, full;
-    uint64_t size;
+    bool dead, full, strict;
+    uint64_t size, full_at;
     struct list inodes, cur, dur; /* entries */
     struct pending q[IN_FLIGHT_MAX];
     uint32_t q_cnt;
@@ -70,7 +70,7 @@ struct fake_disk *fake_disk_new(uint64_t seed)
     struct fake_disk *d = calloc(1, sizeof(*d));
     ASSERT(d != NULL);
     d->rng = seed * 2654435761u + 88172645463325252u;
-    d->die_at = d->fail_at = UINT64_MAX;
+    d->die_at = d->fail_at = d->full_at = UINT64_MAX;
     list_init(&d->inodes);
     list_init(&d->cur);
     list_init(&d->dur);
@@ -110,6 +110,8 @@ static int op_count(struct fake_disk *d)
         d->dead = true;
     if (d->dead)
         return -EIO;
+    if (n >= d->full_at)
+        d->full = true;
     if (n == d->fail_at)
         return d->fail_rc;
     return 0;
@@ -134,10 +136,28 @@ void fake_disk_die_at(struct fake_disk *d, uint64_t op)
 void fake_disk_set_size(struct fake_disk *d, uint64_t bytes)
 {
     d->size = bytes;
+    d->strict = false;
+}
+void fake_disk_set_limit(struct fake_disk *d, uint64_t bytes)
+{
+    d->size = bytes;
+    d->strict = true;
 }
 void fake_disk_set_full(struct fake_disk *d, bool full)
 {
     d->full = full;
+    if (!full)
+        d->full_at = UINT64_MAX;
+}
+void fake_disk_full_at(struct fake_disk *d, uint64_t op)
+{
+    d->full_at = op;
+}
+uint64_t fake_disk_used(const struct fake_disk *d)
+{
+    uint64_t used = 0;
+    list_for_each(it, &d->cur) used += container_of(it, struct entry, link)->inode->len;
+    return used;
 }
 void fake_disk_fail_at(struct fake_disk *d, uint64_t op, int rc)
 {
@@ -165,7 +185,8 @@ static void inode_room(struct inode *n, uint64_t len)
 
 static int put(struct fake_disk *d, struct inode *n, const void *buf, uint64_t len, uint64_t pos)
 {
-    if (d->full && pos + len > n->len)
+    uint64_t more = pos + len > n->len ? pos + len - n->len : 0;
+    if (more > 0 && (d->full || (d->strict && fake_disk_used(d) + more > d->size)))
         return -ENOSPC;
     inode_room(n, pos + len);
     memcpy(n->cur + pos, buf, len);
@@ -511,8 +532,7 @@ static int f_space(struct file_io *io, const char *path, uint64_t *ret_free, uin
 {
     (void)path;
     struct fake_disk *d = disk_of(io);
-    uint64_t used = 0;
-    list_for_each(it, &d->cur) used += container_of(it, struct entry, link)->inode->len;
+    uint64_t used = fake_disk_used(d);
     *ret_free = d->full          ? 0
                 : d->size == 0   ? UINT64_C(1) << 40
                 : d->size > used ? d->size - used

@@ -29,8 +29,14 @@ bool fake_disk_is_dead(const struct fake_disk *d);
 void fake_disk_fail_at(struct fake_disk *d, uint64_t op, int rc);
 /* Every write that makes a file longer fails with -ENOSPC while `full`; space() says 0 then. */
 void fake_disk_set_full(struct fake_disk *d, bool full);
+/* From operation `op` on the disk is full, as by fake_disk_set_full; UINT64_MAX: never. */
+void fake_disk_full_at(struct fake_disk *d, uint64_t op);
 /* space() says what files leave of this many bytes; writes do not mind. 0: endless. */
 void fake_disk_set_size(struct fake_disk *d, uint64_t bytes);
+/* The same, and a write that would pass it fails with -ENOSPC. */
+void fake_disk_set_limit(struct fake_disk *d, uint64_t bytes);
+/* Bytes of all files. */
+uint64_t fake_disk_used(const struct fake_disk *d);
 /* What was not flushed is gone, or half there; the power is back. All files must be closed. */
 void fake_disk_power_cut(struct fake_disk *d);
 /* Only the process died at the operation of fake_disk_die_at: what it did before stays. */
