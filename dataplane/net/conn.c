@@ -138,13 +138,22 @@ void conn_set_dead(struct conn_table *t, struct conn *c, int err)
 
 int conn_emit(struct conn_table *t, struct net_ev *ret_ev, int max, int budget)
 {
-    struct list later; /* DEAD and with news in this poll: CLOSED goes out in the next one */
+    struct list later; /* has more to say in the next poll: what follows an ACCEPT, CLOSED */
     int n = 0;
     list_init(&later);
     while (n < max && budget-- > 0 && !list_is_empty(&t->ready)) {
         struct conn *c = container_of(t->ready.next, struct conn, ready);
         struct net_ev base = {.conn = conn_handle(t, c), .user = c->user, .listener = c->listener};
         bool had_news = false;
+        if ((c->ev & NET_EV_ACCEPT) != 0) { /* what it says next must find the user's pointer */
+            ret_ev[n] = base;
+            ret_ev[n++].what = NET_EV_ACCEPT;
+            c->ev &= ~(uint32_t)NET_EV_ACCEPT;
+            list_del(&c->ready);
+            if (c->ev != 0 || !list_is_empty(&c->doneq) || c->phase == CONN_DEAD)
+                list_add_tail(&later, &c->ready);
+            continue;
+        }
         if (c->ev != 0) {
             ret_ev[n] = base;
             ret_ev[n++].what = c->ev;

@@ -98,7 +98,8 @@ enum {
     NET_EV_CLOSED = 1 << 6,  /* last event of this handle; ev.err: why, 0 after an orderly close */
 };
 
-/* Edge-triggered; `what` is an or of the above, of which TX_DONE and CLOSED come alone. */
+/* Edge-triggered; `what` is an or of the above, of which ACCEPT, TX_DONE and CLOSED come alone: what
+ * else there is to say of a new connection comes in a later poll, with the `user` set meanwhile. */
 struct net_ev {
     conn_id conn;
     void *user; /* set_user; NULL before */

@@ -645,6 +645,41 @@ static void nobody_listening_is_refused(const struct backend *be)
     rig_close(&r);
 }
 
+/* A peer that connects, sends and ends before its ACCEPT was fetched: the user's pointer, which is
+ * set on ACCEPT, comes with all the rest. */
+static void an_accept_comes_alone_before_what_follows_it(const struct backend *be)
+{
+    struct rig r;
+    conn_id c;
+    struct net_ev ev[16];
+    rig_open(&r, be);
+    struct net *srv = r.net[SRV];
+    r.net[SRV] = NULL; /* only run below, and asked for no events */
+    assert_int_equal(r.net[CLI]->ops->connect(r.net[CLI], &r.at, NULL, &c), 0);
+    uint64_t since = r.now;
+    bool sent = false;
+    for (int calm = 0; calm < 20;) {
+        rig_poll(&r);
+        assert_int_equal(srv->ops->poll(srv, r.now, ev, 16, 0), 0);
+        if (!sent && find_ev(&r, CLI, c, NET_EV_CONNECT, 0) != NULL) {
+            assert_int_equal(send_fill(&r, CLI, c, 5, 'x', 0), 0);
+            assert_int_equal(r.net[CLI]->ops->shutdown_tx(r.net[CLI], c), 0);
+            sent = true;
+        }
+        calm += srv->st.rx_bytes == 5;
+        assert_false(rig_timed_out(&r, since));
+    }
+    assert_int_equal(srv->ops->poll(srv, r.now, ev, 16, 64), 1);
+    assert_int_equal(ev[0].what, NET_EV_ACCEPT);
+    int user = 0;
+    srv->ops->set_user(srv, ev[0].conn, &user);
+    r.net[SRV] = srv;
+    assert_ptr_equal(wait_ev(&r, SRV, ev[0].conn, NET_EV_RX).user, &user);
+    assert_ptr_equal(wait_ev(&r, SRV, ev[0].conn, NET_EV_RX_EOF).user, &user);
+    recv_exactly(&r, SRV, ev[0].conn, 5);
+    rig_close(&r);
+}
+
 static void an_address_in_use_is_said_precisely(const struct backend *be)
 {
     struct rig r;
@@ -1009,6 +1044,7 @@ static const struct {
     CLAIM(linger_ends_even_if_the_peer_does_not_read),
     CLAIM(silence_ends_a_connection_with_an_idle_limit),
     CLAIM(nobody_listening_is_refused),
+    CLAIM(an_accept_comes_alone_before_what_follows_it),
     CLAIM(an_address_in_use_is_said_precisely),
     CLAIM(tx_done_comes_in_the_order_of_sends),
     CLAIM(random_transfers_keep_every_byte),
