@@ -53,7 +53,8 @@ struct fetch_part {
     struct fetch_response_partition *out;
     uint16_t owner;
     bool dirty;        /* to be read in this pass */
-    bool reading;      /* a MSG_FETCH is out */
+    bool reading;      /* a MSG_FETCH is out: the owner may write to `data` */
+    bool answered;     /* it is home; looked at when the whole wave is */
     bool registered;   /* a MSG_FETCH_WAIT is out */
     bool full;         /* waiting brings nothing new */
     bool retried;      /* read again for its first whole batch */
@@ -454,8 +455,8 @@ static void fetch_wave_done(struct fetch_op *op)
 {
     for (uint32_t i = op->wave_from; i < op->next; i++) {
         struct fetch_part *p = &op->parts[i];
-        if (p->reading) {
-            p->reading = false;
+        if (p->answered) {
+            p->answered = false;
             part_result(op, p);
         }
     }
@@ -472,9 +473,10 @@ void kafka_on_fetch_reply(struct shard *s, struct msg *msg)
     struct fetch_op *op = p->op;
     struct kreq *req = op->req;
     p->read.r.rc = msg->rc;
+    p->reading = false;
+    p->answered = true;
     op->reading_cnt--;
     if (op->state == FE_DONE) { /* the connection is gone */
-        p->reading = false;
         part_drop_data(p);
     } else if (op->reading_cnt == 0) {
         fetch_wave_done(op);

@@ -575,6 +575,26 @@ static void a_large_first_batch_gets_its_memory_although_others_were_read(void *
     close_world();
 }
 
+/* Found by the shard simulator (seed 8): what had come home was taken for still under way. */
+static void a_connection_that_closes_between_two_replies_gives_all_memory_back(void **state)
+{
+    (void)state;
+    open_fetch(2);
+    put(0, 1);
+    put(1, 1);
+    struct client *c = client_open(w);
+    struct fetch_n f;
+    w->shard[1].plogs->hold = true;
+    REQUEST(c, FETCH, 12, fetch, fetch_n(&f, "t", 2, 0, 1));
+    world_run(w, 5); /* partition 0 is read, partition 1 is not */
+    client_close(c);
+    world_run(w, 5);
+    w->shard[1].plogs->hold = false;
+    world_run(w, 5);
+    assert_memory_is_free();
+    close_world();
+}
+
 static void a_fetch_that_finds_no_memory_is_answered_empty_in_time(void **state)
 {
     (void)state;
@@ -762,6 +782,7 @@ TEST_MAIN(TEST(every_version_returns_the_bytes_of_the_log),
           TEST(fetches_wait_for_memory_in_line_and_all_are_answered),
           TEST(fetches_of_many_waves_never_wait_for_each_other),
           TEST(a_large_first_batch_gets_its_memory_although_others_were_read),
+          TEST(a_connection_that_closes_between_two_replies_gives_all_memory_back),
           TEST(a_fetch_that_finds_no_memory_is_answered_empty_in_time), TEST(max_wait_is_bounded),
           TEST(slow_readers_are_closed_when_others_need_their_memory),
           TEST(list_offsets_knows_the_special_timestamps_of_each_version))
