@@ -16,6 +16,7 @@
 #include "dataplane/io/file.h"
 #include "dataplane/io/uring.h"
 #include "dataplane/kafka/api.h"
+#include "dataplane/kafka/shared.h"
 #include "dataplane/net/dgram_handover.h"
 #include "dataplane/net/net_uring.h"
 #include "dataplane/net/port.h"
@@ -50,6 +51,7 @@ enum { BUFS_KAFKA = 1, BUFS_STREAMS, BUFS_DGRAMS }; /* io_uring's provided-buffe
 
 struct pipeline {
     struct pipeline_opts o;
+    struct kafka_shared *kafka_shared;
     _Atomic uint32_t quiet_cnt;  /* stopping shards that append nothing any more */
     _Atomic uint32_t open_cnt;   /* shards that have had their first image */
     _Atomic uint32_t closed_cnt; /* shards whose MSG_STOP has been replied */
@@ -736,6 +738,8 @@ static void publish_kafka(struct pshard *ps, struct shard_stats *c)
     c->tx_bytes = ps->s.net->st.tx_bytes;
     c->request_bytes_reserved = st.request_bytes_used + st.response_bytes_used;
     c->request_waits = st.budget_waits;
+    c->throttled = st.throttled;
+    c->throttled_ms = st.throttled_ms;
     c->fetch_sessions = st.fetch_sessions;
     c->fetch_session_steps = st.fetch_session_steps;
     c->fetch_session_evictions = st.fetch_session_evictions;
@@ -785,12 +789,20 @@ int pipeline_create(const struct pipeline_opts *opts, struct pipeline **ret)
     if (p == NULL)
         return -ENOMEM;
     p->o = *opts;
+    int rc =
+        kafka_shared_create(opts->conf->connections_max * opts->plan->shard_cnt, &p->kafka_shared);
+    if (rc < 0) {
+        free(p);
+        return rc;
+    }
     *ret = p;
     return 0;
 }
 
 void pipeline_destroy(struct pipeline *p)
 {
+    if (p != NULL)
+        kafka_shared_destroy(p->kafka_shared);
     free(p);
 }
 
@@ -816,6 +828,7 @@ int pshard_create(struct pipeline *p, uint16_t id, struct pshard **ret, char *er
     ps->s.cnt = (uint16_t)p->o.plan->shard_cnt;
     ps->s.cpu = plan->cpu;
     ps->s.numa_node = plan->node;
+    ps->s.kafka_shared = p->kafka_shared;
     ps->s.conf = p->o.conf;
     ps->s.mbox = mbox_of(p->o.mboxes, id);
     ps->s.now_ns = clock_mono_ns();

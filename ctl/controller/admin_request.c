@@ -141,6 +141,7 @@ static const struct admin_api *const admin_apis[] = {
     &create_partitions_api,
     &alter_configs_api,
     &incremental_alter_configs_api,
+    &alter_client_quotas_api,
 };
 /* NULL: not an API or version of the controller. */
 static const struct admin_api *api_find(int16_t key, int16_t version)

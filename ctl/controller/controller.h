@@ -55,7 +55,7 @@ struct admin_request {
     void *arg;
 };
 /* CreateTopics 2-7, DeleteTopics 1-6, CreatePartitions 0-3, AlterConfigs 0-2,
- * IncrementalAlterConfigs 0-1; others answer UNSUPPORTED_VERSION. */
+ * IncrementalAlterConfigs 0-1, AlterClientQuotas 0-1; others answer UNSUPPORTED_VERSION. */
 void controller_admin(struct controller *c, const struct admin_request *req);
 /* The next block, durable. 0 or a negative rc. */
 NODISCARD int controller_producer_ids(struct controller *c, int64_t *ret_first, int32_t *ret_cnt);

@@ -1,8 +1,13 @@
 /* controller_int.h - what the files of the controller share: its state, a change in the making, and
- * an admin request under way. controller.c      its life, commit      registration.c  what a
- * dataplane's hello changes change.c          topics, partitions    admin_request.c arrival,
- * waiting, answer admin_topics.c    CreateTopics, DeleteTopics, CreatePartitions admin_configs.c
- * AlterConfigs, IncrementalAlterConfigs Runs on: sluiced's main thread. */
+ * an admin request under way.
+ *
+ *     controller.c      its life, commit          registration.c  what a dataplane's hello changes
+ *     change.c          topics, partitions        admin_request.c arrival, waiting, answer
+ *     admin_topics.c    CreateTopics, DeleteTopics, CreatePartitions
+ *     admin_configs.c   AlterConfigs, IncrementalAlterConfigs
+ *     admin_quotas.c    AlterClientQuotas
+ *
+ * Runs on: sluiced's main thread. */
 #pragma once
 #include "ctl/controller/controller.h"
 #include "ctl/controller/meta_log.h"
@@ -73,8 +78,10 @@ struct pending {
         struct create_partitions_response grow;
         struct alter_configs_response alter;
         struct incremental_alter_configs_response incremental;
+        struct alter_client_quotas_response quotas;
     } resp;
-    struct uuid *topic_ids; /* by row of the response; zero where nothing changed */
+    struct uuid *topic_ids; /* by row of the response; zero where nothing changed, all
+                             ones where something without an id did */
 };
 /* One row of any response, as far as they are alike. */
 struct row {
@@ -94,7 +101,7 @@ struct admin_api {
                        struct change *ch);
 };
 extern const struct admin_api create_topics_api, delete_topics_api, create_partitions_api,
-    alter_configs_api, incremental_alter_configs_api;
+    alter_configs_api, incremental_alter_configs_api, alter_client_quotas_api;
 
 /* The row of `name`##_api; the rows of its answer are p->resp.`member`.`list`. */
 #define ADMIN_API(name, KEY, member, list)                                                         \

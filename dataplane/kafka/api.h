@@ -68,10 +68,11 @@ void kafka_bind_handlers(struct msg_handlers *handlers);
 
 /* Counters of one shard, read by the owner of the shard's statistics page. */
 struct kafka_stats {
-    uint64_t connections_opened, connections_closed, connections_refused;
+    uint64_t connections_opened, connections_closed, connections_refused, connections_over_limit;
     uint64_t requests, responses, malformed, unsupported, oversized, slow_frames, idle_closed;
     uint64_t budget_waits, produce_batches, produce_bytes, produce_errors;
     uint64_t fetch_parts, fetch_bytes, fetch_parked, fetch_woken, parked_hurried, slow_readers;
+    uint64_t throttled, throttled_ms;
     uint64_t fetch_session_steps, fetch_session_evictions;
     uint32_t fetch_sessions;
     uint32_t connections, requests_inflight;

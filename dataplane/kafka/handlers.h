@@ -36,6 +36,8 @@ int incremental_alter_configs_start(struct kreq *req, struct wire_reader *r);
 int list_partition_reassignments_start(struct kreq *req, struct wire_reader *r);
 int describe_producers_start(struct kreq *req, struct wire_reader *r);
 int list_config_resources_start(struct kreq *req, struct wire_reader *r);
+int alter_client_quotas_start(struct kreq *req, struct wire_reader *r);
+int describe_client_quotas_start(struct kreq *req, struct wire_reader *r);
 int describe_quorum_start(struct kreq *req, struct wire_reader *r);
 int sasl_handshake_start(struct kreq *req, struct wire_reader *r);
 int sasl_authenticate_start(struct kreq *req, struct wire_reader *r);

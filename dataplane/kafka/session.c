@@ -304,6 +304,8 @@ static void conn_gone(struct kconn *c)
         list_del(&c->ready);
     if (list_is_linked(&c->starved))
         list_del(&c->starved);
+    timer_cancel(k->s->timers, &c->unmute);
+    conn_uncount(k->shared, c->count_slot);
     list_del(&c->link);
     list_add_head(&k->free_conns, &c->link);
     c->id = CONN_NONE;
@@ -419,9 +421,33 @@ static bool conn_can_have_req(const struct kconn *c)
     return left > (c->req_cnt < KAFKA_REQS_OWN ? 0 : kept);
 }
 
+static bool conn_is_muted(const struct kconn *c)
+{
+    return c->muted_until_ns > c->k->s->now_ns && !c->closing && !c->rx_eof && !c->k->draining;
+}
+
+static void on_unmute(struct timer *t, uint64_t now_ns)
+{
+    struct kconn *c = container_of(t, struct kconn, unmute);
+    (void)now_ns;
+    c->muted_until_ns = 0;
+    conn_ready(c);
+}
+
+void kconn_mute(struct kconn *c, uint64_t until_ns)
+{
+    if (until_ns <= c->muted_until_ns)
+        return;
+    c->muted_until_ns = until_ns;
+    timer_cancel(c->k->s->timers, &c->unmute);
+    timer_arm(c->k->s->timers, &c->unmute, until_ns, on_unmute);
+}
+
 /* The rules of reading ahead, session.h. */
 static bool conn_may_read(const struct kconn *c)
 {
+    if (conn_is_muted(c))
+        return false;
     if (c->closing || c->req_cnt >= KAFKA_INFLIGHT_MAX || c->queued_serial_cnt > 0)
         return false;
     bool grows = c->frame != NULL && c->frame_got == c->frame->buf.cap;
@@ -548,6 +574,8 @@ static void conn_start(struct kconn *c)
 {
     list_for_each_safe(n, tmp, &c->reqs)
     {
+        if (conn_is_muted(c))
+            return;
         struct kreq *req = container_of(n, struct kreq, link);
         if (req->state != RQ_QUEUED)
             continue;
@@ -665,10 +693,23 @@ static void conn_run(struct kconn *c)
 int kafka_conn_open(struct kafka *k, uint16_t listener_idx, conn_id id)
 {
     struct net *net = k->s->net;
-    struct list *n = k->draining ? NULL : list_pop_head(&k->free_conns);
+    struct conn_info info = {0};
+    uint32_t slot = CONN_SLOT_NONE;
+    bool known = net->ops->info(net, id, &info) == 0;
+    enum conn_verdict verdict = kconn_admit(k, &info.peer, &slot);
+    struct list *n = k->draining || verdict != CONN_COUNTED ? NULL : list_pop_head(&k->free_conns);
     if (n == NULL) {
+        char peer[NET_ADDR_TEXT_MAX];
+        (void)net_addr_format(&info.peer, peer); /* its length */
         k->st.connections_refused++;
-        LOG_WARN("connection refused: %u connections are open", k->conn_cnt);
+        k->st.connections_over_limit += verdict != CONN_COUNTED;
+        LOG_WARN("connection of %s refused: %s", peer,
+                 verdict == CONN_TOO_MANY              ? "max.connections are open"
+                 : verdict == CONN_TOO_MANY_OF_ADDRESS ? "max.connections.per.ip are open"
+                 : k->draining                         ? "the shard is stopping"
+                                                       : "memory.connections_max are open");
+        if (verdict == CONN_COUNTED)
+            conn_uncount(k->shared, slot);
         net->ops->set_user(net, id, NULL);
         (void)net->ops->abort(net, id); /* stale: it closed itself */
         return -E_BUSY;
@@ -683,8 +724,8 @@ int kafka_conn_open(struct kafka *k, uint16_t listener_idx, conn_id id)
     list_init(&c->reqs);
     list_add_tail(&k->conns, &c->link);
     c->active_ns = k->s->now_ns;
-    struct conn_info info;
-    if (net->ops->info(net, id, &info) == 0) {
+    c->count_slot = slot;
+    if (known) {
         (void)net_addr_format(&info.peer, c->peer); /* its length */
         c->local = info.local;
     } else {
@@ -826,7 +867,8 @@ static void conn_tick(struct kconn *c, uint64_t now)
         c->stall_got = c->frame_got;
     }
     uint64_t idle_ns = (uint64_t)k->s->conf->connections_max_idle_ms * MS_NS;
-    if (idle_ns > 0 && c->req_cnt == 0 && !waiting && now - c->active_ns > idle_ns) {
+    if (idle_ns > 0 && c->req_cnt == 0 && !waiting && !conn_is_muted(c) &&
+        now - c->active_ns > idle_ns) {
         k->st.idle_closed++;
         conn_close(c, false);
     }
@@ -872,9 +914,12 @@ int kafka_create(struct shard *s, struct kafka **ret_kafka)
     k->reqs = (struct kreq *)calloc(k->reqs_max, sizeof(*k->reqs));
     k->conn_mem = (struct kconn *)calloc(conf->connections_max, sizeof(*k->conn_mem));
     k->scratch = (uint8_t *)malloc(KAFKA_INFLATE_MAX);
+    k->shared = s->kafka_shared;
+    if (k->shared == NULL && kafka_shared_create(conf->connections_max, &k->own_shared) == 0)
+        k->shared = k->own_shared;
     k->sessions = fetch_sessions_create(s->id, s->now_ns ^ (uint64_t)s->wall_ms << 20);
     if (k->reqs == NULL || k->conn_mem == NULL || k->scratch == NULL || k->sessions == NULL ||
-        coord_create(k, &k->coord) < 0)
+        k->shared == NULL || coord_create(k, &k->coord) < 0)
         goto undo;
     for (uint32_t i = 0; i < conf->connections_max; i++)
         list_add_tail(&k->free_conns, &k->conn_mem[i].link);
@@ -883,6 +928,7 @@ int kafka_create(struct shard *s, struct kafka **ret_kafka)
     *ret_kafka = k;
     return 0;
 undo:
+    kafka_shared_destroy(k->own_shared);
     fetch_sessions_destroy(k->sessions);
     free(k->scratch);
     free(k->conn_mem);
@@ -902,6 +948,7 @@ void kafka_destroy(struct kafka *k)
     coord_destroy(k->coord);
     for (uint32_t i = 0; i < k->reqs_fresh; i++)
         arena_fini(&k->reqs[i].arena);
+    kafka_shared_destroy(k->own_shared);
     fetch_sessions_destroy(k->sessions);
     free(k->scratch);
     free(k->conn_mem);

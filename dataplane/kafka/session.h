@@ -20,6 +20,10 @@
  * Requests. Each connection can always have KAFKA_REQS_OWN requests; more come from
  * KAFKA_REQS_SHARED. Who finds none does not read, and stands in line (kafka.starved).
  *
+ * Quotas (KIP-219). A client above its rate is answered at once, with throttle_time_ms, and its
+ * connection is muted until that has passed: nothing is read and nothing queued is started. A
+ * muted connection is not idle. Half-closed and draining connections are not held up.
+ *
  * Parking (API_PARKS). All parked requests together hold at most a KAFKA_PARKED_SHARE-th of the
  * response budget: above that the oldest ones are hurried, that is answered at once with what is
  * there. The same happens when the client has sent its last byte and at a drain; a connection that
@@ -34,11 +38,13 @@
 #include "dataplane/kafka/admin_msg.h"
 #include "dataplane/kafka/api.h"
 #include "dataplane/kafka/budget.h"
+#include "dataplane/kafka/shared.h"
 #include "dataplane/shard/shard.h"
 #include "lib/base/arena.h"
 #include "lib/base/timer.h"
 #include "lib/iface/conf.h"
 #include "lib/iface/net_addr.h"
+#include "lib/meta/quotas.h"
 #include "lib/wire/wire.h"
 
 #define KAFKA_INFLIGHT_MAX 64       /* requests of one connection read but not answered */
@@ -65,6 +71,7 @@
 #define KAFKA_REQUEST_BYTES_MIN (8u << 20)
 #define PRODUCER_ID_RETRY_MS 1000
 #define CLOSE_LINGER_MS 2000
+#define THROTTLE_MAX_MS 3600000 /* of one answer; what is left is due at the next */
 
 struct kreq;
 struct fetch_sessions;
@@ -111,6 +118,9 @@ struct kconn {
     struct list reqs; /* oldest first */
     uint32_t req_cnt, running_cnt, running_serial_cnt, queued_serial_cnt;
     uint64_t active_ns, tx_progress_ns;
+    uint64_t muted_until_ns; /* 0: not muted */
+    struct timer unmute;
+    uint32_t count_slot; /* of conn_count */
     char peer[NET_ADDR_TEXT_MAX];
 };
 
@@ -167,6 +177,7 @@ struct kafka {
     struct producer_ids_msg ids_msg;
     bool ids_asked;
     struct timer ids_retry;
+    struct kafka_shared *shared, *own_shared; /* own: when the process has none */
     struct fetch_sessions *sessions;
     struct coord *coord; /* group/coord.h */
     struct kafka_stats st;
@@ -204,6 +215,16 @@ void kreq_out_end(struct kreq *req, struct wire_writer *w, struct kbuf **data, u
 void kreq_done_silent(struct kreq *req, bool close);
 /* Cannot be answered (memory): close the connection. */
 void kreq_fail(struct kreq *req);
+
+/* Read and start nothing of c until then. */
+void kconn_mute(struct kconn *c, uint64_t until_ns);
+/* May a connection from `peer` be open (max.connections, max.connections.per.ip)? Counted then. */
+enum conn_verdict kconn_admit(struct kafka *k, const struct net_addr *peer, uint32_t *ret_slot);
+/* Count `bytes` against the quota of the client that sent req; 0 bytes only ask. The time for which
+ * it should be silent, for throttle_time_ms: 0 within its rate. Mutes the connection that long. */
+uint32_t kreq_throttle(struct kreq *req, enum quota_type type, uint64_t bytes);
+/* The rate in force for the client that sent req, bytes a second; 0: none. */
+double kreq_quota(const struct kreq *req, enum quota_type type);
 
 /* Write response `m` of generated type x and finish the request. */
 #define KREQ_RESPOND(req, x, m)                                                                    \

@@ -16,6 +16,7 @@ struct port_set;    /* net/port.h: DPDK queues of this shard */
 struct ingest;      /* ingest/ingest.h */
 struct plog_set;    /* store/plog.h: partitions of this shard */
 struct kafka;       /* kafka/api.h */
+struct kafka_shared; /* kafka/shared.h: what all shards count together */
 struct codec_ctx;
 struct counters;   /* dataplane/counters.h */
 struct meta_image; /* lib/meta/image.h */
@@ -53,6 +54,7 @@ struct shard {
     struct ingest *ingest;
     struct plog_set *plogs;
     struct kafka *kafka;
+    struct kafka_shared *kafka_shared; /* NULL: the shard counts for itself */
 
     /* Cycle accounting of the turn loop: cycles of turns that moved something, and of the rest,
      * and per stage (indexed like the turn table). */

@@ -119,6 +119,7 @@ struct conf {
     /* Kafka protocol limits */
     uint32_t socket_request_max_bytes, fetch_max_bytes;
     uint32_t connections_max_idle_ms;
+    uint32_t kafka_connections_max, kafka_connections_max_per_ip; /* of all shards */
 
     /* consumer groups */
     uint32_t group_initial_rebalance_delay_ms;

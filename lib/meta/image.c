@@ -76,6 +76,7 @@ void image_put(struct meta_image *img)
     free(img->id_hash);
     configs_free(img->broker_configs, img->broker_config_cnt);
     configs_free(img->default_configs, img->default_config_cnt);
+    quotas_put(img->quotas);
     broker_put(img->broker);
     free(img);
 }
@@ -636,6 +637,41 @@ static int on_producer_ids(struct build *b, const struct producer_ids_record *m)
     return 0;
 }
 
+/* Sets *to from one part of an entity; a part may come once. */
+static int quota_name_set(struct quota_name *to, struct span name)
+{
+    if (to->kind != QUOTA_ABSENT || (!span_is_null(name) && name.len == 0))
+        return -E_MALFORMED;
+    *to = (struct quota_name){span_is_null(name) ? QUOTA_DEFAULT : QUOTA_NAMED, name};
+    return 0;
+}
+
+static int on_client_quota(struct build *b, const struct client_quota_record *m)
+{
+    struct quota_entity e = {0};
+    enum quota_type type;
+    if (!quota_type_of(m->key, &type))
+        return -E_UNSUPPORTED_VERSION;
+    for (uint32_t i = 0; i < m->entity.cnt; i++) {
+        const struct client_quota_record_entity *part = &m->entity.v[i];
+        bool user = span_eq_str(part->entity_type, "user");
+        if (!user && !span_eq_str(part->entity_type, "client-id"))
+            return -E_UNSUPPORTED_VERSION;
+        int rc = quota_name_set(user ? &e.user : &e.client, part->entity_name);
+        if (rc < 0)
+            return rc;
+    }
+    if (m->entity.cnt == 0 || (!m->remove && !(m->value > 0)))
+        return -E_MALFORMED;
+    struct meta_quotas *next;
+    int rc = quotas_set(b->img->quotas, &e, type, m->remove ? 0 : m->value, &next);
+    if (rc < 0)
+        return rc;
+    quotas_put(b->img->quotas);
+    b->img->quotas = next;
+    return 0;
+}
+
 /* Decodes the body as `message` and hands it to `fn`. */
 #define APPLY(message, fn)                                                                         \
     do {                                                                                           \
@@ -675,6 +711,9 @@ static int apply_record(struct build *b, const struct meta_record *rec)
         break;
     case META_FEATURE_LEVEL:
         APPLY(feature_level_record, on_feature);
+        break;
+    case META_CLIENT_QUOTA:
+        APPLY(client_quota_record, on_client_quota);
         break;
     case META_PRODUCER_IDS:
         APPLY(producer_ids_record, on_producer_ids);
@@ -763,6 +802,7 @@ static int build_init(struct build *b, const struct meta_image *old)
     img->broker_epoch = old->broker_epoch;
     img->next_producer_id = old->next_producer_id;
     img->partition_cnt = old->partition_cnt;
+    img->quotas = quotas_get(old->quotas);
     img->feature_cnt = old->feature_cnt;
     memcpy(img->features, old->features, sizeof(img->features));
     if (old->broker != NULL)

@@ -8,6 +8,7 @@
 #include "lib/base/err.h"
 #include "lib/base/span.h"
 #include "lib/base/uuid.h"
+#include "lib/meta/quotas.h"
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -43,8 +44,8 @@ struct meta_broker { /* this node's registration */
     uint32_t record_len;
 };
 struct meta_image {
-    uint32_t refs;  /* atomic */
-    int64_t offset; /* of the last record applied, -1: empty */
+    uint32_t refs;          /* atomic */
+    int64_t offset;         /* of the last record applied, -1: empty */
     struct uuid cluster_id; /* not in the records: the owner sets it on the empty image */
     int32_t node_id;        /* -1 until set by the owner or by RegisterBroker */
     int64_t broker_epoch;   /* -1: never registered */
@@ -59,6 +60,7 @@ struct meta_image {
     struct meta_config *broker_configs;
     uint32_t default_config_cnt; /* of all brokers: resource "" */
     struct meta_config *default_configs;
+    struct meta_quotas *quotas; /* NULL: none are set */
     uint32_t feature_cnt;
     struct meta_feature features[16];
 };
@@ -70,7 +72,7 @@ void image_put(struct meta_image *img);
 /* Apply one batch of records (each: uvarint frame 1, type, version, body; lib/meta/records.h) in
  * order, atomically: *ret is the next image with one reference, or nothing on error; img stays as
  * it is. last_offset becomes ret->offset. 0, or
- *   -E_UNSUPPORTED_VERSION  a record type, version or config resource that we do not know
+ *   -E_UNSUPPORTED_VERSION  a record type, version, config resource or quota that we do not know
  *   -E_MALFORMED, -E_TRUNCATED  a record that cannot be read, or contradicts the image: a topic
  *                           twice, an unknown topic, a hole in the partitions, another broker
  *   -E_LIMIT                META_PARTITIONS_MAX, or more features than fit

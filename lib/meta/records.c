@@ -178,6 +178,27 @@ void meta_put_config(struct meta_batch *b, int8_t resource_type, struct span res
     meta_put_config_record(b, &m);
 }
 
+void meta_put_quota(struct meta_batch *b, const struct quota_entity *entity, enum quota_type type,
+                    double rate)
+{
+    struct client_quota_record m;
+    struct client_quota_record_entity parts[2];
+    const struct quota_name *names[] = {&entity->user, &entity->client};
+    client_quota_record_init(&m);
+    m.entity.v = parts;
+    for (int i = 0; i < 2; i++) {
+        if (names[i]->kind == QUOTA_ABSENT)
+            continue;
+        parts[m.entity.cnt++] = (struct client_quota_record_entity){
+            .entity_type = span_str(i == 0 ? "user" : "client-id"),
+            .entity_name = names[i]->kind == QUOTA_NAMED ? names[i]->name : SPAN_NULL};
+    }
+    m.key = span_str(quota_key(type));
+    m.value = rate;
+    m.remove = rate <= 0;
+    meta_put_client_quota_record(b, &m);
+}
+
 void meta_put_feature(struct meta_batch *b, const char *name, int16_t level)
 {
     struct feature_level_record m = {.name = span_str(name), .feature_level = level};
@@ -226,6 +247,11 @@ void meta_put_image(struct meta_batch *b, const struct meta_image *img)
     snprintf(node, sizeof(node), "%d", img->node_id);
     put_configs(b, META_RESOURCE_BROKER, "", img->default_configs, img->default_config_cnt);
     put_configs(b, META_RESOURCE_BROKER, node, img->broker_configs, img->broker_config_cnt);
+    for (uint32_t i = 0; img->quotas != NULL && i < img->quotas->cnt; i++)
+        for (int t = 0; t < QUOTA_TYPE_CNT; t++)
+            if (img->quotas->v[i].rate[t] > 0)
+                meta_put_quota(b, &img->quotas->v[i].entity, (enum quota_type)t,
+                               img->quotas->v[i].rate[t]);
     if (img->next_producer_id != 0)
         meta_put_producer_ids(b, img->node_id, img->broker_epoch, img->next_producer_id);
     for (uint32_t i = 0; i < img->topic_cnt; i++) {

@@ -75,6 +75,9 @@ void meta_put_remove_topic(struct meta_batch *b, const struct uuid *id);
 /* value NULL span: back to the default. */
 void meta_put_config(struct meta_batch *b, int8_t resource_type, struct span resource,
                      struct span key, struct span value);
+/* rate 0 removes it. */
+void meta_put_quota(struct meta_batch *b, const struct quota_entity *entity, enum quota_type type,
+                    double rate);
 /* Level 0 removes the feature. */
 void meta_put_feature(struct meta_batch *b, const char *name, int16_t level);
 /* Ids below `next` have been handed out. */

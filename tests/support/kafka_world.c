@@ -78,6 +78,37 @@ void world_topic(struct world *w, const char *name, const char *config)
     meta_batch_fini(&b);
 }
 
+static struct quota_name quota_name(const char *name)
+{
+    struct quota_name n = {QUOTA_ABSENT, SPAN_NULL};
+    if (name != NULL)
+        n.kind = name[0] == 0 ? QUOTA_DEFAULT : QUOTA_NAMED;
+    if (n.kind == QUOTA_NAMED)
+        n.name = span_str(name);
+    return n;
+}
+
+void world_quota(struct world *w, const char *user, const char *client, enum quota_type type,
+                 double rate)
+{
+    struct meta_batch b;
+    struct quota_entity e = {quota_name(user), quota_name(client)};
+    meta_batch_init(&b);
+    meta_put_quota(&b, &e, type, rate);
+    publish(w, &b);
+    meta_batch_fini(&b);
+}
+
+void world_broker_config(struct world *w, const char *key, const char *value)
+{
+    struct meta_batch b;
+    meta_batch_init(&b);
+    meta_put_config(&b, META_RESOURCE_BROKER, span_str(""), span_str(key),
+                    value != NULL ? span_str(value) : SPAN_NULL);
+    publish(w, &b);
+    meta_batch_fini(&b);
+}
+
 void world_topic_delete(struct world *w, const char *name)
 {
     struct meta_batch b;
@@ -212,6 +243,7 @@ struct world *world_create(const struct world_opts *opts)
     kafka_bind_handlers(msg_handlers);
     msg_handlers[MSG_ADMIN].request = ctl_on_admin;
     msg_handlers[MSG_PRODUCER_IDS].request = ctl_on_ids;
+    must(kafka_shared_create(w->conf->connections_max * w->shard_cnt, &w->kafka_shared));
     for (uint32_t i = 0; i < w->shard_cnt; i++) {
         struct shard *s = &w->shard[i];
         s->id = (uint16_t)i;
@@ -225,6 +257,7 @@ struct world *world_create(const struct world_opts *opts)
         must(timer_wheel_create(w->now_ns, &s->timers));
         must(codec_ctx_create(&s->codecs));
         must(net_sim_create(w->sim, (uint16_t)i, (uint16_t)(w->shard_cnt + 1), &s->net));
+        s->kafka_shared = w->kafka_shared;
         must(kafka_create(s, &s->kafka));
         listen_on(w, i);
     }
@@ -285,6 +318,9 @@ void world_destroy(struct world *w)
     mbox_net_destroy(w->mboxes);
     image_put(w->image);
     owner_map_destroy(w->owners);
+    if (conn_total(w->kafka_shared) != 0)
+        must(-E_LIMIT); /* a connection is still counted */
+    kafka_shared_destroy(w->kafka_shared);
     free(w->conf);
     free(w);
 }

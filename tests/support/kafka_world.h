@@ -39,6 +39,7 @@ struct world {
     struct conf *conf;
     struct meta_image *image;
     struct owner_map *owners;
+    struct kafka_shared *kafka_shared;
     uint32_t topics_made;
     struct client *clients[512];
     uint32_t client_cnt;
@@ -67,6 +68,11 @@ void world_destroy(struct world *w);
 /* A topic of WORLD_TOPIC_PARTITIONS partitions, partition p on shard p % shards; config "k=v" or
  * NULL. */
 void world_topic(struct world *w, const char *name, const char *config);
+/* What one user and client id ("" default, NULL absent) may do a second; 0: no quota. */
+void world_quota(struct world *w, const char *user, const char *client, enum quota_type type,
+                 double rate);
+/* A dynamic configuration of the broker; value NULL: none. */
+void world_broker_config(struct world *w, const char *key, const char *value);
 /* Deletes it again: its partitions are unknown from then on. */
 void world_topic_delete(struct world *w, const char *name);
 struct plog *world_plog(struct world *w, const char *topic, int32_t partition);

@@ -1,5 +1,5 @@
 /* admin_forward.c - CreateTopics, DeleteTopics, CreatePartitions, AlterConfigs,
- * IncrementalAlterConfigs: decoded here to refuse what
+ * IncrementalAlterConfigs, AlterClientQuotas: decoded here to refuse what
  * cannot be understood and to know the timeout, then forwarded to sluiced as they came. Its answer
  * is passed on byte for byte; when there is none, every resource of the request gets the error. */
 #include "dataplane/kafka/handlers.h"
@@ -16,6 +16,7 @@ struct forward_op {
         struct create_partitions_request partitions;
         struct alter_configs_request alter;
         struct incremental_alter_configs_request incremental;
+        struct alter_client_quotas_request quotas;
     } in;
     int (*respond_error)(struct forward_op *op, int rc); /* 0, or -E_LIMIT and nothing done */
 };
@@ -202,3 +203,45 @@ int create_partitions_start(struct kreq *req, struct wire_reader *r)
     }
 ALTER_CONFIGS(alter_configs, alter)
 ALTER_CONFIGS(incremental_alter_configs, incremental)
+
+static int alter_client_quotas_error(struct forward_op *op, int rc)
+{
+    struct kreq *req = op->admin.req;
+    struct alter_client_quotas_response resp;
+    alter_client_quotas_response_init(&resp);
+    uint32_t cnt = op->in.quotas.entries.cnt;
+    resp.entries.v = arena_array(&req->arena, cnt, sizeof(*resp.entries.v));
+    if (resp.entries.v == NULL)
+        return -E_LIMIT;
+    resp.entries.cnt = cnt;
+    for (uint32_t i = 0; i < cnt; i++) {
+        const struct alter_client_quotas_request_entry *in = &op->in.quotas.entries.v[i];
+        struct alter_client_quotas_response_entry *t = &resp.entries.v[i];
+        alter_client_quotas_response_entry_init(t);
+        t->error_code = (int16_t)err_kafka_code(rc);
+        t->error_message = span_str(admin_error_text(rc));
+        t->entity.v = arena_array(&req->arena, in->entity.cnt, sizeof(*t->entity.v));
+        if (t->entity.v == NULL)
+            return -E_LIMIT;
+        t->entity.cnt = in->entity.cnt;
+        for (uint32_t k = 0; k < in->entity.cnt; k++) {
+            t->entity.v[k].entity_type = in->entity.v[k].entity_type;
+            t->entity.v[k].entity_name = in->entity.v[k].entity_name;
+        }
+    }
+    KREQ_RESPOND(req, alter_client_quotas_response, &resp);
+    return 0;
+}
+
+int alter_client_quotas_start(struct kreq *req, struct wire_reader *r)
+{
+    struct forward_op *op = arena_alloc(&req->arena, sizeof(*op));
+    if (op == NULL)
+        return -E_LIMIT;
+    int rc = alter_client_quotas_request_read(r, kreq_version(req), &req->arena, &op->in.quotas);
+    if (rc < 0)
+        return rc;
+    op->respond_error = alter_client_quotas_error;
+    forward(req, op, ALTER_TIMEOUT_MS);
+    return 0;
+}

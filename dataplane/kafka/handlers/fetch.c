@@ -152,6 +152,8 @@ static void fetch_answer(struct fetch_op *op)
     req->k->st.fetch_bytes += total;
     /* From here on p->out may be another partition's: what is not news is taken out. */
     fetch_session_end(req->k->sessions, req->k->s->now_ns, &op->session, &op->in, &op->resp);
+    op->resp.throttle_time_ms =
+        (int32_t)kreq_throttle(req, QUOTA_FETCH, fetch_response_size(&op->resp, kreq_version(req)));
     bool copy = total <= COPY_MAX;
     kreq_arena_allow(req, with_data * (sizeof(struct wire_ref) + sizeof(struct kbuf *) + 64) +
                               2 * (with_data + 1) * sizeof(struct bytes_ref) + 4096);
@@ -626,6 +628,13 @@ int fetch_start(struct kreq *req, struct wire_reader *r)
         KREQ_RESPOND(req, fetch_response, &op->resp);
         return 0;
     }
+    uint32_t throttle_ms = kreq_throttle(req, QUOTA_FETCH, 0);
+    if (throttle_ms > 0) { /* another connection of this client spent its rate: nothing is read */
+        op->resp.throttle_time_ms = (int32_t)throttle_ms;
+        op->resp.session_id = op->session.kind == SESSION_STEP ? op->session.id : 0;
+        KREQ_RESPOND(req, fetch_response, &op->resp);
+        return 0;
+    }
     rc = fetch_alloc(op);
     if (rc < 0)
         return rc;
@@ -635,6 +644,10 @@ int fetch_start(struct kreq *req, struct wire_reader *r)
     op->max_bytes = min_u32(asked, k->s->conf->fetch_max_bytes);
     uint64_t share = k->responses.cap / KAFKA_RESPONSE_SHARE;
     op->max_bytes = op->max_bytes > share ? (uint32_t)share : op->max_bytes;
+    double rate = kreq_quota(req, QUOTA_FETCH); /* no more than its burst at once */
+    double burst = rate * (double)QUOTA_BURST_NS / 1e9;
+    if (rate > 0 && burst < (double)op->max_bytes)
+        op->max_bytes = burst < 1 ? 1 : (uint32_t)burst;
     op->min_bytes = op->in.min_bytes > 0 ? (uint32_t)op->in.min_bytes : 0;
     op->min_bytes = min_u32(op->min_bytes, op->max_bytes);
     uint32_t wait_ms = op->in.max_wait_ms > 0 ? (uint32_t)op->in.max_wait_ms : 0;

@@ -339,6 +339,7 @@ int produce_start(struct kreq *req, struct wire_reader *r)
     if (rc < 0)
         return rc;
     req->op = op;
+    op->resp.throttle_time_ms = (int32_t)kreq_throttle(req, QUOTA_PRODUCE, req->frame_len);
     op->pending = 1; /* ours, until all are sent */
     uint32_t idx = 0;
     for (uint32_t i = 0; i < op->in.topic_data.cnt; i++) {

@@ -21,6 +21,7 @@ struct fixture {
     struct create_partitions_response grow;
     struct alter_configs_response alter;
     struct incremental_alter_configs_response incremental;
+    struct alter_client_quotas_response quotas;
     int16_t expect; /* api of the next answer */
 };
 static void on_publish(void *arg, const struct span *records, uint32_t cnt, int64_t last)
@@ -81,6 +82,8 @@ static void on_done(void *arg, int16_t error, const char *message, struct span b
         assert_ok(alter_configs_response_read(&r, 2, &f->arena, &f->alter));
     else if (f->expect == 44)
         assert_ok(incremental_alter_configs_response_read(&r, 1, &f->arena, &f->incremental));
+    else if (f->expect == 49)
+        assert_ok(alter_client_quotas_response_read(&r, 1, &f->arena, &f->quotas));
     else
         assert_ok(create_partitions_response_read(&r, 3, &f->arena, &f->grow));
 }
@@ -97,6 +100,8 @@ static void call(struct fixture *f, int16_t key, int16_t version, const void *ms
         alter_configs_request_write(&w, version, msg);
     else if (key == 44)
         incremental_alter_configs_request_write(&w, version, msg);
+    else if (key == 49)
+        alter_client_quotas_request_write(&w, version, msg);
     else
         create_partitions_request_write(&w, version, msg);
     assert_int_equal(w.err, 0);
@@ -730,6 +735,69 @@ static void alter_configs_replaces_every_override(void **state)
     assert_null(config_of(f, "t", "retention.ms"));
     assert_string_equal(config_of(f, "t", "segment.bytes"), "3000000");
 }
+/* AlterClientQuotas of one entity of one part and one key; its error. */
+static int16_t quota(struct fixture *f, const char *type, const char *name, const char *key,
+                     double value, bool remove, bool validate_only)
+{
+    struct alter_client_quotas_request q;
+    struct alter_client_quotas_request_entry entry;
+    struct alter_client_quotas_request_entity part = {span_str(type), SPAN_NULL};
+    struct alter_client_quotas_request_op op = {span_str(key), value, remove};
+    alter_client_quotas_request_init(&q);
+    alter_client_quotas_request_entry_init(&entry);
+    if (name != NULL)
+        part.entity_name = span_str(name);
+    entry.entity.v = &part;
+    entry.entity.cnt = type[0] != 0 ? 1 : 0;
+    entry.ops.v = &op;
+    entry.ops.cnt = 1;
+    q.entries.v = &entry;
+    q.entries.cnt = 1;
+    q.validate_only = validate_only;
+    call(f, 49, 1, &q);
+    applied(f);
+    assert_int_equal(f->error, 0);
+    assert_int_equal(f->quotas.entries.cnt, 1);
+    assert_int_equal(f->quotas.entries.v[0].entity.cnt, entry.entity.cnt);
+    assert_int_equal(span_is_null(f->quotas.entries.v[0].error_message),
+                     f->quotas.entries.v[0].error_code == 0);
+    return f->quotas.entries.v[0].error_code;
+}
+static double rate_of(struct fixture *f, const char *client, enum quota_type type)
+{
+    struct quota_entity e = {.client = {QUOTA_DEFAULT, SPAN_NULL}};
+    if (client != NULL)
+        e.client = (struct quota_name){QUOTA_NAMED, span_str(client)};
+    const struct meta_quota *q = quotas_find(controller_image(f->c)->quotas, &e);
+    return q != NULL ? q->rate[type] : 0;
+}
+static void client_quotas_follow_kafkas_rules_and_survive_a_restart(void **state)
+{
+    struct fixture *f = *state;
+    assert_int_equal(quota(f, "", NULL, "producer_byte_rate", 1, false, false), 42);
+    assert_int_equal(quota(f, "ip", "10.0.0.1", "connection_creation_rate", 1, false, false), 42);
+    assert_int_equal(quota(f, "client-id", "", "producer_byte_rate", 1, false, false), 42);
+    assert_int_equal(quota(f, "client-id", "a", "request_percentage", 10, false, false), 42);
+    assert_int_equal(quota(f, "client-id", "a", "no_such_key", 10, false, false), 42);
+    assert_int_equal(quota(f, "client-id", "a", "producer_byte_rate", 0, false, false), 42);
+    assert_int_equal(quota(f, "client-id", "a", "producer_byte_rate", -5, false, false), 42);
+    assert_int_equal(quota(f, "client-id", "a", "producer_byte_rate", 1.5, false, false), 42);
+    int64_t before = controller_last_offset(f->c);
+    assert_int_equal(quota(f, "client-id", "a", "producer_byte_rate", 9, false, true), 0);
+    assert_int_equal(quota(f, "client-id", "a", "producer_byte_rate", 0, true, false), 0);
+    assert_int_equal(controller_last_offset(f->c), before); /* nothing changed */
+    assert_int_equal(quota(f, "client-id", "a", "producer_byte_rate", 1000, false, false), 0);
+    assert_int_equal(quota(f, "client-id", "a", "consumer_byte_rate", 2000, false, false), 0);
+    assert_int_equal(quota(f, "client-id", NULL, "consumer_byte_rate", 3000, false, false), 0);
+    controller_close(f->c);
+    open_again(f);
+    assert_true(rate_of(f, "a", QUOTA_PRODUCE) == 1000);
+    assert_true(rate_of(f, "a", QUOTA_FETCH) == 2000);
+    assert_true(rate_of(f, NULL, QUOTA_FETCH) == 3000);
+    assert_int_equal(quota(f, "client-id", "a", "producer_byte_rate", 0, true, false), 0);
+    assert_true(rate_of(f, "a", QUOTA_PRODUCE) == 0);
+    assert_true(rate_of(f, "a", QUOTA_FETCH) == 2000);
+}
 #define T(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 int main(void)
 {
@@ -749,6 +817,7 @@ int main(void)
         T(producer_id_blocks_are_never_given_twice),
         T(what_does_not_parse_and_foreign_apis_are_refused),
         T(too_many_waiting_requests_are_refused_at_once),
+        T(client_quotas_follow_kafkas_rules_and_survive_a_restart),
         T(incremental_alter_configs_follows_kafkas_rules),
         T(alter_configs_replaces_every_override),
         T(directories_of_others_are_refused_and_left_alone),

@@ -301,6 +301,94 @@ static struct meta_image *small_image(struct uuid *ret_id)
     return img;
 }
 
+/* Quotas of 3 users x 3 client ids (absent, default, "a") against a table; then the order in which
+ * they are in force, against Kafka's list written out. */
+static struct quota_name nth_name(uint32_t n)
+{
+    return (struct quota_name){(enum quota_name_kind)n, n == 2 ? span_str("a") : SPAN_NULL};
+}
+
+static void quotas_are_kept_and_the_most_specific_is_in_force(void **state)
+{
+    struct test_rng rng = {test_seed(7)};
+    double model[3][3][QUOTA_TYPE_CNT] = {0};
+    struct meta_image *img = new_image();
+    struct meta_batch b;
+    meta_batch_init(&b);
+    static const uint8_t order[8][2] = {{2, 2}, {2, 1}, {2, 0}, {1, 2},
+                                        {1, 1}, {1, 0}, {0, 2}, {0, 1}};
+    for (int i = 0; i < 400; i++) {
+        uint32_t u = (uint32_t)rng_below(&rng, 3), c = (uint32_t)rng_below(&rng, 3);
+        enum quota_type type = (enum quota_type)rng_below(&rng, QUOTA_TYPE_CNT);
+        double rate = rng_below(&rng, 3) == 0 ? 0 : (double)(1 + rng_below(&rng, 1000));
+        if (u == 0 && c == 0)
+            continue;
+        struct quota_entity e = {nth_name(u), nth_name(c)};
+        struct meta_image *next;
+        meta_batch_reset(&b);
+        meta_put_quota(&b, &e, type, rate);
+        assert_ok(b.rc);
+        assert_ok(image_apply(img, b.v, b.cnt, i, &next));
+        image_put(img);
+        img = next;
+        model[u][c][type] = rate;
+        if (i % 50 == 49) { /* as a snapshot says it */
+            meta_batch_reset(&b);
+            meta_put_image(&b, img);
+            struct meta_image *empty = new_image();
+            assert_ok(image_apply(empty, b.v, b.cnt, i, &next));
+            image_put(empty);
+            image_put(img);
+            img = next;
+        }
+        const double *want = NULL;
+        uint32_t at = 0;
+        for (; at < 8 && want == NULL; at++)
+            if (model[order[at][0]][order[at][1]][type] > 0)
+                want = &model[order[at][0]][order[at][1]][type];
+        struct quota_in_force q;
+        bool found = quotas_in_force(img->quotas, span_str("a"), span_str("a"), type, &q);
+        assert_int_equal(found, want != NULL);
+        if (!found)
+            continue;
+        assert_true(q.rate == *want);
+        assert_int_equal(span_is_null(q.user), order[at - 1][0] == 0);
+        assert_int_equal(span_is_null(q.client), order[at - 1][1] == 0);
+    }
+    image_put(img);
+    meta_batch_fini(&b);
+}
+
+static void quota_records_we_do_not_know_are_refused(void **state)
+{
+    static const struct {
+        const char *type, *name, *key;
+        double value;
+        int rc;
+    } cases[] = {{"ip", "10.0.0.1", "producer_byte_rate", 1, -E_UNSUPPORTED_VERSION},
+                 {"user", "u", "request_percentage", 1, -E_UNSUPPORTED_VERSION},
+                 {"user", "", "producer_byte_rate", 1, -E_MALFORMED},
+                 {"user", "u", "producer_byte_rate", -1, -E_MALFORMED},
+                 {"user", "u", "producer_byte_rate", 0, -E_MALFORMED}};
+    struct meta_image *img = new_image(), *next;
+    struct meta_batch b;
+    meta_batch_init(&b);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct client_quota_record m;
+        struct client_quota_record_entity e = {span_str(cases[i].type), span_str(cases[i].name)};
+        client_quota_record_init(&m);
+        m.entity.v = &e;
+        m.entity.cnt = 1;
+        m.key = span_str(cases[i].key);
+        m.value = cases[i].value;
+        meta_batch_reset(&b);
+        meta_put_client_quota_record(&b, &m);
+        assert_int_equal(image_apply(img, b.v, b.cnt, 1, &next), cases[i].rc);
+    }
+    image_put(img);
+    meta_batch_fini(&b);
+}
+
 static void unchanged_topics_are_shared(void **state)
 {
     struct uuid id, other;
@@ -619,6 +707,8 @@ static void thousands_of_topics_are_found_by_name_and_id(void **state)
 }
 
 TEST_MAIN(TEST(random_records_add_up_to_what_the_model_says), TEST(unchanged_topics_are_shared),
+          TEST(quotas_are_kept_and_the_most_specific_is_in_force),
+          TEST(quota_records_we_do_not_know_are_refused),
           TEST(a_changed_topic_is_copied_and_the_old_one_stays), TEST(unknown_records_are_refused),
           TEST(records_that_contradict_the_image_are_refused),
           TEST(damaged_bodies_are_refused_whole), TEST(transactions_apply_whole_or_not_at_all),
