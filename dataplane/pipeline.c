@@ -546,6 +546,10 @@ static int second_create(struct pshard *ps)
     timer_arm(ps->s.timers, &ps->second, clock_mono_ns() + SECOND_NS, on_second);
     return 0;
 }
+static bool second_is_idle(struct pshard *ps)
+{
+    return upkeep_is_idle(&ps->upkeep);
+}
 static void second_destroy(struct pshard *ps)
 {
     timer_cancel(ps->s.timers, &ps->second);
@@ -575,7 +579,7 @@ static const struct module {
     {"kafka", kafka_module_create, kafka_module_drain, kafka_module_is_idle, NULL, NULL,
      kafka_module_destroy},
     {"connections", conns_create, conns_drain, NULL, NULL, NULL, conns_destroy},
-    {"every second", second_create, NULL, NULL, NULL, NULL, second_destroy},
+    {"every second", second_create, NULL, second_is_idle, NULL, NULL, second_destroy},
 };
 #define MODULE_CNT (sizeof(modules) / sizeof(modules[0]))
 
@@ -811,6 +815,7 @@ void pipeline_bind_handlers(void)
     msg_handlers[MSG_STOP].request = on_stop;
     kafka_bind_handlers(msg_handlers);
     msg_handlers[MSG_SEALED] = (struct msg_handlers){ingest_on_sealed, ingest_on_sealed_reply};
+    msg_handlers[MSG_SPACE_GAP].reply = upkeep_on_gap_reply;
     msg_handlers[MSG_DGRAMS] = (struct msg_handlers){on_dgrams, on_dgrams_reply};
     msg_handlers[MSG_IMAGE].request = on_image;
 }

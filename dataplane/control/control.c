@@ -220,6 +220,7 @@ static void stop_begin(struct control *c)
         struct msg *m = container_of(list_pop_head(&c->pid_waiting), struct msg, link);
         msg_reply(c->opts.mbox, m, -E_NO_PRODUCER_IDS);
     }
+    control_gaps_run(c); /* those that wait go back */
     LOG_INFO("stopping: closing %u partitions on %u shards",
              c->image != NULL ? c->image->partition_cnt : 0, c->opts.shard_cnt);
     c->replies_due = c->opts.shard_cnt;
@@ -252,8 +253,10 @@ int control_save_ledger(struct control *c, bool clean)
 
 static void housekeeping(struct control *c, uint64_t now_ns)
 {
-    if (!c->stopping)
+    if (!c->stopping) {
         control_retry_missing(c, now_ns);
+        control_gaps_run(c);
+    }
     if (now_ns < c->ledger_ns)
         return;
     c->ledger_ns = now_ns + LEDGER_MS * UINT64_C(1000000);
@@ -273,6 +276,7 @@ int control_create(const struct control_opts *opts, struct control **ret)
     c->self.mbox = opts->mbox;
     c->self.conf = opts->conf;
     list_init(&c->pid_waiting);
+    list_init(&c->space_gaps);
     uuid_random(&c->incarnation);
     c->lost_ns = clock_mono_ns();
 
@@ -429,5 +433,6 @@ void control_bind_handlers(struct msg_handlers *h)
     h[MSG_PARTITION_STATS] =
         (struct msg_handlers){apply_on_partition_stats, control_on_counted_reply};
     h[MSG_GAP] = (struct msg_handlers){apply_on_gap, control_on_gap_reply};
+    h[MSG_SPACE_GAP].request = control_on_space_gap; /* the reply is upkeep's */
     h[MSG_STOP].reply = on_stop_reply;
 }

@@ -437,7 +437,7 @@ static int apply_image(struct control *c, struct meta_image *next, struct apply 
     owner_map_destroy(c->owner_map);
     c->image = next;
     c->owner_map = map;
-    control_gap_record_send(c);
+    control_gaps_run(c);
     return 0;
 }
 

@@ -70,8 +70,11 @@ struct control {
     uint32_t missing_cnt, missing_cap;
     uint64_t missing_ns; /* when to try */
 
-    struct gap_msg *gap; /* under way or done; NULL: not yet */
-    bool gap_done;
+    struct gap_msg *gap;            /* the record that is being appended; NULL: none */
+    bool gap_is_start, gap_done;    /* it is this start's; that one is over */
+    uint64_t gap_retry_ns;          /* it could not be written: not before then */
+    struct plog_gap_msg *space_gap; /* the one it is about; NULL: this start's */
+    struct list space_gaps;         /* plog_gap_msg.msg.link: wait for their turn */
 
     uint32_t replies_due; /* of the broadcast under way */
     bool stop_asked, stopping;
@@ -122,11 +125,14 @@ int control_part_cmp(const void *a, const void *b); /* by topic id, partition; o
 /* control_requests.c: what shards ask of sluiced, and sluiced of shards. */
 void control_on_admin(struct shard *s, struct msg *m);
 void control_on_producer_ids(struct shard *s, struct msg *m);
-void control_on_gap_reply(struct shard *s, struct msg *m);
 void control_admin_send(struct control *c, struct pending_admin *p, uint64_t now_ns);
 int control_on_admin_response(struct control *c, uint64_t id, struct span body);
 void control_admin_expire(struct control *c, uint64_t now_ns, bool all);
 void control_pids_serve(struct control *c);
 int control_on_producer_ids_response(struct control *c, uint64_t id, struct span body);
 int control_on_stats_request(struct control *c, uint64_t id, struct span body);
-void control_gap_record_send(struct control *c); /* once per start, as soon as the topic is there */
+
+/* control_gaps.c: the records of _sluice.gaps. */
+void control_gaps_run(struct control *c); /* the next one, if none is under way */
+void control_on_space_gap(struct shard *s, struct msg *m);
+void control_on_gap_reply(struct shard *s, struct msg *m);

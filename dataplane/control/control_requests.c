@@ -1,10 +1,7 @@
-/* control_requests.c - admin requests and producer ids of shards on their way to sluiced, partition
- * statistics for it, and the gap record. */
+/* control_requests.c - admin requests and producer ids of shards on their way to sluiced, and
+ * partition statistics for it. */
 #include "dataplane/control/control_int.h"
-#include "lib/batch/build.h"
-#include "lib/batch/seal.h"
 
-#define GAPS_TOPIC "_sluice.gaps"
 #define STATS_PER_FRAME 20000
 
 /* ---- admin requests ---- */
@@ -224,54 +221,4 @@ int control_on_stats_request(struct control *c, uint64_t id, struct span body)
     free(msgs);
     arena_fini(&arena);
     return rc;
-}
-
-/* ---- the gap record ---- */
-
-void control_on_gap_reply(struct shard *s, struct msg *m)
-{
-    struct control *c = of_shard(s);
-    struct gap_msg *g = container_of(m, struct gap_msg, a.msg);
-    int rc = m->rc < 0 ? m->rc : g->a.rc;
-    if (rc < 0)
-        LOG_ERROR("the record of this start's gap cannot be written to %s: %s", GAPS_TOPIC,
-                  err_text(rc));
-    free(g);
-    c->gap = NULL;
-    c->gap_done = true;
-}
-
-/* Once per start, as soon as the topic is there. */
-void control_gap_record_send(struct control *c)
-{
-    if (c->gap_done || c->gap != NULL || !c->opts.gap.had_previous)
-        return;
-    const struct meta_topic *t = image_topic_by_name(c->image, span_str(GAPS_TOPIC));
-    uint16_t owner = t != NULL ? owner_map_find(c->owner_map, &t->id, 0) : OWNER_NONE;
-    if (owner == OWNER_NONE)
-        return;
-    char json[512];
-    int len = ledger_gap_json(&c->opts.gap, json, sizeof(json));
-    struct gap_msg *g = calloc(1, sizeof(*g));
-    if (len < 0 || g == NULL) {
-        free(g);
-        return;
-    }
-    struct batch_builder b;
-    struct rec rec = {.value = span_of(json, (uint32_t)len), .timestamp_ms = c->opts.gap.to_ms};
-    const struct seal_opts seal = {
-        .codec = CODEC_NONE, .producer_id = -1, .producer_epoch = -1, .base_sequence = -1};
-    batch_builder_init(&b, g->buf, sizeof(g->buf));
-    int rc = batch_builder_add(&b, &rec);
-    if (rc == 0)
-        rc = batch_seal(&b, NULL, &seal, NULL, 0, &g->a.batch);
-    ASSERT(rc == 0); /* the buffer holds the longest text */
-    g->a.msg.type = MSG_GAP;
-    g->a.topic_id = t->id;
-    g->a.partition = 0;
-    g->a.origin = PLOG_COORDINATOR;
-    g->a.wait_durable = true;
-    g->a.max_timestamp_ms = rec.timestamp_ms;
-    c->gap = g;
-    mbox_send(c->opts.mbox, owner, &g->a.msg);
 }

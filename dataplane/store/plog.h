@@ -173,6 +173,15 @@ struct plog_gap {
 };
 bool plog_gap_take(struct plog *p, struct plog_gap *ret);
 void plog_gap_put_back(struct plog *p, const struct plog_gap *g); /* could not be recorded yet */
+/* One on its way to the record (MSG_SPACE_GAP); the shard's memory. rc of the reply: 0 when it is
+ * durable, else it is to be put back and sent again. */
+struct plog_gap_msg {
+    struct msg msg;
+    struct uuid topic_id;
+    char topic[250];
+    int32_t partition;
+    struct plog_gap gap;
+};
 uint32_t plog_set_gap_cnt(const struct plog_set *set); /* partitions with something to take */
 /* Move the log start (DeleteRecords). 0 or -E_OFFSET_OUT_OF_RANGE (above durable). */
 NODISCARD int plog_set_log_start(struct plog *p, int64_t offset);

@@ -1,8 +1,12 @@
 /* upkeep.c - see upkeep.h. */
 #include "dataplane/upkeep/upkeep.h"
+#include "dataplane/shard/mbox.h"
 #include "dataplane/shard/shard.h"
 #include "dataplane/upkeep/retain.h"
+#include "lib/base/assert.h"
+#include "lib/base/list.h"
 #include "lib/base/log.h"
+#include <stdio.h>
 
 #define SEGS_MAX 64u /* looked at per partition and pass; more wait for the next pass */
 #define ROOM_MAX 64u /* segments dropped per poll to make room */
@@ -107,6 +111,50 @@ uint32_t upkeep_make_room(struct upkeep *u, const struct shard *s)
     return n;
 }
 
+static struct upkeep_gap *gap_slot(struct upkeep *u)
+{
+    for (uint32_t i = 0; i < UPKEEP_GAPS_MAX; i++)
+        if (!u->gaps[i].busy)
+            return &u->gaps[i];
+    return NULL;
+}
+
+static bool gap_send(void *arg, struct plog *p)
+{
+    const struct pass *x = arg;
+    struct upkeep *u = x->u;
+    struct upkeep_gap *g = gap_slot(u);
+    if (g == NULL)
+        return false;
+    if (!plog_gap_take(p, &g->m.gap))
+        return true;
+    g->u = u;
+    g->busy = true;
+    u->gaps_busy++;
+    g->m.msg.type = MSG_SPACE_GAP;
+    g->m.topic_id = *plog_topic_id(p);
+    g->m.partition = plog_partition(p);
+    (void)snprintf(g->m.topic, sizeof(g->m.topic), "%s", plog_topic(p));
+    mbox_send(x->s->mbox, ENDPOINT_CTL(x->s->cnt), &g->m.msg);
+    return true;
+}
+
+void upkeep_on_gap_reply(struct shard *s, struct msg *m)
+{
+    struct upkeep_gap *g = container_of(m, struct upkeep_gap, m.msg);
+    struct plog *p = plog_set_find(s->plogs, &g->m.topic_id, g->m.partition);
+    ASSERT(g->busy);
+    if (m->rc < 0 && p != NULL) /* else its topic is gone, and nobody misses anything */
+        plog_gap_put_back(p, &g->m.gap);
+    g->busy = false;
+    g->u->gaps_busy--;
+}
+
+bool upkeep_is_idle(const struct upkeep *u)
+{
+    return u->gaps_busy == 0;
+}
+
 uint32_t upkeep_poll(struct upkeep *u, const struct shard *s)
 {
     uint32_t n = 0;
@@ -115,6 +163,10 @@ uint32_t upkeep_poll(struct upkeep *u, const struct shard *s)
         u->next_ns = s->now_ns + u->interval_ns;
         plog_set_each(u->set, retain_one, &x);
         n = x.dropped;
+    }
+    if (plog_set_gap_cnt(u->set) > 0 && s->mbox != NULL) {
+        struct pass x = {.u = u, .s = s};
+        plog_set_each(u->set, gap_send, &x);
     }
     u->segments_dropped += n;
     return n + upkeep_make_room(u, s);

@@ -26,11 +26,12 @@
 int ledger_gap_json(const struct ledger_gap *g, char *buf, size_t cap)
 {
     int n = snprintf(buf, cap,
-                     "{\"from\":%" PRId64 ",\"to\":%" PRId64 ",\"clean\":%s,"
+                     "{\"reason\":\"%s\",\"from\":%" PRId64 ",\"to\":%" PRId64 ",\"clean\":%s,"
                      "\"in_flight_lost_max\":%" PRId64 ",\"nic_unobserved\":%s,"
                      "\"shards_before\":%u,\"shards\":%u}",
-                     g->from_ms, g->to_ms, g->clean ? "true" : "false", g->in_flight_lost_max,
-                     g->nic_unobserved ? "true" : "false", g->shards_before, g->shards);
+                     g->clean ? "stop" : "crash", g->from_ms, g->to_ms, g->clean ? "true" : "false",
+                     g->in_flight_lost_max, g->nic_unobserved ? "true" : "false", g->shards_before,
+                     g->shards);
     return n < 0 || (size_t)n >= cap ? -E_LIMIT : n;
 }
 

@@ -199,9 +199,9 @@ static void a_killed_run_continues_exactly_and_its_flight_is_named(void **state)
     assert_int_equal(carried->shard.connections, 0);
     assert_int_equal(stats_check(carried, 1, 2, err, sizeof(err)), 0);
     assert_true(ledger_gap_json(&gap, json, sizeof(json)) > 0);
-    assert_string_equal(json, "{\"from\":9000,\"to\":9500,\"clean\":false,"
+    assert_string_equal(json, "{\"reason\":\"crash\",\"from\":9000,\"to\":9500,\"clean\":false,"
                               "\"in_flight_lost_max\":4,\"nic_unobserved\":true,"
-                             "\"shards_before\":0,\"shards\":0}");
+                              "\"shards_before\":0,\"shards\":0}");
     assert_int_equal(ledger_gap_json(&gap, json, 10), -E_LIMIT);
     free(c);
 }

@@ -1161,6 +1161,25 @@ static void a_producer_that_outruns_the_space_check_never_meets_a_full_disk(void
     assert_int_equal(g.from_ms, 1700000000001);
     assert_int_equal(g.to_ms, 1700000000000 + off.log_start);
     assert_false(plog_gap_take(e->parts[0], &g));
+    assert_int_equal(plog_set_gap_cnt(e->set), 0);
+    /* It could not be recorded: what comes meanwhile is added to it. */
+    struct plog_gap more = {.from_offset = g.to_offset,
+                            .to_offset = g.to_offset + 4,
+                            .bytes = 7,
+                            .segments = 1,
+                            .from_ms = g.to_ms + 1,
+                            .to_ms = g.to_ms + 4};
+    struct plog_gap all;
+    plog_gap_add(e->parts[0], &more);
+    plog_gap_put_back(e->parts[0], &g);
+    assert_int_equal(plog_set_gap_cnt(e->set), 1);
+    assert_true(plog_gap_take(e->parts[0], &all));
+    assert_int_equal(all.from_offset, 0);
+    assert_int_equal(all.to_offset, g.to_offset + 4);
+    assert_int_equal(all.bytes, g.bytes + 7);
+    assert_int_equal(all.segments, g.segments + 1);
+    assert_int_equal(all.from_ms, g.from_ms);
+    assert_int_equal(all.to_ms, g.to_ms + 4);
     assert_int_equal(count_all(e, 0), off.durable - off.log_start);
     stop(e);
 }
