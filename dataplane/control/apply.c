@@ -7,7 +7,7 @@
 static void reply_when_done(struct shard *s, struct apply_msg *m)
 {
     if (m->closing == 0)
-        msg_reply(s->mbox, &m->image.msg, 0);
+        msg_reply(s->mbox, &m->msg, 0);
 }
 
 struct closing { /* one removed partition on its way out */
@@ -55,9 +55,16 @@ static int change_apply(struct shard *s, struct apply_msg *m, struct apply_chang
 
 void apply_on_image(struct shard *s, struct msg *msg)
 {
-    struct apply_msg *m = container_of(msg, struct apply_msg, image.msg);
-    s->image = m->image.image;
-    s->owners = m->image.owners;
+    const struct image_msg *m = container_of(msg, struct image_msg, msg);
+    s->image = m->image;
+    s->owners = m->owners;
+    msg_reply(s->mbox, msg, 0);
+}
+
+void apply_on_partitions(struct shard *s, struct msg *msg)
+{
+    struct apply_msg *m = container_of(msg, struct apply_msg, msg);
+    ASSERT(m->change_cnt <= APPLY_TURN_MAX);
     m->closing = 1; /* ours, so that no partition's end replies before the last change */
     for (uint32_t i = 0; i < m->change_cnt; i++)
         m->changes[i].rc = change_apply(s, m, &m->changes[i]);

@@ -1,14 +1,18 @@
-/* apply.h - what changes on a shard with a new metadata image (MSG_IMAGE), and its partitions'
- * state for sluiced (MSG_PARTITION_STATS).
+/* apply.h - what changes on a shard with a new metadata image, and its partitions' state for
+ * sluiced (MSG_PARTITION_STATS).
  *
- * The control thread builds one apply_msg per shard; the shard's handler replaces image and owner
- * map, takes over new partitions, updates changed ones, and closes removed ones; it replies when
- * all of that is done. */
+ *     MSG_PARTITIONS: new ones -> MSG_IMAGE -> MSG_PARTITIONS: changed ones, removed ones
+ *
+ * A partition is there before any client can learn of it, and goes when nobody can any more. The
+ * control thread sends at most APPLY_TURN_MAX changes and waits for all shards' replies before the
+ * next: however many partitions come, a turn of a shard stays short. */
 #pragma once
 #include "dataplane/shard/owner_map.h"
 #include "dataplane/store/catalog.h"
 #include "dataplane/store/plog.h"
 #include "lib/iface/conf.h"
+
+#define APPLY_TURN_MAX 16
 
 enum apply_kind { APPLY_ADD, APPLY_UPDATE, APPLY_REMOVE };
 struct apply_change {
@@ -20,9 +24,9 @@ struct apply_change {
     const struct plog_conf *conf; /* ADD, UPDATE: valid until the reply */
     int rc;
 };
-struct apply_msg {
-    struct image_msg image;
-    uint32_t change_cnt, change_cap;
+struct apply_msg { /* MSG_PARTITIONS; replied when all of it is done */
+    struct msg msg;
+    uint32_t change_cnt; /* at most APPLY_TURN_MAX */
     struct apply_change *changes;
     uint32_t closing; /* the shard's: removed partitions that are still closing */
 };
@@ -44,6 +48,7 @@ struct gap_msg { /* MSG_GAP: one batch, appended like any other */
 };
 /* Request handlers, on the shard. */
 void apply_on_image(struct shard *s, struct msg *m);
+void apply_on_partitions(struct shard *s, struct msg *m);
 void apply_on_partition_stats(struct shard *s, struct msg *m);
 void apply_on_gap(struct shard *s, struct msg *m);
 

@@ -430,6 +430,7 @@ void control_bind_handlers(struct msg_handlers *h)
     h[MSG_ADMIN].request = control_on_admin;
     h[MSG_PRODUCER_IDS].request = control_on_producer_ids;
     h[MSG_IMAGE].reply = control_on_counted_reply; /* the request is pipeline.c's */
+    h[MSG_PARTITIONS] = (struct msg_handlers){apply_on_partitions, control_on_counted_reply};
     h[MSG_PARTITION_STATS] =
         (struct msg_handlers){apply_on_partition_stats, control_on_counted_reply};
     h[MSG_GAP] = (struct msg_handlers){apply_on_gap, control_on_gap_reply};

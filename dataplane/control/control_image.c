@@ -39,9 +39,15 @@ static struct part *found_take(struct control *c, const struct uuid *id, int32_t
     return p;
 }
 
+struct changes {
+    uint32_t cnt, cap;
+    struct apply_change *v;
+};
 struct apply { /* one batch on its way to the shards */
     struct control *c;
+    struct changes before[SHARD_MAX], after[SHARD_MAX]; /* by shard: of the image */
     struct apply_msg msgs[SHARD_MAX];
+    struct image_msg images[SHARD_MAX];
     struct plog_conf *confs; /* one per topic of the new image that changed */
     uint32_t conf_cnt;
     struct part_make *makes; /* partitions to be made on disk, and below what they are for */
@@ -73,8 +79,10 @@ static struct apply *apply_create(struct control *c)
 
 static void apply_destroy(struct apply *a)
 {
-    for (uint16_t i = 0; i < a->c->opts.shard_cnt; i++)
-        free(a->msgs[i].changes);
+    for (uint16_t i = 0; i < a->c->opts.shard_cnt; i++) {
+        free(a->before[i].v);
+        free(a->after[i].v);
+    }
     free(a->confs);
     free(a->makes);
     free(a->make_for);
@@ -84,16 +92,16 @@ static void apply_destroy(struct apply *a)
 
 static int change_add(struct apply *a, uint16_t shard, const struct apply_change *ch)
 {
-    struct apply_msg *m = &a->msgs[shard];
-    if (m->change_cnt == m->change_cap) {
-        uint32_t cap = m->change_cap ? m->change_cap * 2 : 16;
-        struct apply_change *v = realloc(m->changes, cap * sizeof(*v));
+    struct changes *list = ch->kind == APPLY_ADD ? &a->before[shard] : &a->after[shard];
+    if (list->cnt == list->cap) {
+        uint32_t cap = list->cap ? list->cap * 2 : 16;
+        struct apply_change *v = realloc(list->v, cap * sizeof(*v));
         if (v == NULL)
             return -ENOMEM;
-        m->changes = v;
-        m->change_cap = cap;
+        list->v = v;
+        list->cap = cap;
     }
-    m->changes[m->change_cnt++] = *ch;
+    list->v[list->cnt++] = *ch;
     return 0;
 }
 
@@ -384,21 +392,33 @@ static void set_strays_aside(struct control *c)
     c->found_cnt = 0;
 }
 
-/* Send image, owners and the planned changes to every shard, and wait until they serve them. */
-static void publish(struct apply *a, const struct meta_image *next, const struct owner_map *map)
+/* Changes of every shard, some at a time: each round takes one turn of each. */
+static void changes_send(struct apply *a, struct changes lists[SHARD_MAX])
 {
     struct control *c = a->c;
-    for (uint16_t i = 0; i < c->opts.shard_cnt; i++) {
-        a->msgs[i].image.msg.type = MSG_IMAGE;
-        a->msgs[i].image.image = next;
-        a->msgs[i].image.owners = map;
-        mbox_send(c->opts.mbox, i, &a->msgs[i].image.msg);
+    for (uint32_t from = 0;; from += APPLY_TURN_MAX) {
+        for (uint16_t i = 0; i < c->opts.shard_cnt; i++) {
+            if (lists[i].cnt <= from)
+                continue;
+            uint32_t left = lists[i].cnt - from;
+            struct apply_msg *m = &a->msgs[i];
+            *m = (struct apply_msg){.msg = {.type = MSG_PARTITIONS}, .changes = lists[i].v + from};
+            m->change_cnt = left < APPLY_TURN_MAX ? left : APPLY_TURN_MAX;
+            c->replies_due++;
+            mbox_send(c->opts.mbox, i, &m->msg);
+        }
+        if (c->replies_due == 0)
+            return;
+        control_await_replies(c);
     }
-    c->replies_due = c->opts.shard_cnt;
-    control_await_replies(c);
-    for (uint16_t i = 0; i < c->opts.shard_cnt; i++)
-        for (uint32_t k = 0; k < a->msgs[i].change_cnt; k++) {
-            struct apply_change *ch = &a->msgs[i].changes[k];
+}
+
+static void changes_report(struct apply *a, const struct meta_image *next,
+                           const struct changes lists[SHARD_MAX])
+{
+    for (uint16_t i = 0; i < a->c->opts.shard_cnt; i++)
+        for (uint32_t k = 0; k < lists[i].cnt; k++) {
+            const struct apply_change *ch = &lists[i].v[k];
             if (ch->rc == 0)
                 continue;
             const struct meta_topic *t = image_topic_by_id(next, &ch->topic_id);
@@ -407,6 +427,23 @@ static void publish(struct apply *a, const struct meta_image *next, const struct
             if (ch->kind == APPLY_ADD)
                 part_destroy(ch->part);
         }
+}
+
+/* Give every shard its new partitions, then image and owners, then what changes and goes; they
+ * serve it all when this returns. */
+static void publish(struct apply *a, const struct meta_image *next, const struct owner_map *map)
+{
+    struct control *c = a->c;
+    changes_send(a, a->before);
+    for (uint16_t i = 0; i < c->opts.shard_cnt; i++) {
+        a->images[i] = (struct image_msg){.msg = {.type = MSG_IMAGE}, .image = next, .owners = map};
+        mbox_send(c->opts.mbox, i, &a->images[i].msg);
+    }
+    c->replies_due = c->opts.shard_cnt;
+    control_await_replies(c);
+    changes_send(a, a->after);
+    changes_report(a, next, a->before);
+    changes_report(a, next, a->after);
 }
 
 /* Publish `next` (taken over). */

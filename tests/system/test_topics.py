@@ -33,11 +33,13 @@ def test_a_thousand_partitions_come_and_go_without_one_drop_while_ingest_runs(tm
             # Not by reading to the end: while events keep coming, a reader never finds one.
             wait_for("ingest runs", lambda: a.end_offset("syslog") > 100)
             before = drops(a)
+            turns = [a.metrics_sum("sluice_turn_max_cycles")]
             admin = AdminClient({"bootstrap.servers": a.kafka})
             names = [f"many-{i}" for i in range(100)]
             for f in admin.create_topics([NewTopic(n, 10, 1) for n in names],
                                          operation_timeout=60).values():
                 f.result(60)
+            turns.append(a.metrics_sum("sluice_turn_max_cycles"))
             assert sum(1 for n in admin.list_topics(timeout=30).topics if n.startswith("many-")) == 100
             for f in admin.delete_topics(names, operation_timeout=60).values():
                 f.result(60)
@@ -49,9 +51,12 @@ def test_a_thousand_partitions_come_and_go_without_one_drop_while_ingest_runs(tm
         grown = {k: after[k] - before.get(k, 0) for k in after if after[k] > before.get(k, 0)}
         assert not grown, grown
         wait_for("all events are there", lambda: len(a.consume("syslog")) == sent[0])
-        longest = {k: v for k, v in a.metrics().items() if "turn" in k and "max" in k}
-        print(f"{sent[0]} events; longest shard turn {longest}")
-        assert longest
+        turns.append(a.metrics_sum("sluice_turn_max_cycles"))
+        # A shard asserts that it is given few partitions at a time; time itself depends on who else
+        # runs here.
+        print(f"{sent[0]} events; longest shard turn in Mcycles before, with 1,000 partitions more, "
+              f"and without them again: {[round(t / 1e6, 2) for t in turns]}")
+        assert turns[-1] > 0
 
 
 def test_what_a_stop_left_of_deleted_partitions_is_removed_after_the_next_start(tmp_path):
