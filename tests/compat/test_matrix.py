@@ -1,0 +1,185 @@
+"""Every client of matrix.py against one appliance, several rows at a time; then all idempotent
+producers through one restart; then members of every library in one group. What was seen is written to
+build/clients.json, from which docs/clients.md is made (compat/report.py).
+
+SLUICE_TEST_CLIENTS=franz-go,sarama limits the rows (checkers run as needed); the rows from registries
+need scripts/test --all, which sets SLUICE_TEST_ALL."""
+import concurrent.futures
+import json
+import os
+import socket
+import time
+
+import clients
+import matrix
+import pytest
+from appliance import ROOT, Appliance, need, wait_for
+
+AT_ONCE = 3
+ONLY = [n for n in os.environ.get("SLUICE_TEST_CLIENTS", "").split(",") if n]
+ROWS = [c for c in matrix.CLIENTS if not ONLY or c.name in ONLY]
+
+
+class Seen:
+    """Runs everything once; cells[client][capability] is None (proven) or what went wrong."""
+
+    def __init__(self, appliance):
+        self.appliance = appliance
+        self.drivers, self.unavailable, self.cells, self.times = {}, {}, {}, {}
+        for c in matrix.CLIENTS:
+            if c in ROWS or c.name in matrix.CHECKERS:
+                self.open(c)
+        rows = [c for c in ROWS if c.name in self.drivers]
+        self.settings = {c.name: matrix.Setting(appliance, c, self.drivers[c.name], self.checker(c))
+                         for c in rows}
+        self.cells = {c.name: {} for c in rows}
+        with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+            for f in [pool.submit(self.row, s) for s in self.settings.values()]:
+                f.result()
+        self.restart([s for s in self.settings.values() if "restart" not in s.client.never])
+        self.mixed_outcome = matrix.outcome(self.mixed)
+
+    def open(self, c):
+        if c.source and not os.environ.get("SLUICE_TEST_ALL"):
+            self.unavailable[c.name] = f"it comes from {c.comes_from}: only with --all"
+            return
+        try:
+            if c.source:
+                clients.require(c.source)
+            self.drivers[c.name] = clients.Driver(c.name, c.source, c.driver, self.appliance.kafka)
+        except (clients.Unavailable, AssertionError) as e:
+            self.unavailable[c.name] = str(e)
+
+    def checker(self, row):
+        by_name = {c.name: c for c in matrix.CLIENTS}
+        for name in matrix.CHECKERS:
+            if name in self.drivers and by_name[name].library != row.library:
+                return self.drivers[name]
+        raise AssertionError(f"nobody can check {row.name}")
+
+    def row(self, s):
+        started = time.monotonic()
+        stopped = matrix.outcome(lambda: self.run_cells(s))
+        if stopped:
+            for capability in matrix.CAPABILITIES:
+                if capability != "restart":
+                    self.cells[s.client.name].setdefault(capability, stopped)
+        self.times[s.client.name] = time.monotonic() - started
+
+    def run_cells(self, s):
+        broken = None
+        for capability, work in matrix.cells(s):
+            if capability in ("joins", "resume") and broken:  # they go on from there
+                self.cells[s.client.name][capability] = broken
+                continue
+            self.cells[s.client.name][capability] = why = matrix.outcome(work)
+            broken = why if capability in ("killed", "joins") else broken
+
+    def restart(self, settings):
+        def check(stream):
+            self.cells[stream.s.client.name]["restart"] = matrix.outcome(stream.check)
+        streams = [matrix.Stream(s) for s in settings]
+        for stream in streams:
+            wait_for(f"{stream.s.client.name} produces", stream.begun)
+        self.appliance.kill_dataplane()
+        for stream in streams:
+            check(stream)
+
+    def mixed(self):
+        """One member of every library in one group; each gets its share, all records once."""
+        s = next(iter(self.settings.values()))
+        topic = s.topic("mixed", matrix.PARTITIONS * 2)
+        members = []
+        libraries = {}
+        for c in reversed(matrix.CLIENTS):  # the newest of each
+            if c.name in self.drivers:
+                libraries.setdefault(c.library, c.name)
+        self.mixed_libraries = sorted(libraries.values())
+        try:
+            for name in libraries.values():
+                members.append(self.drivers[name].join("mixed", topic, "mixed", session_ms=10000))
+
+            def shared():
+                for m in members:
+                    assert m.error is None, f"{m.driver.name}: {m.error}"
+                owned = sorted(p for m in members for p in m.owned)
+                return owned == list(range(matrix.PARTITIONS * 2)) and all(m.owned for m in members)
+
+            def settled():
+                """Shared, and a second later still by the same assignments."""
+                before = [m.assignments for m in members]
+                if not shared():
+                    return False
+                time.sleep(1)
+                return shared() and before == [m.assignments for m in members]
+            try:
+                wait_for("members of all libraries share", settled)
+            except AssertionError as e:
+                raise AssertionError(f"{e}: " + ", ".join(f"{m.driver.name} {m.owned}" for m in members))
+            values = [f"value {i}" for i in range(120)]
+            s.checker.call("produce", topic=topic, codec="none", acks=-1, idempotent=False, records=[
+                {"p": i % (matrix.PARTITIONS * 2), "k": None, "v": v, "h": []}
+                for i, v in enumerate(values)])
+            wait_for("all is read", lambda: matrix.has_read(members, values))
+            matrix.once(members, values)
+        finally:
+            for m in members:
+                m.leave()
+
+    def write(self):
+        rows = []
+        for c in ROWS:
+            cells = {}
+            for capability in matrix.CAPABILITIES:
+                if capability in c.never:
+                    cells[capability] = f"n/a: {c.never[capability]}"
+                elif c.name in self.unavailable:
+                    cells[capability] = f"not proven: {self.unavailable[c.name]}"
+                else:
+                    why = self.cells[c.name].get(capability, "it was not reached")
+                    cells[capability] = "yes" if why is None else f"FAILED: {why}"
+            rows.append({"client": c.name, "comes_from": c.comes_from, "cells": cells,
+                         "version": self.drivers[c.name].version if c.name in self.drivers else None})
+        with open(os.path.join(ROOT, "build", "clients.json"), "w") as f:
+            json.dump({"rows": rows, "mixed": None if self.mixed_outcome else self.mixed_libraries,
+                       "capabilities": matrix.CAPABILITIES}, f, indent=1)
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory):
+    need("kcat")
+    with socket.socket() as probe:  # clients find the appliance again at the same port
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    sets = ["kafka.group_initial_rebalance_delay=100ms", "kafka.group_min_session_timeout=1s",
+            f"kafka.listeners[0].bind=127.0.0.1:{port}"]
+    with Appliance(tmp_path_factory.mktemp("matrix"), sets=sets) as a:
+        found = None
+        try:
+            found = Seen(a)
+            found.write()
+            yield found
+        finally:
+            for d in found.drivers.values() if found else []:
+                d.close()
+
+
+CELLS = [(c.name, k) for c in ROWS for k in matrix.CAPABILITIES if k not in c.never]
+
+
+@pytest.mark.parametrize("client,capability", CELLS, ids=[f"{c}-{k}" for c, k in CELLS])
+def test_cell(seen, client, capability):
+    if client in seen.unavailable:
+        pytest.skip(f"{client}, {matrix.CAPABILITIES[capability]}: not proven: {seen.unavailable[client]}")
+    why = seen.cells[client].get(capability, "it was not reached")
+    assert why is None, why
+
+
+def test_members_of_every_library_share_one_group(seen):
+    assert seen.mixed_outcome is None, seen.mixed_outcome
+    print("one group of", ", ".join(seen.mixed_libraries))
+
+
+def test_times_of_the_rows(seen):
+    for name, seconds in seen.times.items():
+        print(f"{name}: {seconds:.0f} s")
