@@ -95,7 +95,9 @@ struct plog_read {
 void plog_read(struct plog *p, struct plog_read *r);
 
 /* A parked fetch at the owner: fires once when `durable` (or `stable`) passes `offset` by at least
- * min_bytes, or the partition goes away, or it is cancelled. */
+ * min_bytes, or the partition goes away, or it is cancelled. With PLOG_WAIT_GONE only the last two.
+ */
+#define PLOG_WAIT_GONE UINT32_MAX
 struct plog_wait {
     struct msg msg;
     uint64_t start_bytes; /* the plog's */

@@ -488,6 +488,8 @@ void plog_read(struct plog *p, struct plog_read *r)
 static bool wait_is_over(const struct plog *p, const struct plog_wait *w)
 {
     uint64_t min = w->min_bytes ? w->min_bytes : 1;
+    if (w->min_bytes == PLOG_WAIT_GONE)
+        return false;
     return p->durable.offset > w->offset && p->durable.lsn >= w->start_bytes + min;
 }
 
@@ -508,7 +510,7 @@ void plog_wait(struct plog *p, struct plog_wait *w)
         wait_end(p, w, rc);
         return;
     }
-    if (w->offset >= p->end.offset)
+    if (w->offset >= p->end.offset || w->min_bytes == PLOG_WAIT_GONE)
         w->start_bytes = p->end.lsn;
     else if (mem_has(p, w->offset) && mem_seek(p, w->offset, &u, h))
         w->start_bytes = cursor_lsn(&u);

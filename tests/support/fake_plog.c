@@ -93,7 +93,7 @@ static void waits_fire(struct plog *p)
     {
         struct plog_wait *w = container_of(n, struct plog_wait, link);
         uint64_t have = bytes_from(p, w->offset);
-        if (have > 0 && have >= w->min_bytes) {
+        if (have > 0 && have >= w->min_bytes && w->min_bytes != PLOG_WAIT_GONE) {
             list_del(n);
             later(p, K_WAIT, w, NULL, 0);
         }

@@ -21,15 +21,18 @@
  * does not fit it is read again, alone, into a buffer of the size the owner named.
  *
  * Waiting for min_bytes: n partitions that together miss `missing` bytes wait for
- * ceil(missing / n) more each: whoever completes the sum, at least one of them passes its share. A
- * partition that was woken and returned nothing new is at its own limit and is not waited for
- * again. While parked no data is held; it is read again for the answer.
+ * ceil(missing / n) more each: whoever completes the sum, at least one of them passes its share. It
+ * is enough that all of them together can grow by less than `missing` unnoticed; registrations from
+ * before, when more was missing, are cancelled and made anew when they cannot. A partition that has
+ * more than its own limits let through brings nothing new: it is only waited for to go away. While
+ * parked no data is held; it is read again for the answer.
  *
  * Sessions: fetch_session.h turns the changes that a client sends into all it reads, before the
  * first pass, and takes out of the answer what has nothing new. */
 #include "dataplane/kafka/fetch_session.h"
 #include "dataplane/kafka/handlers.h"
 #include "dataplane/kafka/owner.h"
+#include "lib/batch/layout.h"
 
 #define WAVE_BYTES_MAX (8u << 20)
 #define COPY_MAX 16384 /* answers with less data are copied into one buffer */
@@ -56,9 +59,12 @@ struct fetch_part {
     bool reading;      /* a MSG_FETCH is out: the owner may write to `data` */
     bool answered;     /* it is home; looked at when the whole wave is */
     bool registered;   /* a MSG_FETCH_WAIT is out */
-    bool full;         /* waiting brings nothing new */
+    bool renew;        /* registered for too much: cancelled, to be registered again */
+    bool full;         /* waiting brings nothing new: its limits let no more through */
     bool retried;      /* read again for its first whole batch */
     uint32_t seen;     /* bytes the last read returned */
+    int64_t next;      /* offset behind them, set by fetch_park */
+    uint64_t wake_at;  /* registered: bytes, counted like `seen`, that wake it */
     struct kbuf *data; /* len bytes; NULL: none */
     uint32_t len;
 };
@@ -71,6 +77,7 @@ struct fetch_op {
     uint32_t part_cnt;
     enum fetch_state state;
     uint32_t max_bytes, min_bytes;
+    uint32_t share;       /* of what is missing, each partition's when parked last */
     uint64_t deadline_ns; /* of max_wait */
     bool error;           /* some partition has one: answer */
     bool cut;             /* memory is short: no more data, see above */
@@ -109,6 +116,12 @@ static void part_fail(struct fetch_part *p, int16_t code)
 
 /* ------------------------------------------------------------------- answer */
 
+static void part_cancel(struct fetch_op *op, struct fetch_part *p)
+{
+    p->cancel.wait = &p->wait;
+    kreq_send(op->req, p->owner, &p->cancel.msg, MSG_FETCH_CANCEL);
+}
+
 static void fetch_release(struct fetch_op *op)
 {
     struct kafka *k = op->req->k;
@@ -121,10 +134,8 @@ static void fetch_release(struct fetch_op *op)
     op->memory_granted = false;
     for (uint32_t i = 0; i < op->part_cnt; i++) {
         struct fetch_part *p = &op->parts[i];
-        if (p->registered && p->cancel.wait == NULL) {
-            p->cancel.wait = &p->wait;
-            kreq_send(op->req, p->owner, &p->cancel.msg, MSG_FETCH_CANCEL);
-        }
+        if (p->registered && p->cancel.wait == NULL)
+            part_cancel(op, p);
     }
 }
 
@@ -197,26 +208,71 @@ static void on_fetch_timer(struct timer *t, uint64_t now_ns)
     kreq_kick(op->req);
 }
 
+/* How far the part's data goes, and whether the log has more: then a limit cuts it off. */
+static void part_look(struct fetch_part *p)
+{
+    const struct plog_read *r = &p->read.r;
+    int64_t end = r->isolation == PLOG_READ_COMMITTED ? r->last_stable_offset : r->high_watermark;
+    p->next = r->offset;
+    for (uint32_t at = 0; at < p->len;) {
+        const uint8_t *batch = p->data->data + at;
+        p->next = batch_last_offset(batch) + 1;
+        at += batch_total_len(batch);
+    }
+    p->full = p->next < end;
+}
+
+static void part_register(struct fetch_op *op, struct fetch_part *p)
+{
+    p->wait.w.topic_id = p->read.r.topic_id;
+    p->wait.w.partition = p->read.r.partition;
+    p->wait.w.offset = p->next;
+    p->wait.w.min_bytes = p->full ? PLOG_WAIT_GONE : op->share;
+    p->wake_at = (uint64_t)p->seen + p->wait.w.min_bytes;
+    p->wait.w.isolation = p->read.r.isolation;
+    p->registered = true;
+    p->renew = false;
+    kreq_send(op->req, p->owner, &p->wait.w.msg, MSG_FETCH_WAIT);
+}
+
+/* By how much all that is registered can grow without anybody being woken. */
+static uint64_t unnoticed_max(const struct fetch_op *op)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < op->part_cnt; i++) {
+        const struct fetch_part *p = &op->parts[i];
+        uint64_t at = p->registered ? p->wake_at : (uint64_t)p->seen + op->share;
+        if (!p->full && at > p->seen)
+            sum += at - p->seen - 1;
+    }
+    return sum;
+}
+
 static void fetch_park(struct fetch_op *op)
 {
     uint32_t missing = op->min_bytes - op->got; /* the caller saw got < min_bytes */
-    uint32_t share = missing / op->part_cnt + (missing % op->part_cnt != 0);
+    uint32_t growing = 0;
     op->state = FE_PARKED;
     op->req->k->st.fetch_parked++;
     for (uint32_t i = 0; i < op->part_cnt; i++) {
         struct fetch_part *p = &op->parts[i];
-        if (p->len > 0)
-            p->dirty = true; /* read again for the answer */
+        part_look(p);
+        p->dirty |= p->len > 0; /* read again for the answer */
         part_drop_data(p);
-        if (p->registered || p->full)
-            continue;
-        p->wait.w.topic_id = p->read.r.topic_id;
-        p->wait.w.partition = p->read.r.partition;
-        p->wait.w.offset = p->in->fetch_offset;
-        p->wait.w.min_bytes = p->seen + share;
-        p->wait.w.isolation = p->read.r.isolation;
-        p->registered = true;
-        kreq_send(op->req, p->owner, &p->wait.w.msg, MSG_FETCH_WAIT);
+        growing += !p->full;
+    }
+    op->share = growing > 0 ? missing / growing + (missing % growing != 0) : 1;
+    bool renew = unnoticed_max(op) >= missing;
+    for (uint32_t i = 0; i < op->part_cnt; i++) {
+        struct fetch_part *p = &op->parts[i];
+        if (p->cancel.wait != NULL) {
+            p->renew = true; /* when that is home */
+        } else if (!p->registered) {
+            part_register(op, p);
+        } else if (renew && !p->full && p->wake_at > (uint64_t)p->seen + op->share) {
+            p->renew = true;
+            part_cancel(op, p);
+        }
     }
     timer_arm(op->req->k->s->timers, &op->timer, op->deadline_ns, on_fetch_timer);
     kreq_park(op->req);
@@ -228,7 +284,7 @@ void kafka_on_fetch_wait_reply(struct shard *s, struct msg *msg)
     struct fetch_op *op = p->op;
     struct kreq *req = op->req;
     p->registered = false;
-    if (op->state != FE_DONE) {
+    if (op->state != FE_DONE && !p->renew) {
         s->kafka->st.fetch_woken++;
         p->dirty = true;
         if (op->state == FE_PARKED)
@@ -237,11 +293,17 @@ void kafka_on_fetch_wait_reply(struct shard *s, struct msg *msg)
     kreq_put(req);
 }
 
+/* The registration came home before. Should it have been a wake-up, the next one is one at once. */
 void kafka_on_fetch_cancel_reply(struct shard *s, struct msg *msg)
 {
     (void)s;
     struct fetch_part *p = container_of(msg, struct fetch_part, cancel.msg);
-    kreq_put(p->op->req);
+    struct fetch_op *op = p->op;
+    struct kreq *req = op->req;
+    p->cancel.wait = NULL;
+    if (op->state == FE_PARKED && p->renew)
+        part_register(op, p);
+    kreq_put(req);
 }
 
 /* --------------------------------------------------------------------- read */
@@ -432,21 +494,17 @@ static void part_result(struct fetch_op *op, struct fetch_part *p)
             op->have_data = true;
             op->retry = idx;
         } else {
-            /* not the first one: no part of a batch, but bytes that are there to be had */
-            p->full = p->seen == r->need;
-            p->seen = r->need;
+            p->seen = 0; /* not the first one: no part of a batch */
         }
         return;
     }
     if (r->len == 0) {
         part_drop_data(p);
-        p->full = false;
         p->seen = 0;
         return;
     }
     p->data = kbuf_shrink(p->data, r->len);
     p->len = r->len;
-    p->full = p->seen == r->len;
     p->seen = r->len;
     op->got += r->len;
     op->have_data = true;

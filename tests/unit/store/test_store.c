@@ -1351,9 +1351,11 @@ static void a_deleted_partition_answers_everybody_and_leaves_nothing(void **stat
     (void)put(e, 0, 1, 100000);
     plog_append(e->parts[0], &b.a);
     env_step(e, 0, 10000000); /* its commit is in flight */
-    struct plog_wait w = {.offset = 9, .min_bytes = 1, .done = on_wait};
+    struct plog_wait w = {.offset = 0, .min_bytes = PLOG_WAIT_GONE, .done = on_wait};
     fired = gone = false;
     plog_wait(e->parts[0], &w);
+    env_step(e, 0, 0);
+    assert_false(fired); /* although there is something at its offset */
     plog_detach(e->parts[0], on_detached, NULL);
     assert_null(plog_set_find(e->set, &(struct uuid){{0x11}}, 0));
     for (int i = 0; i < 100 && !gone; i++)
