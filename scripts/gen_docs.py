@@ -58,6 +58,7 @@ KINDS = {"INT": "number", "SIZE": "size", "DURATION": "duration", "BOOL": "true 
          "ADDR": "address:port", "IP": "address", "CIDR": "address/prefix", "UUID": "id",
          "HEADERS": "list of headers", "ZONE": "zone", "ENUM_IDLE": "adaptive, poll",
          "ENUM_COMPRESSION": "auto, producer, none, gzip, snappy, lz4, zstd",
+         "ENUM_REPLICAS": "refuse, clamp",
          "ENUM_TRANSPORT": "udp, tcp", "ENUM_PROTO": "syslog, raw"}
 
 
@@ -156,6 +157,24 @@ def kafka():
            "old clients' sake.", "", "| key | API | versions |", "|---|---|---|"]
     for _, a in rows("dataplane/kafka/api.def"):
         out.append(f"| {a[1]} | {a[2]} | {a[3]}-{a[4]} |")
+    out += ["", "## Configuration of topics", "",
+            "From `lib/meta/topic_config.def`. Every key is validated, described with its source and "
+            "synonyms, and altered live; the broker's key (also altered live) gives the default.", "",
+            "| key | default | broker's key | |", "|---|---|---|---|"]
+    for _, a in rows("lib/meta/topic_config.def"):
+        note = a[7] + (f" **Here:** {a[8]}." if a[8] else "")
+        out.append(f"| `{a[0]}` | {a[2]} | {f'`{a[6]}`' if a[6] else ''} | {cell(note)} |")
+    out += ["", "## Configuration of the broker", "",
+            "From `lib/meta/broker_config.def`, beside the keys above. Those not altered live come from "
+            "the configuration file (docs/config.md names them).", "",
+            "| key | default | altered live | |", "|---|---|---|---|"]
+    for _, a in rows("lib/meta/broker_config.def"):
+        out.append(f"| `{a[0]}` | {a[2]} | {'yes' if a[5] == '1' else 'no'} | {cell(a[6])} |")
+    out += ["", "## Quotas", "",
+            "`producer_byte_rate` and `consumer_byte_rate` of users, client ids, and both, measured over "
+            "all shards with one second of burst (docs/adr/0006). Nobody is authenticated, so every "
+            "client is the user `ANONYMOUS`. `request_percentage`, `controller_mutation_rate` and "
+            "`connection_creation_rate` are refused."]
     return "\n".join(out) + "\n"
 
 

@@ -3,6 +3,7 @@
 #include "ctl/controller/controller_int.h"
 #include "ctl/controller/topic_edit.h"
 #include "ctl/controller/topic_rules.h"
+#include <string.h>
 
 #define ALTER_CONFIGS_TIMEOUT_MS 30000 /* these requests carry none */
 
@@ -19,8 +20,10 @@ static void alter_one(struct controller *c, struct pending *p, struct change *ch
     int16_t error = topic_edit(c->img, in, &p->arena, &ch->b, &t, why, sizeof(why));
     if (error != 0)
         row_fail(p, i, error, "%s", why);
-    else if (ch->b.cnt > before)
+    else if (ch->b.cnt > before && t != NULL)
         p->topic_ids[i] = t->id;
+    else if (ch->b.cnt > before)
+        memset(&p->topic_ids[i], 0xff, sizeof(p->topic_ids[i])); /* the broker; no topic's id */
 }
 /* The two APIs differ in the operation of a key, which op_of reads. Resources of several types may
  * have one name: a row is a repetition when both are the same. */

@@ -5,10 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#define CONFIG_SOURCE_TOPIC 1
-#define CONFIG_SOURCE_STATIC 4
-#define CONFIG_SOURCE_DEFAULT 5
-
 /* ---- CreateTopics ---- */
 
 static bool name_may_collide(struct span n)
@@ -64,10 +60,11 @@ static uint32_t create_count(const struct controller *c, struct pending *p, uint
                  "Replication factor must be larger than 0, or -1 to use the default value.");
         return 0;
     }
-    if (in->replication_factor > 1) {
+    if (in->replication_factor > 1 && !c->conf->replicas_clamp) {
         row_fail(p, row, KERR_INVALID_RF,
                  "Unable to replicate the partition %d time(s): this appliance is one broker; "
-                 "use replication factor 1 or -1.",
+                 "use replication factor 1 or -1, or set topic_defaults.replicas_above_one to "
+                 "clamp.",
                  in->replication_factor);
         return 0;
     }
@@ -104,7 +101,8 @@ static void create_configs_out(const struct controller *c, struct pending *p,
                                const struct create_topics_request_topic *in,
                                struct create_topics_response_topic *out)
 {
-    uint32_t cnt = topic_config_cnt();
+    uint32_t cnt = config_topic_cnt();
+    char value[1024];
     out->configs.v = arena_array(&p->arena, cnt, sizeof(*out->configs.v));
     if (out->configs.v == NULL) {
         out->configs.null = true;
@@ -114,17 +112,11 @@ static void create_configs_out(const struct controller *c, struct pending *p,
     out->configs.null = false;
     for (uint32_t i = 0; i < cnt; i++) {
         struct create_topics_response_config *o = &out->configs.v[i];
-        struct topic_config_row row;
+        const struct config_key *k = config_topic_at(i);
         create_topics_response_config_init(o);
-        topic_config_row(c->conf, i, &row);
-        o->name = span_str(row.key);
-        o->value = span_str(row.def);
-        o->config_source = CONFIG_SOURCE_DEFAULT;
-        if (row.broker_value[0] != '\0') {
-            o->value = say(p, "%s", row.broker_value);
-            if (strcmp(row.broker_value, row.def) != 0)
-                o->config_source = CONFIG_SOURCE_STATIC;
-        }
+        o->name = span_str(k->key);
+        o->config_source = (int8_t)topic_default(c->conf, c->img, k, value, sizeof(value));
+        o->value = say(p, "%s", value);
         for (uint32_t j = 0; j < in->configs.cnt; j++)
             if (span_eq(in->configs.v[j].name, o->name)) {
                 o->value = in->configs.v[j].value;

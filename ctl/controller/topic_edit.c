@@ -57,26 +57,51 @@ static void unset(struct overrides *o, struct span key)
         *at = o->v[--o->cnt];
 }
 
-static int16_t topic_of(const struct meta_image *img, const struct topic_edits *in,
-                        const struct meta_topic **ret, char *err, size_t cap)
+/* What is edited: whose overrides, and by which rules. */
+struct target {
+    const struct meta_topic *topic; /* NULL: the broker */
+    const struct meta_config *configs;
+    uint32_t cnt;
+    const struct config_key *(*find)(struct span key);
+    int16_t (*check)(struct span key, struct span value, char *err, size_t cap);
+};
+
+static int16_t broker_of(const struct meta_image *img, const struct topic_edits *in,
+                         struct target *ret, char *err, size_t cap)
 {
-    int16_t code;
-    if (in->resource_type == RES_BROKER)
+    char self[16];
+    snprintf(self, sizeof(self), "%d", img->node_id);
+    *ret = (struct target){NULL, img->default_configs, img->default_config_cnt, config_broker_find,
+                           broker_config_check};
+    if (in->resource.len == 0)
+        return 0;
+    if (!span_eq_str(in->resource, self))
         return fail(KERR_INVALID_REQUEST, err, cap,
-                    "Cannot update these configs dynamically: the configuration of the broker "
-                    "comes from its file");
+                    "Unexpected broker id, expected %s, but received %.*s", self,
+                    shown(in->resource), (const char *)in->resource.p);
+    ret->configs = img->broker_configs;
+    ret->cnt = img->broker_config_cnt;
+    return 0;
+}
+
+static int16_t target_of(const struct meta_image *img, const struct topic_edits *in,
+                         struct target *ret, char *err, size_t cap)
+{
+    if (in->resource_type == RES_BROKER)
+        return broker_of(img, in, ret, err, cap);
     if (in->resource_type != RES_TOPIC)
         return fail(KERR_INVALID_REQUEST, err, cap, "Unexpected resource type %d.",
                     in->resource_type);
     if (in->resource.len == 0)
         return fail(KERR_INVALID_REQUEST, err, cap, "Default topic resources are not allowed.");
-    code = topic_name_check(in->resource, err, cap);
+    int16_t code = topic_name_check(in->resource, err, cap);
     if (code != 0)
         return code;
-    *ret = image_topic_by_name(img, in->resource);
-    if (*ret == NULL)
+    const struct meta_topic *t = image_topic_by_name(img, in->resource);
+    if (t == NULL)
         return fail(KERR_UNKNOWN_TOPIC, err, cap, "The topic '%.*s' does not exist.",
                     shown(in->resource), (const char *)in->resource.p);
+    *ret = (struct target){t, t->configs, t->config_cnt, config_topic_find, topic_config_check};
     return 0;
 }
 
@@ -154,8 +179,8 @@ static struct span list_edit(struct arena *a, struct span old, struct span arg, 
     return span_of(out, len);
 }
 
-static int16_t apply_one(struct overrides *next, const struct topic_edit *e, struct arena *a,
-                         char *err, size_t cap)
+static int16_t apply_one(const struct target *to, struct overrides *next,
+                         const struct topic_edit *e, struct arena *a, char *err, size_t cap)
 {
     if (e->op == EDIT_DELETE) {
         unset(next, e->key);
@@ -165,17 +190,16 @@ static int16_t apply_one(struct overrides *next, const struct topic_edit *e, str
         set(next, e->key, e->value);
         return 0;
     }
-    struct topic_config_key k;
-    if (!topic_config_key(e->key, &k))
-        return fail(KERR_INVALID_CONFIG, err, cap, "Unknown topic config name: %.*s", shown(e->key),
-                    (const char *)e->key.p);
-    if (!k.is_list)
-        return fail(KERR_INVALID_CONFIG, err, cap,
-                    "Can't %s to key %s because its type is not LIST.",
-                    e->op == EDIT_APPEND ? "APPEND" : "SUBTRACT", k.name);
+    const struct config_key *k = to->find(e->key);
+    if (k == NULL)
+        return to->check(e->key, e->value, err, cap); /* says that there is none */
+    if (k->type != CONFIG_LIST)
+        return fail(
+            KERR_INVALID_CONFIG, err, cap, "Can't %s to key %.*s because its type is not LIST.",
+            e->op == EDIT_APPEND ? "APPEND" : "SUBTRACT", shown(e->key), (const char *)e->key.p);
     const struct override *old = find(next, e->key);
     struct span value =
-        list_edit(a, old != NULL ? old->value : span_str(k.def), e->value, e->op == EDIT_APPEND);
+        list_edit(a, old != NULL ? old->value : span_str(k->def), e->value, e->op == EDIT_APPEND);
     if (span_is_null(value))
         return fail(KERR_INVALID_REQUEST, err, cap, "The request is too large.");
     set(next, e->key, value);
@@ -192,10 +216,10 @@ static int64_t number_of(const struct overrides *o, const char *key, int64_t def
     return strtoll(text, NULL, 10); /* checked before */
 }
 
-static int16_t all_check(const struct overrides *o, char *err, size_t cap)
+static int16_t all_check(const struct target *to, const struct overrides *o, char *err, size_t cap)
 {
     for (uint32_t i = 0; i < o->cnt; i++) {
-        int16_t code = topic_config_check(o->v[i].key, o->v[i].value, err, cap);
+        int16_t code = to->check(o->v[i].key, o->v[i].value, err, cap);
         if (code != 0)
             return code;
     }
@@ -209,47 +233,46 @@ static int16_t all_check(const struct overrides *o, char *err, size_t cap)
     return 0;
 }
 
-/* The records that make `next` of what the topic has. */
-static void difference_put(const struct meta_topic *t, const struct overrides *next,
-                           struct meta_batch *b)
+/* The records that make `next` of what the target has. */
+static void difference_put(const struct target *to, const struct topic_edits *in,
+                           const struct overrides *next, struct meta_batch *b)
 {
     for (uint32_t i = 0; i < next->cnt; i++) {
         const struct override *n = &next->v[i];
         bool same = false;
-        for (uint32_t k = 0; k < t->config_cnt && !same; k++)
-            same = span_eq_str(n->key, t->configs[k].key) &&
-                   span_eq_str(n->value, t->configs[k].value);
+        for (uint32_t k = 0; k < to->cnt && !same; k++)
+            same = span_eq_str(n->key, to->configs[k].key) &&
+                   span_eq_str(n->value, to->configs[k].value);
         if (!same)
-            meta_put_config(b, META_RESOURCE_TOPIC, span_str(t->name), n->key, n->value);
+            meta_put_config(b, in->resource_type, in->resource, n->key, n->value);
     }
-    for (uint32_t k = 0; k < t->config_cnt; k++)
-        if (find(next, span_str(t->configs[k].key)) == NULL)
-            meta_put_config(b, META_RESOURCE_TOPIC, span_str(t->name), span_str(t->configs[k].key),
+    for (uint32_t k = 0; k < to->cnt; k++)
+        if (find(next, span_str(to->configs[k].key)) == NULL)
+            meta_put_config(b, in->resource_type, in->resource, span_str(to->configs[k].key),
                             SPAN_NULL);
 }
 
 int16_t topic_edit(const struct meta_image *img, const struct topic_edits *in, struct arena *a,
                    struct meta_batch *b, const struct meta_topic **ret_topic, char *err, size_t cap)
 {
-    const struct meta_topic *t = NULL;
-    int16_t code = topic_of(img, in, &t, err, cap);
+    struct target to = {0};
+    int16_t code = target_of(img, in, &to, err, cap);
     if (code == 0)
         code = request_check(in, err, cap);
     if (code != 0)
         return code;
-    struct overrides next = {
-        .v = arena_array(a, (size_t)t->config_cnt + in->cnt + 1, sizeof(*next.v))};
+    struct overrides next = {.v = arena_array(a, (size_t)to.cnt + in->cnt + 1, sizeof(*next.v))};
     if (next.v == NULL)
         return fail(KERR_INVALID_REQUEST, err, cap, "The request is too large.");
-    for (uint32_t i = 0; i < t->config_cnt && !in->replace; i++)
-        set(&next, span_str(t->configs[i].key), span_str(t->configs[i].value));
+    for (uint32_t i = 0; i < to.cnt && !in->replace; i++)
+        set(&next, span_str(to.configs[i].key), span_str(to.configs[i].value));
     for (uint32_t i = 0; i < in->cnt && code == 0; i++)
-        code = apply_one(&next, &in->v[i], a, err, cap);
+        code = apply_one(&to, &next, &in->v[i], a, err, cap);
     if (code == 0)
-        code = all_check(&next, err, cap);
+        code = all_check(&to, &next, err, cap);
     if (code != 0)
         return code;
-    difference_put(t, &next, b);
-    *ret_topic = t;
+    difference_put(&to, in, &next, b);
+    *ret_topic = to.topic;
     return 0;
 }

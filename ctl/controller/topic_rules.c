@@ -1,6 +1,7 @@
-/* topic_rules.c - see topic_rules.h; the keys are lib/meta/topic_config.def. */
+/* topic_rules.c - see topic_rules.h; the keys are lib/meta/config_keys.h. */
 #include "ctl/controller/topic_rules.h"
 #include "lib/base/assert.h"
+#include "lib/iface/conf_kafka.h"
 #include <ctype.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -9,21 +10,9 @@
 #include <stdlib.h>
 #include <strings.h>
 
-enum type { T_BOOLEAN, T_STRING, T_INT, T_LONG, T_DOUBLE, T_LIST };
-static const char *const type_name[] = {"BOOLEAN", "STRING", "INT", "LONG", "DOUBLE", "LIST"};
-static const struct row {
-    const char *key;
-    enum type type;
-    const char *def;
-    int64_t lo, hi;
-    const char *choices, *broker_key;
-} rows[] = {
-#define TOPIC_CONFIG(key, type, def, lo, hi, choices, broker_key, doc)                             \
-    {key, T_##type, def, lo, hi, choices, broker_key},
-#include "lib/meta/topic_config.def"
-#undef TOPIC_CONFIG
-};
-#define ROW_CNT (sizeof(rows) / sizeof(rows[0]))
+static const char *const type_name[] = {
+    [CONFIG_BOOLEAN] = "BOOLEAN", [CONFIG_STRING] = "STRING", [CONFIG_INT] = "INT",
+    [CONFIG_LONG] = "LONG",       [CONFIG_DOUBLE] = "DOUBLE", [CONFIG_LIST] = "LIST"};
 
 __attribute__((format(printf, 4, 5))) static int16_t fail(int16_t code, char *err, size_t cap,
                                                           const char *fmt, ...)
@@ -77,13 +66,13 @@ static bool choice_has(const char *choices, const char *word, size_t len)
     }
     return false;
 }
-static int16_t integer_check(const struct row *r, const char *v, char *err, size_t cap)
+static int16_t integer_check(const struct config_key *r, const char *v, char *err, size_t cap)
 {
     char *end;
     errno = 0;
     long long n = strtoll(v, &end, 10);
     bool bad = errno != 0 || end == v || *end != '\0' || isspace((unsigned char)v[0]);
-    if (bad || (r->type == T_INT && (n < INT32_MIN || n > INT32_MAX)))
+    if (bad || (r->type == CONFIG_INT && (n < INT32_MIN || n > INT32_MAX)))
         return fail(KERR_INVALID_CONFIG, err, cap,
                     "Invalid value %s for configuration %s: Not a number of type %s", v, r->key,
                     type_name[r->type]);
@@ -97,7 +86,7 @@ static int16_t integer_check(const struct row *r, const char *v, char *err, size
                     r->key, r->hi);
     return 0;
 }
-static int16_t double_check(const struct row *r, const char *v, char *err, size_t cap)
+static int16_t double_check(const struct config_key *r, const char *v, char *err, size_t cap)
 {
     char *end;
     double d = strtod(v, &end);
@@ -108,7 +97,7 @@ static int16_t double_check(const struct row *r, const char *v, char *err, size_
                     v, r->key, r->lo, r->hi);
     return 0;
 }
-static int16_t list_check(const struct row *r, const char *v, char *err, size_t cap)
+static int16_t list_check(const struct config_key *r, const char *v, char *err, size_t cap)
 {
     if (r->choices[0] == '\0')
         return 0;
@@ -131,10 +120,10 @@ static int16_t list_check(const struct row *r, const char *v, char *err, size_t 
                     "Invalid value for configuration %s: Configuration must not be empty", r->key);
     return 0;
 }
-static int16_t value_check(const struct row *r, const char *v, char *err, size_t cap)
+static int16_t value_check(const struct config_key *r, const char *v, char *err, size_t cap)
 {
     switch (r->type) {
-    case T_BOOLEAN:
+    case CONFIG_BOOLEAN:
         if (strcasecmp(v, "true") != 0 && strcasecmp(v, "false") != 0)
             return fail(
                 KERR_INVALID_CONFIG, err, cap,
@@ -144,14 +133,14 @@ static int16_t value_check(const struct row *r, const char *v, char *err, size_t
         if (strcmp(r->key, "remote.storage.enable") == 0 && strcasecmp(v, "true") == 0)
             return fail(KERR_INVALID_CONFIG, err, cap, "Tiered storage is not available here");
         return 0;
-    case T_INT:
-    case T_LONG:
+    case CONFIG_INT:
+    case CONFIG_LONG:
         return integer_check(r, v, err, cap);
-    case T_DOUBLE:
+    case CONFIG_DOUBLE:
         return double_check(r, v, err, cap);
-    case T_LIST:
+    case CONFIG_LIST:
         return list_check(r, v, err, cap);
-    case T_STRING:
+    case CONFIG_STRING:
         if (r->choices[0] != '\0' && !choice_has(r->choices, v, strlen(v)))
             return fail(KERR_INVALID_CONFIG, err, cap,
                         "Invalid value %s for configuration %s: String must be one of: %s", v,
@@ -161,7 +150,7 @@ static int16_t value_check(const struct row *r, const char *v, char *err, size_t
     UNREACHABLE();
 }
 /* The key closest to a mistyped one; NULL when none is close. */
-static const char *key_suggest(struct span key)
+static const char *key_suggest(struct span key, bool broker)
 {
     char word[41];
     const char *best = NULL;
@@ -170,69 +159,69 @@ static const char *key_suggest(struct span key)
         return NULL;
     memcpy(word, key.p, key.len);
     word[key.len] = '\0';
-    for (uint32_t i = 0; i < ROW_CNT; i++) {
-        uint32_t d = conf_word_distance(word, rows[i].key);
+    uint32_t topics = config_topic_cnt(), all = topics + (broker ? config_broker_cnt() : 0);
+    for (uint32_t i = 0; i < all; i++) {
+        const struct config_key *k = i < topics ? config_topic_at(i) : config_broker_at(i - topics);
+        const char *name = broker ? config_broker_name(k) : k->key;
+        uint32_t d = conf_word_distance(word, name);
         if (d < limit) {
             limit = d;
-            best = rows[i].key;
+            best = name;
         }
     }
     return best;
 }
-int16_t topic_config_check(struct span key, struct span value, char *err, size_t cap)
+static int16_t key_unknown(struct span key, bool broker, char *err, size_t cap)
+{
+    const char *near = key_suggest(key, broker);
+    return fail(KERR_INVALID_CONFIG, err, cap, "Unknown %s config name: %.*s%s%s%s",
+                broker ? "broker" : "topic", (int)(key.len < 200 ? key.len : 200),
+                (const char *)key.p, near != NULL ? "; did you mean '" : "",
+                near != NULL ? near : "", near != NULL ? "'?" : "");
+}
+static int16_t config_check(const struct config_key *k, struct span key, struct span value,
+                            char *err, size_t cap)
 {
     char text[1024];
-    for (size_t i = 0; i < ROW_CNT; i++) {
-        if (!span_eq_str(key, rows[i].key))
-            continue;
-        if (span_is_null(value))
-            return fail(KERR_INVALID_CONFIG, err, cap,
-                        "Null value not supported for topic configs: %s", rows[i].key);
-        if (value.len >= sizeof(text) || memchr(value.p, 0, value.len) != NULL)
-            return fail(KERR_INVALID_CONFIG, err, cap,
-                        "Invalid value for configuration %s: longer than %zu bytes or with a NUL",
-                        rows[i].key, sizeof(text) - 1);
-        memcpy(text, value.p, value.len);
-        text[value.len] = '\0';
-        return value_check(&rows[i], text, err, cap);
+    if (span_is_null(value))
+        return fail(KERR_INVALID_CONFIG, err, cap, "Null value not supported for configs: %.*s",
+                    (int)key.len, (const char *)key.p);
+    if (value.len >= sizeof(text) || memchr(value.p, 0, value.len) != NULL)
+        return fail(KERR_INVALID_CONFIG, err, cap,
+                    "Invalid value for configuration %.*s: longer than %zu bytes or with a NUL",
+                    (int)key.len, (const char *)key.p, sizeof(text) - 1);
+    memcpy(text, value.p, value.len);
+    text[value.len] = '\0';
+    return value_check(k, text, err, cap);
+}
+int16_t topic_config_check(struct span key, struct span value, char *err, size_t cap)
+{
+    const struct config_key *k = config_topic_find(key);
+    return k != NULL ? config_check(k, key, value, err, cap) : key_unknown(key, false, err, cap);
+}
+int16_t broker_config_check(struct span key, struct span value, char *err, size_t cap)
+{
+    const struct config_key *k = config_broker_find(key);
+    if (k == NULL)
+        return key_unknown(key, true, err, cap);
+    if (!k->dynamic)
+        return fail(KERR_INVALID_REQUEST, err, cap,
+                    "Cannot update these configs dynamically: Set(%.*s): it comes from the "
+                    "configuration file",
+                    (int)key.len, (const char *)key.p);
+    return config_check(k, key, value, err, cap);
+}
+enum config_source topic_default(const struct conf *c, const struct meta_image *img,
+                                 const struct config_key *k, char *out, size_t cap)
+{
+    static const struct meta_topic none; /* without overrides */
+    enum config_source source;
+    const char *dynamic = config_of_topic(img, &none, k->key, &source);
+    if (dynamic != NULL) {
+        snprintf(out, cap, "%s", dynamic);
+        return source;
     }
-    const char *near = key_suggest(key);
-    return fail(KERR_INVALID_CONFIG, err, cap, "Unknown topic config name: %.*s%s%s%s",
-                (int)(key.len < 200 ? key.len : 200), (const char *)key.p,
-                near != NULL ? "; did you mean '" : "", near != NULL ? near : "",
-                near != NULL ? "'?" : "");
-}
-bool topic_config_key(struct span key, struct topic_config_key *ret)
-{
-    for (size_t i = 0; i < ROW_CNT; i++)
-        if (span_eq_str(key, rows[i].key)) {
-            *ret = (struct topic_config_key){rows[i].key, rows[i].def, rows[i].type == T_LIST};
-            return true;
-        }
-    return false;
-}
-uint32_t topic_config_cnt(void)
-{
-    return ROW_CNT;
-}
-void topic_config_row(const struct conf *c, uint32_t idx, struct topic_config_row *ret)
-{
-    ASSERT(idx < ROW_CNT);
-    const struct row *r = &rows[idx];
-    const struct {
-        const char *broker_key;
-        int64_t value;
-    } ours[] = {
-        {"log.segment.bytes", (int64_t)c->log_segment_bytes},
-        {"log.roll.ms", c->log_segment_ms},
-        {"log.retention.ms", c->log_retention_ms},
-        {"log.retention.bytes", c->log_retention_bytes},
-        {"log.index.interval.bytes", c->log_index_interval_bytes},
-        {"log.index.size.max.bytes", c->log_index_size_max_bytes},
-        {"message.max.bytes", c->message_max_bytes},
-    };
-    *ret = (struct topic_config_row){.key = r->key, .def = r->def};
-    for (size_t i = 0; i < sizeof(ours) / sizeof(ours[0]); i++)
-        if (strcmp(ours[i].broker_key, r->broker_key) == 0)
-            snprintf(ret->broker_value, sizeof(ret->broker_value), "%" PRId64, ours[i].value);
+    if (k->broker_key[0] == '\0' || !conf_kafka_value(c, k->broker_key, out, cap))
+        snprintf(out, cap, "%s", k->def);
+    return strcmp(out, k->def) != 0 ? CONFIG_SOURCE_STATIC : CONFIG_SOURCE_DEFAULT;
 }

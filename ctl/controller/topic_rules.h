@@ -4,6 +4,7 @@
 #include "lib/base/err.h"
 #include "lib/base/span.h"
 #include "lib/iface/conf.h"
+#include "lib/meta/config_keys.h"
 #include <stdbool.h>
 
 /* Kafka error codes the controller answers with. */
@@ -29,19 +30,8 @@ int16_t topic_name_check(struct span name, char *err, size_t cap);
 bool topic_names_collide(struct span a, struct span b);
 /* 0 or KERR_INVALID_CONFIG. A null value is refused. */
 int16_t topic_config_check(struct span key, struct span value, char *err, size_t cap);
-
-struct topic_config_key {
-    const char *name, *def;
-    bool is_list;
-};
-/* False: there is no such key. */
-bool topic_config_key(struct span key, struct topic_config_key *ret);
-
-/* The effective configuration of a new topic, in the order of topic_config.def. */
-struct topic_config_row {
-    const char *key;
-    char broker_value[32]; /* when the broker's configuration gives the default, else "" */
-    const char *def;
-};
-uint32_t topic_config_cnt(void);
-void topic_config_row(const struct conf *c, uint32_t idx, struct topic_config_row *ret);
+/* The same for a key of the broker; KERR_INVALID_REQUEST for one that only the file can set. */
+int16_t broker_config_check(struct span key, struct span value, char *err, size_t cap);
+/* What a topic without an override of k has, in out[cap], and where that comes from. */
+enum config_source topic_default(const struct conf *c, const struct meta_image *img,
+                                 const struct config_key *k, char *out, size_t cap);

@@ -231,19 +231,20 @@ void topics_get(struct http_call *c)
     }
     http_answer_json(c, 200, json_pack("{s:o}", "topics", a));
 }
-static json_t *configs_json(const struct conf *conf, const struct meta_topic *t)
+static json_t *configs_json(const struct conf *conf, const struct meta_image *img,
+                            const struct meta_topic *t)
 {
     json_t *a = json_array();
-    for (uint32_t i = 0; i < topic_config_cnt(); i++) {
-        struct topic_config_row row;
-        topic_config_row(conf, i, &row);
-        const char *value = meta_topic_config(t, row.key), *source = "topic";
+    for (uint32_t i = 0; i < config_topic_cnt(); i++) {
+        const struct config_key *k = config_topic_at(i);
+        const char *value = meta_topic_config(t, k->key), *source = "topic";
+        char def[1024];
         if (value == NULL) {
-            bool broker = row.broker_value[0] != '\0' && strcmp(row.broker_value, row.def) != 0;
-            value = row.broker_value[0] != '\0' ? row.broker_value : row.def;
+            bool broker = topic_default(conf, img, k, def, sizeof(def)) != CONFIG_SOURCE_DEFAULT;
+            value = def;
             source = broker ? "broker" : "default";
         }
-        json_array_append_new(a, json_pack("{s:s, s:s%, s:s}", "name", row.key, "value", value,
+        json_array_append_new(a, json_pack("{s:s, s:s%, s:s}", "name", k->key, "value", value,
                                            strlen(value), "source", source));
     }
     return a;
@@ -285,7 +286,7 @@ static void describe_end(struct http_call *c)
     }
     uuid_format(&ds->t->id, id);
     json_t *o = json_pack("{s:s, s:s, s:b, s:o, s:o}", "name", ds->t->name, "id", id, "internal",
-                          (int)ds->t->internal, "configs", configs_json(c->d->conf, ds->t),
+                          (int)ds->t->internal, "configs", configs_json(c->d->conf, ds->img, ds->t),
                           "partitions", ordered);
     json_decref(ds->partitions);
     image_put(ds->img);

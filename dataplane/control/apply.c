@@ -1,6 +1,7 @@
 /* apply.c - see apply.h. Everything here runs on a shard. */
 #include "dataplane/control/apply.h"
 #include "lib/base/assert.h"
+#include "lib/meta/config_keys.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -112,26 +113,30 @@ void apply_on_gap(struct shard *s, struct msg *msg)
     plog_append(p, &g->a);
 }
 
-static int64_t topic_i64(const struct meta_topic *t, const char *key, int64_t otherwise)
+static int64_t topic_i64(const struct meta_image *img, const struct meta_topic *t, const char *key,
+                         int64_t otherwise)
 {
-    const char *v = meta_topic_config(t, key);
+    const char *v = config_of_topic(img, t, key, NULL);
     return v != NULL ? strtoll(v, NULL, 10) : otherwise; /* sluiced has validated it */
 }
 
-void plog_conf_of_topic(const struct conf *conf, const struct meta_topic *t, struct plog_conf *ret)
+void plog_conf_of_topic(const struct conf *conf, const struct meta_image *img,
+                        const struct meta_topic *t, struct plog_conf *ret)
 {
-    const char *policy = meta_topic_config(t, "cleanup.policy");
-    const char *stamp = meta_topic_config(t, "message.timestamp.type");
+    const char *policy = config_of_topic(img, t, "cleanup.policy", NULL);
+    const char *stamp = config_of_topic(img, t, "message.timestamp.type", NULL);
     memset(ret, 0, sizeof(*ret));
-    ret->segment_bytes = (uint64_t)topic_i64(t, "segment.bytes", (int64_t)conf->log_segment_bytes);
-    ret->segment_ms = topic_i64(t, "segment.ms", conf->log_segment_ms);
+    ret->segment_bytes =
+        (uint64_t)topic_i64(img, t, "segment.bytes", (int64_t)conf->log_segment_bytes);
+    ret->segment_ms = topic_i64(img, t, "segment.ms", conf->log_segment_ms);
     ret->index_interval_bytes =
-        (uint32_t)topic_i64(t, "index.interval.bytes", conf->log_index_interval_bytes);
+        (uint32_t)topic_i64(img, t, "index.interval.bytes", conf->log_index_interval_bytes);
     ret->index_bytes_max =
-        (uint32_t)topic_i64(t, "segment.index.bytes", conf->log_index_size_max_bytes);
-    ret->retention_ms = topic_i64(t, "retention.ms", conf->log_retention_ms);
-    ret->retention_bytes = topic_i64(t, "retention.bytes", conf->log_retention_bytes);
-    ret->max_message_bytes = (uint32_t)topic_i64(t, "max.message.bytes", conf->message_max_bytes);
+        (uint32_t)topic_i64(img, t, "segment.index.bytes", conf->log_index_size_max_bytes);
+    ret->retention_ms = topic_i64(img, t, "retention.ms", conf->log_retention_ms);
+    ret->retention_bytes = topic_i64(img, t, "retention.bytes", conf->log_retention_bytes);
+    ret->max_message_bytes =
+        (uint32_t)topic_i64(img, t, "max.message.bytes", conf->message_max_bytes);
     ret->log_append_time = stamp != NULL && strcmp(stamp, "LogAppendTime") == 0;
     ret->compact = policy != NULL && strstr(policy, "compact") != NULL;
     ret->delete_ = policy == NULL || strstr(policy, "delete") != NULL;

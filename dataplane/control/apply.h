@@ -53,4 +53,5 @@ void apply_on_partition_stats(struct shard *s, struct msg *m);
 void apply_on_gap(struct shard *s, struct msg *m);
 
 /* What a topic's configuration (overrides over the node's defaults) means for its logs. */
-void plog_conf_of_topic(const struct conf *conf, const struct meta_topic *t, struct plog_conf *ret);
+void plog_conf_of_topic(const struct conf *conf, const struct meta_image *img,
+                        const struct meta_topic *t, struct plog_conf *ret);

@@ -3,6 +3,7 @@
 #include "dataplane/control/control_int.h"
 #include "dataplane/store/format.h"
 #include "dataplane/store/part_many.h"
+#include "lib/meta/config_keys.h"
 #include <inttypes.h>
 #include <stdio.h>
 
@@ -237,6 +238,7 @@ static int apply_plan(struct apply *a, const struct meta_image *next, struct own
     uint8_t *owners = malloc(next->partition_cnt + 1);
     uint64_t *among = calloc(next->partition_cnt + 1, sizeof(*among));
     int rc = owners == NULL || among == NULL ? -ENOMEM : 0;
+    bool defaults_changed = c->image != NULL && config_broker_changed(c->image, next);
     for (uint32_t i = 0; i < next->topic_cnt && rc == 0; i++) {
         const struct meta_topic *t = next->by_name[i];
         const struct meta_topic *old =
@@ -246,10 +248,10 @@ static int apply_plan(struct apply *a, const struct meta_image *next, struct own
         rc = owners_of_topic(c->owners, &t->id, t->partition_cnt, among, owners);
         if (rc == 0)
             rc = owner_map_add(map, &t->id, owners, t->partition_cnt);
-        if (rc < 0 || t == old)
+        if (rc < 0 || (t == old && !defaults_changed))
             continue; /* failed, or shared with the old image: unchanged */
         struct plog_conf *conf = &a->confs[a->conf_cnt++];
-        plog_conf_of_topic(c->opts.conf, t, conf);
+        plog_conf_of_topic(c->opts.conf, next, t, conf);
         uint32_t have = old != NULL ? old->partition_cnt : 0;
         rc = topic_update(a, t, have, owners, conf);
         if (rc == 0)
@@ -576,7 +578,7 @@ void control_retry_missing(struct control *c, uint64_t now_ns)
         if (t == NULL || owner == OWNER_NONE)
             continue; /* deleted meanwhile */
         struct plog_conf *conf = &a->confs[a->conf_cnt++];
-        plog_conf_of_topic(c->opts.conf, t, conf);
+        plog_conf_of_topic(c->opts.conf, c->image, t, conf);
         struct part_create_opts o = {.dir_idx = dir_of(c, &t->partitions[m->partition]),
                                      .topic = t->name,
                                      .topic_id = t->id,

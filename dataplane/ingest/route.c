@@ -2,7 +2,7 @@
 #include "dataplane/ingest/route.h"
 #include "dataplane/shard/owner_map.h"
 #include "lib/base/assert.h"
-#include "lib/meta/image.h"
+#include "lib/meta/config_keys.h"
 
 int route_init(struct route *r, const char *topic, uint16_t listener, bool dead)
 {
@@ -20,8 +20,8 @@ void route_fini(struct route *r)
 /* sluice.compression=auto wins, then an explicit compression.type, then the configuration's choice
  * for listener topics. `auto` is gzip level 1. `producer` asks for what the producer chose; here
  * that is us, and we choose none. */
-static void codec_choose(const struct meta_topic *t, const struct conf *conf, enum codec_id *ret_id,
-                         int *ret_level)
+static void codec_choose(const struct meta_image *img, const struct meta_topic *t,
+                         const struct conf *conf, enum codec_id *ret_id, int *ret_level)
 {
     static const enum codec_id of_conf[] = {
         [CONF_COMP_AUTO] = CODEC_GZIP,     [CONF_COMP_PRODUCER] = CODEC_NONE,
@@ -30,7 +30,7 @@ static void codec_choose(const struct meta_topic *t, const struct conf *conf, en
         [CONF_COMP_ZSTD] = CODEC_ZSTD,
     };
     const char *ours = meta_topic_config(t, "sluice.compression");
-    const char *type = meta_topic_config(t, "compression.type");
+    const char *type = config_of_topic(img, t, "compression.type", NULL);
     enum codec_id id = of_conf[conf->listener_compression];
     if (ours != NULL && strcmp(ours, "auto") == 0)
         id = CODEC_GZIP;
@@ -114,7 +114,7 @@ void route_refresh(struct route *r, struct shard *s, struct accum *a)
     }
     enum codec_id codec;
     int level;
-    codec_choose(t, s->conf, &codec, &level);
+    codec_choose(s->image, t, s->conf, &codec, &level);
     for (uint32_t i = 0; i < cnt; i++) { /* a live change applies to what is sealed from now on */
         r->target[i].codec = codec;
         r->target[i].level = level;

@@ -149,9 +149,10 @@ bool topic_is_internal(const struct meta_topic *t)
     return t->internal || topic_name_is_internal(span_str(t->name));
 }
 
-int64_t topic_config_int(const struct meta_topic *t, const char *key, int64_t def)
+int64_t topic_config_int(const struct meta_image *img, const struct meta_topic *t, const char *key,
+                         int64_t def)
 {
-    const char *text = meta_topic_config(t, key);
+    const char *text = config_of_topic(img, t, key, NULL);
     if (text == NULL)
         return def;
     char *end;
@@ -160,8 +161,9 @@ int64_t topic_config_int(const struct meta_topic *t, const char *key, int64_t de
     return errno == 0 && end != text && *end == '\0' ? v : def; /* sluiced has validated it */
 }
 
-bool topic_config_is(const struct meta_topic *t, const char *key, const char *value, bool def)
+bool topic_config_is(const struct meta_image *img, const struct meta_topic *t, const char *key,
+                     const char *value, bool def)
 {
-    const char *text = meta_topic_config(t, key);
+    const char *text = config_of_topic(img, t, key, NULL);
     return text == NULL ? def : strcmp(text, value) == 0;
 }

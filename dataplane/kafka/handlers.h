@@ -4,6 +4,7 @@
 #include "dataplane/kafka/owner.h"
 #include "dataplane/kafka/session.h"
 #include "dataplane/shard/owner_map.h"
+#include "lib/meta/config_keys.h"
 #include "lib/wire/wire_gen.h"
 
 enum { /* API_KEY_x */
@@ -79,6 +80,8 @@ bool topic_name_is_valid(struct span name);
 /* Topics that clients may not write: ours and Kafka's internal ones. */
 bool topic_is_internal(const struct meta_topic *t);
 bool topic_name_is_internal(struct span name);
-/* The topic's value of a LONG or INT key: its override, else def. */
-int64_t topic_config_int(const struct meta_topic *t, const char *key, int64_t def);
-bool topic_config_is(const struct meta_topic *t, const char *key, const char *value, bool def);
+/* The image's value of a topic's LONG or INT key (config_keys.h), else def. */
+int64_t topic_config_int(const struct meta_image *img, const struct meta_topic *t, const char *key,
+                         int64_t def);
+bool topic_config_is(const struct meta_image *img, const struct meta_topic *t, const char *key,
+                     const char *value, bool def);

@@ -43,6 +43,7 @@ enum kind {
     K_ENUM_COMPRESSION,
     K_ENUM_TRANSPORT,
     K_ENUM_PROTO,
+    K_ENUM_REPLICAS,
 };
 enum scope {
     SC_conf,
@@ -130,6 +131,7 @@ static const struct group groups[] = {
 #define LIST_CNT (sizeof(lists) / sizeof(lists[0]))
 #define GROUP_CNT (sizeof(groups) / sizeof(groups[0]))
 
+static const char *const names_replicas[] = {"refuse", "clamp", NULL};
 static const char *const names_idle[] = {"adaptive", "poll", NULL};
 static const char *const names_compression[] = {"auto",   "producer", "none", "gzip",
                                                 "snappy", "lz4",      "zstd", NULL};
@@ -250,6 +252,8 @@ static const char *const *enum_names(enum kind kind)
         return names_transport;
     case K_ENUM_PROTO:
         return names_proto;
+    case K_ENUM_REPLICAS:
+        return names_replicas;
     default:
         return NULL;
     }
@@ -514,6 +518,7 @@ static int field_set(const struct field *f, const char *value, char *err, size_t
     case K_ENUM_COMPRESSION:
     case K_ENUM_TRANSPORT:
     case K_ENUM_PROTO:
+    case K_ENUM_REPLICAS:
         return enum_set(f, value, err, cap);
     }
     UNREACHABLE();
@@ -593,6 +598,7 @@ static void field_format(const struct field *f, char *out, size_t cap)
     case K_ENUM_COMPRESSION:
     case K_ENUM_TRANSPORT:
     case K_ENUM_PROTO:
+    case K_ENUM_REPLICAS:
         snprintf(out, cap, "%s", enum_names(f->kind)[int_load(f->p, f->size, false)]);
         break;
     }

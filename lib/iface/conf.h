@@ -114,6 +114,7 @@ struct conf {
     uint32_t log_index_interval_bytes, log_index_size_max_bytes;
     uint32_t message_max_bytes;
     uint32_t partitions_max;
+    bool replicas_clamp; /* a replication factor above 1 is taken as 1, not refused */
     enum conf_compression listener_compression; /* sluice.compression of listener topics */
 
     /* Kafka protocol limits */

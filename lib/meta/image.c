@@ -166,7 +166,7 @@ static uint32_t config_pos(const struct meta_config *configs, uint32_t cnt, stru
     return i;
 }
 
-static const char *config_find(const struct meta_config *configs, uint32_t cnt, const char *key)
+const char *meta_config_find(const struct meta_config *configs, uint32_t cnt, const char *key)
 {
     bool found;
     uint32_t i = config_pos(configs, cnt, span_str(key), &found);
@@ -175,15 +175,15 @@ static const char *config_find(const struct meta_config *configs, uint32_t cnt, 
 
 const char *meta_topic_config(const struct meta_topic *t, const char *key)
 {
-    return config_find(t->configs, t->config_cnt, key);
+    return meta_config_find(t->configs, t->config_cnt, key);
 }
 
 const char *image_broker_config(const struct meta_image *img, const char *key)
 {
-    const char *value = config_find(img->broker_configs, img->broker_config_cnt, key);
+    const char *value = meta_config_find(img->broker_configs, img->broker_config_cnt, key);
     if (value != NULL)
         return value;
-    return config_find(img->default_configs, img->default_config_cnt, key);
+    return meta_config_find(img->default_configs, img->default_config_cnt, key);
 }
 
 int16_t image_feature(const struct meta_image *img, const char *name)

@@ -86,6 +86,8 @@ NODISCARD int image_apply(const struct meta_image *img, const struct span *recor
 /* NULL when there is none. The topic lives as long as the image. */
 const struct meta_topic *image_topic_by_name(const struct meta_image *img, struct span name);
 const struct meta_topic *image_topic_by_id(const struct meta_image *img, const struct uuid *id);
+/* The value of a key in a sorted list, or NULL. */
+const char *meta_config_find(const struct meta_config *configs, uint32_t cnt, const char *key);
 /* The override of a topic's config key, or NULL. */
 const char *meta_topic_config(const struct meta_topic *t, const char *key);
 /* This node's broker config, else the default of all brokers, else NULL. */

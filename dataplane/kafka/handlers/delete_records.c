@@ -35,9 +35,9 @@ static void on_answer(struct ask_op *ask)
         respond(op);
 }
 
-static int16_t topic_refused(const struct meta_topic *t)
+static int16_t topic_refused(const struct meta_image *img, const struct meta_topic *t)
 {
-    const char *policy = t != NULL ? meta_topic_config(t, "cleanup.policy") : NULL;
+    const char *policy = t != NULL ? config_of_topic(img, t, "cleanup.policy", NULL) : NULL;
     bool deletes = policy == NULL || strstr(policy, "delete") != NULL;
     return deletes ? 0 : ERR_POLICY_VIOLATION;
 }
@@ -86,7 +86,7 @@ int delete_records_start(struct kreq *req, struct wire_reader *r)
         const struct delete_records_request_topic *in = &op->in.topics.v[i];
         const struct meta_image *img = req->k->s->image;
         const struct meta_topic *t = img != NULL ? image_topic_by_name(img, in->name) : NULL;
-        int16_t refused = topic_refused(t);
+        int16_t refused = topic_refused(img, t);
         for (uint32_t j = 0; j < in->partitions.cnt; j++, p++) {
             p->op = op;
             p->out = &op->resp.topics.v[i].partitions.v[j];

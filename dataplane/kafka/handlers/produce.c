@@ -53,8 +53,9 @@ struct topic_rules {
     const struct meta_topic *topic; /* NULL: code says why not */
     int16_t code;
     struct batch_check_opts check;
-    int codec; /* enum codec_id that batches are kept in, or CODEC_AS_PRODUCED */
-    int level; /* 0: the codec's default */
+    int codec;       /* enum codec_id that batches are kept in, or CODEC_AS_PRODUCED */
+    int level;       /* 0: the codec's default */
+    bool flush_each; /* whatever the acks, the answer waits for the flush */
 };
 
 static void fail_partition(struct produce_response_partition *out, int16_t code, const char *why)
@@ -129,9 +130,10 @@ void kafka_on_produce_reply(struct shard *s, struct msg *msg)
 }
 
 /* compression.type, as sluiced has validated it. */
-static void codec_read(const struct meta_topic *t, struct topic_rules *rules)
+static void codec_read(const struct meta_image *img, const struct meta_topic *t,
+                       struct topic_rules *rules)
 {
-    const char *type = meta_topic_config(t, "compression.type");
+    const char *type = config_of_topic(img, t, "compression.type", NULL);
     char key[40];
     rules->codec = CODEC_AS_PRODUCED;
     if (type == NULL || strcmp(type, "producer") == 0)
@@ -145,7 +147,7 @@ static void codec_read(const struct meta_topic *t, struct topic_rules *rules)
         return;
     rules->codec = codec;
     snprintf(key, sizeof(key), "compression.%s.level", type);
-    rules->level = (int)topic_config_int(t, key, 0);
+    rules->level = (int)topic_config_int(img, t, key, 0);
 }
 
 static void rules_read(struct kreq *req, const struct produce_request_topic *in,
@@ -168,11 +170,13 @@ static void rules_read(struct kreq *req, const struct produce_request_topic *in,
             return;
         }
     }
-    const char *cleanup = meta_topic_config(t, "cleanup.policy");
-    int64_t max_bytes = topic_config_int(t, "max.message.bytes", s->conf->message_max_bytes);
-    int64_t before = topic_config_int(t, "message.timestamp.before.max.ms", INT64_MAX);
-    int64_t after = topic_config_int(t, "message.timestamp.after.max.ms", TIMESTAMP_AFTER_MAX_MS);
-    bool append_time = topic_config_is(t, "message.timestamp.type", "LogAppendTime", false);
+    const struct meta_image *img = s->image;
+    const char *cleanup = config_of_topic(img, t, "cleanup.policy", NULL);
+    int64_t max_bytes = topic_config_int(img, t, "max.message.bytes", s->conf->message_max_bytes);
+    int64_t before = topic_config_int(img, t, "message.timestamp.before.max.ms", INT64_MAX);
+    int64_t after =
+        topic_config_int(img, t, "message.timestamp.after.max.ms", TIMESTAMP_AFTER_MAX_MS);
+    bool append_time = topic_config_is(img, t, "message.timestamp.type", "LogAppendTime", false);
     struct batch_check_opts *c = &rules->check;
     c->max_bytes = (uint32_t)max_bytes;
     c->key_required = cleanup != NULL && strstr(cleanup, "compact") != NULL;
@@ -180,7 +184,10 @@ static void rules_read(struct kreq *req, const struct produce_request_topic *in,
     c->timestamp_min = append_time || before >= s->wall_ms ? INT64_MIN : s->wall_ms - before;
     c->timestamp_max =
         append_time || after > INT64_MAX - s->wall_ms ? INT64_MAX : s->wall_ms + after;
-    codec_read(t, rules);
+    /* Whoever asks for a flush more often than we flush anyway gets one before every answer. */
+    rules->flush_each = topic_config_int(img, t, "flush.messages", INT64_MAX) != INT64_MAX ||
+                        topic_config_int(img, t, "flush.ms", INT64_MAX) < s->conf->flush_max_ms;
+    codec_read(img, t, rules);
     rules->topic = t;
     rules->code = 0;
 }
@@ -272,7 +279,7 @@ static bool check_partition(struct produce_op *op, const struct topic_rules *rul
     p->m.a.topic_id = rules->topic->id;
     p->m.a.partition = in->index;
     p->m.a.origin = PLOG_CLIENT;
-    p->m.a.wait_durable = op->in.acks == -1;
+    p->m.a.wait_durable = op->in.acks == -1 || rules->flush_each;
     p->m.a.batch = in->records;
     rc = batch_to_topic_codec(k, rules, &check, p);
     if (rc < 0) {

@@ -221,7 +221,7 @@ static void create_answers_only_after_the_dataplane_has_applied(void **state)
     assert_int_equal(f->create.topics.v[0].error_code, 0);
     assert_false(uuid_is_zero(&f->create.topics.v[0].topic_id));
     assert_int_equal(f->create.topics.v[0].num_partitions, 1);
-    assert_int_equal(f->create.topics.v[0].configs.cnt, topic_config_cnt());
+    assert_int_equal(f->create.topics.v[0].configs.cnt, config_topic_cnt());
     assert_int_equal(f->create.topics.v[1].error_code, 17);
 }
 static void a_change_nobody_applies_is_answered_with_a_timeout_and_stays(void **state)
@@ -646,7 +646,7 @@ static void incremental_alter_configs_follows_kafkas_rules(void **state)
         {2, "absent", {"retention.ms", 0, "1"}, 3},
         {2, "", {"retention.ms", 0, "1"}, 42},
         {2, "a/b", {"retention.ms", 0, "1"}, 17},
-        {4, "1", {"log.retention.ms", 0, "1"}, 42},
+        {4, "1", {"num.partitions", 0, "1"}, 42}, /* only the file can */
         {16, "x", {"interval.ms", 0, "1"}, 42},
         {2, "t", {"no.such.key", 0, "1"}, 40},
         {2, "t", {"no.such.key", 2, "1"}, 40},
@@ -771,6 +771,67 @@ static double rate_of(struct fixture *f, const char *client, enum quota_type typ
     const struct meta_quota *q = quotas_find(controller_image(f->c)->quotas, &e);
     return q != NULL ? q->rate[type] : 0;
 }
+/* Dynamic configuration of this node and of all nodes; topics without overrides follow. */
+static void broker_configs_are_altered_where_kafka_allows_it(void **state)
+{
+    struct fixture *f = *state;
+    char self[16];
+    snprintf(self, sizeof(self), "%d", f->id.node_id);
+    const struct edit1 bytes = {"message.max.bytes", 0, "5000"};
+    const struct edit1 more = {"message.max.bytes", 0, "7000"};
+    const struct edit1 none = {"message.max.bytes", 1, NULL};
+    const struct edit1 append = {"log.cleanup.policy", 2, "compact"};
+    assert_int_equal(edit(f, 4, self, &(struct edit1){"num.partitions", 0, "3"}, 1, false), 42);
+    assert_int_equal(edit(f, 4, self, &(struct edit1){"no.such.key", 0, "3"}, 1, false), 40);
+    assert_int_equal(edit(f, 4, self, &(struct edit1){"message.max.bytes", 0, "x"}, 1, false), 40);
+    assert_int_equal(edit(f, 4, "999", &bytes, 1, false), 42);
+    assert_int_equal(edit(f, 4, self, &bytes, 1, true), 0); /* validate_only */
+    assert_null(image_broker_config(controller_image(f->c), "message.max.bytes"));
+    assert_int_equal(edit(f, 4, "", &bytes, 1, false), 0);
+    assert_string_equal(image_broker_config(controller_image(f->c), "message.max.bytes"), "5000");
+    assert_int_equal(edit(f, 4, self, &more, 1, false), 0);
+    assert_int_equal(edit(f, 4, self, &append, 1, false), 0);
+    assert_int_equal(create1(f, "t", 1, 1), 0);
+    bool seen = false;
+    for (uint32_t i = 0; i < f->create.topics.v[0].configs.cnt; i++) {
+        const struct create_topics_response_config *k = &f->create.topics.v[0].configs.v[i];
+        if (!span_eq_str(k->name, "max.message.bytes"))
+            continue;
+        assert_true(span_eq_str(k->value, "7000"));
+        assert_int_equal(k->config_source, CONFIG_SOURCE_BROKER);
+        seen = true;
+    }
+    assert_true(seen);
+    controller_close(f->c);
+    open_again(f);
+    const struct meta_image *img = controller_image(f->c);
+    assert_string_equal(image_broker_config(img, "log.cleanup.policy"), "delete,compact");
+    enum config_source source;
+    const struct meta_topic *t = image_topic_by_name(img, span_str("t"));
+    assert_string_equal(config_of_topic(img, t, "max.message.bytes", &source), "7000");
+    assert_int_equal(edit(f, 4, self, &none, 1, false), 0);
+    img = controller_image(f->c);
+    t = image_topic_by_name(img, span_str("t"));
+    assert_string_equal(config_of_topic(img, t, "max.message.bytes", &source), "5000");
+    assert_int_equal(source, CONFIG_SOURCE_DEFAULT_BROKER);
+    assert_int_equal(edit(f, 4, "", &none, 1, false), 0);
+    img = controller_image(f->c);
+    t = image_topic_by_name(img, span_str("t"));
+    assert_null(config_of_topic(img, t, "max.message.bytes", &source));
+}
+static void more_replicas_are_refused_or_clamped_as_configured(void **state)
+{
+    struct fixture *f = *state;
+    char err[256];
+    assert_int_equal(create1(f, "one", 1, 1), 0);
+    assert_int_equal(create1(f, "default", 1, -1), 0);
+    assert_int_equal(create1(f, "three", 1, 3), 38);
+    assert_ok(
+        conf_set(&f->conf, "topic_defaults.replicas_above_one", "clamp", false, err, sizeof(err)));
+    assert_int_equal(create1(f, "three", 1, 3), 0);
+    assert_int_equal(f->create.topics.v[0].replication_factor, 1);
+    assert_int_equal(create1(f, "zero", 1, 0), 38);
+}
 static void client_quotas_follow_kafkas_rules_and_survive_a_restart(void **state)
 {
     struct fixture *f = *state;
@@ -817,6 +878,8 @@ int main(void)
         T(producer_id_blocks_are_never_given_twice),
         T(what_does_not_parse_and_foreign_apis_are_refused),
         T(too_many_waiting_requests_are_refused_at_once),
+        T(broker_configs_are_altered_where_kafka_allows_it),
+        T(more_replicas_are_refused_or_clamped_as_configured),
         T(client_quotas_follow_kafkas_rules_and_survive_a_restart),
         T(incremental_alter_configs_follows_kafkas_rules),
         T(alter_configs_replaces_every_override),

@@ -11,6 +11,7 @@
 #include "accel/accel.h"
 #include "lib/batch/check.h"
 #include "lib/iface/stats_shm.h"
+#include "lib/meta/config_keys.h"
 #include "tests/support/test.h"
 
 /* ---- the fake log */
@@ -89,6 +90,12 @@ const char *meta_topic_config(const struct meta_topic *t, const char *key)
 {
     (void)t;
     return strcmp(key, "compression.type") == 0 ? compression : NULL;
+}
+const char *config_of_topic(const struct meta_image *img, const struct meta_topic *t,
+                            const char *key, enum config_source *ret)
+{
+    (void)img, (void)ret;
+    return meta_topic_config(t, key);
 }
 
 /* ---- the shard under test */

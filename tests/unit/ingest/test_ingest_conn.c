@@ -9,6 +9,7 @@
 #include "lib/iface/conf.h"
 #include "lib/iface/net_addr.h"
 #include "lib/iface/stats_shm.h"
+#include "lib/meta/config_keys.h"
 #include "tests/support/test.h"
 
 enum { CLIENTS = 6, LINES = 1500, APPENDS_MAX = 256 };
@@ -47,6 +48,12 @@ const char *meta_topic_config(const struct meta_topic *t, const char *key)
 {
     (void)t, (void)key;
     return NULL;
+}
+const char *config_of_topic(const struct meta_image *img, const struct meta_topic *t,
+                            const char *key, enum config_source *ret)
+{
+    (void)img, (void)ret;
+    return meta_topic_config(t, key);
 }
 
 struct client {

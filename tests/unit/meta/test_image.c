@@ -34,7 +34,7 @@ static void check_configs(const struct meta_config *configs, uint32_t cnt, const
     uint32_t n = 0;
     for (int k = 0; k < M_CONFIGS; k++) {
         char text[16];
-        const char *got = config_find(configs, cnt, config_keys[k]);
+        const char *got = meta_config_find(configs, cnt, config_keys[k]);
         config_text(want[k], text);
         if (want[k] == 0) {
             assert_null(got);

@@ -287,6 +287,55 @@ static void describe_configs_tells_value_source_and_synonyms(void **state)
     close_world();
 }
 
+static void a_value_is_described_by_every_step_it_may_come_from(void **state)
+{
+    (void)state;
+    open_world(NULL);
+    world_topic(w, "t", "retention.ms=1");
+    world_topic(w, "plain", NULL);
+    w->conf->log_retention_ms = 4;
+    world_broker_config(w, "log.retention.ms", "3"); /* of all brokers */
+    struct client *c = client_open(w);
+    struct describe_configs_request m;
+    struct describe_configs_request_resource r[4];
+    struct describe_configs_response resp;
+    char self[16];
+    snprintf(self, sizeof(self), "%d", w->conf->node_id);
+    const char *const names[] = {"t", "plain", self, ""};
+    describe_configs_request_init(&m);
+    m.include_synonyms = true;
+    m.resources.v = r;
+    m.resources.cnt = 4;
+    for (int i = 0; i < 4; i++) {
+        describe_configs_request_resource_init(&r[i]);
+        r[i].resource_type = i < 2 ? 2 : 4;
+        r[i].resource_name = span_str(names[i]);
+        r[i].configuration_keys.null = true;
+    }
+    REQUEST(c, DESCRIBE_CONFIGS, 4, describe_configs, &m);
+    world_run(w, 2);
+    RESPONSE(c, DESCRIBE_CONFIGS, 4, describe_configs, &resp);
+    static const int8_t sources[] = {1, 3, 4, 5};
+    static const char *const values[] = {"1", "3", "4", "604800000"};
+    for (uint32_t i = 0; i < 3; i++) { /* t has all steps, plain and the broker all but the first */
+        const struct describe_configs_response_config *k =
+            config(&resp, i, i < 2 ? "retention.ms" : "log.retention.ms");
+        uint32_t first = i == 0 ? 0 : 1;
+        assert_int_equal(k->config_source, sources[first]);
+        assert_true(span_eq_str(k->value, values[first]));
+        assert_int_equal(k->synonyms.cnt, 4 - first);
+        for (uint32_t j = 0; j < k->synonyms.cnt; j++) {
+            assert_int_equal(k->synonyms.v[j].source, sources[first + j]);
+            assert_true(span_eq_str(k->synonyms.v[j].value, values[first + j]));
+        }
+        assert_false(k->read_only);
+    }
+    assert_int_equal(resp.results.v[3].configs.cnt, 1);
+    assert_int_equal(config(&resp, 3, "log.retention.ms")->config_source, 3);
+    client_close(c);
+    close_world();
+}
+
 static void describe_topic_partitions_goes_on_from_its_cursor(void **state)
 {
     (void)state;
@@ -420,6 +469,7 @@ TEST_MAIN(TEST(metadata_names_one_broker_and_every_topic_in_all_versions),
           TEST(auto_creation_without_a_control_plane_is_leader_not_available),
           TEST(the_advertised_address_is_the_listeners), TEST(describe_cluster_knows_brokers_only),
           TEST(describe_configs_tells_value_source_and_synonyms),
+          TEST(a_value_is_described_by_every_step_it_may_come_from),
           TEST(describe_topic_partitions_goes_on_from_its_cursor),
           TEST(admin_requests_are_forwarded_as_they_came),
           TEST(an_unanswered_admin_request_times_out_for_every_resource),

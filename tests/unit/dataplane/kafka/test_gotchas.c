@@ -2,6 +2,7 @@
 #include "tests/unit/dataplane/kafka/kafka_test.h"
 
 enum {
+    PRODUCE = 0,
     SASL_HANDSHAKE = 17,
     API_VERSIONS = 18,
     SASL_AUTHENTICATE = 36,
@@ -74,5 +75,61 @@ static void the_quorum_of_the_metadata_log_is_this_node(void **state)
     close_world();
 }
 
-TEST_MAIN(TEST(sasl_on_a_plaintext_listener_is_an_illegal_state_and_nothing_closes),
+static void keys_of_topic_and_broker_are_honoured_by_the_next_produce(void **state)
+{
+    (void)state;
+    open_world(NULL);
+    world_topic(w, "t", NULL);
+    struct client *c = client_open(w);
+    struct span b = make_batch(1, 5000, NULL);
+    struct produce1 p;
+    static const struct {
+        const char *broker_value;
+        int16_t error;
+    } steps[] = {{NULL, 0}, {"1000", 10}, {"9000", 0}, {NULL, 0}};
+    for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+        world_broker_config(w, "message.max.bytes", steps[i].broker_value);
+        REQUEST(c, PRODUCE, 9, produce, produce1(&p, "t", 0, b, 1));
+        world_run(w, 3);
+        assert_int_equal(take_produce(c, 9).error_code, steps[i].error);
+    }
+    world_topic(w, "own", "max.message.bytes=100000"); /* a topic's own value wins */
+    world_broker_config(w, "message.max.bytes", "1000");
+    REQUEST(c, PRODUCE, 9, produce, produce1(&p, "own", 0, b, 1));
+    world_run(w, 3);
+    assert_int_equal(take_produce(c, 9).error_code, 0);
+    free((void *)(uintptr_t)b.p);
+    client_close(c);
+    close_world();
+}
+
+static void flush_messages_and_flush_ms_make_every_answer_wait_for_the_flush(void **state)
+{
+    (void)state;
+    static const char *const configs[] = {"flush.messages=1", "flush.messages=1000", "flush.ms=0",
+                                          "flush.ms=5"};
+    open_world(NULL);
+    struct client *c = client_open(w);
+    struct span b = make_batch(1, 10, NULL);
+    struct produce1 p;
+    for (int i = 0; i < 6; i++) {
+        char name[8];
+        snprintf(name, sizeof(name), "t%d", i);
+        world_topic(w, name, i < 4 ? configs[i] : i == 4 ? "flush.ms=60000" : NULL);
+        world_plog(w, name, 0)->hold_flush = true;
+        REQUEST(c, PRODUCE, 9, produce, produce1(&p, name, 0, b, 1));
+        world_run(w, 5);
+        assert_int_equal(c->in_len == 0, i < 4);
+        fake_plog_flush(world_plog(w, name, 0));
+        world_run(w, 5);
+        assert_int_equal(take_produce(c, 9).error_code, 0);
+    }
+    free((void *)(uintptr_t)b.p);
+    client_close(c);
+    close_world();
+}
+
+TEST_MAIN(TEST(keys_of_topic_and_broker_are_honoured_by_the_next_produce),
+          TEST(flush_messages_and_flush_ms_make_every_answer_wait_for_the_flush),
+          TEST(sasl_on_a_plaintext_listener_is_an_illegal_state_and_nothing_closes),
           TEST(the_quorum_of_the_metadata_log_is_this_node))
