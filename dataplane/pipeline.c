@@ -726,6 +726,10 @@ static void publish_store(struct pshard *ps, struct shard_stats *c)
     c->space_deleted_bytes = st.space_bytes;
     c->space_waits = st.space_waits;
     c->space_stalls = st.stalls;
+    c->damaged_reads = st.damaged_reads;
+    c->found_damaged_batches = st.found_batches;
+    c->found_damaged_tails = st.found_tails;
+    c->found_quarantined = st.found_segments;
     c->reads = st.reads_memory + st.reads_disk;
     c->read_cache_hits = st.reads_memory;
     c->read_bytes = st.read_bytes;

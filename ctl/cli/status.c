@@ -101,7 +101,7 @@ static void process_line(const char *label, const json_t *p)
     putchar('\n');
 }
 
-/* Why not all is well, when it is not. */
+/* Why not all is well, when it is not; and what else somebody should know. */
 static void reasons_print(const json_t *list)
 {
     const json_t *why;
@@ -176,6 +176,7 @@ int cmd_status(struct cli *c, int argc, char **argv)
     process_line("sluiced", json_object_get(st, "sluiced"));
     process_line("dataplane", json_object_get(st, "dataplane"));
     reasons_print(json_object_get(json_object_get(st, "dataplane"), "reasons"));
+    reasons_print(json_object_get(st, "notes"));
     printf("%s topics, %s partitions\n", cli_num(cli_int(st, "topics", 0), a),
            cli_num(cli_int(st, "partitions", 0), b));
     shards_print(json_object_get(st, "shards"));

@@ -181,6 +181,33 @@ static json_t *listeners_json(const struct daemon *d)
     }
     return a;
 }
+/* What does not keep the appliance from serving, but somebody should know. */
+static json_t *notes_json(const struct stats_reader *r)
+{
+    json_t *a = json_array();
+    struct counters *c = malloc(sizeof(*c));
+    ASSERT(c != NULL);
+    if (r != NULL && stats_read_total(r, c) == 0) {
+        const struct shard_stats *s = &c->shard;
+        if (s->found_damaged_batches + s->found_damaged_tails + s->found_quarantined > 0)
+            json_array_append_new(
+                a,
+                json_sprintf("the last start found damage: %llu batches, %llu ends of segments, "
+                             "%llu segments behind them; nothing was deleted, the log names topic, "
+                             "partition, offsets and file (lines with \"recovery:\")",
+                             (unsigned long long)s->found_damaged_batches,
+                             (unsigned long long)s->found_damaged_tails,
+                             (unsigned long long)s->found_quarantined));
+        if (s->space_deleted_segments > 0)
+            json_array_append_new(
+                a, json_sprintf("%llu segments (%llu bytes) were deleted before their time because "
+                                "a disk was nearly full; _sluice.gaps says which",
+                                (unsigned long long)s->space_deleted_segments,
+                                (unsigned long long)s->space_deleted_bytes));
+    }
+    free(c);
+    return a;
+}
 void status_get(struct http_call *c)
 {
     const struct daemon *d = c->d;
@@ -203,14 +230,14 @@ void status_get(struct http_call *c)
         json_array_append_new(why, json_string(reasons[i]));
     json_t *o = json_pack(
         "{s:s, s:s, s:i, s:s, s:{s:i, s:I}, s:{s:s, s:i, s:I, s:i}, s:o, s:o, s:o, s:o, s:i, s:i, "
-        "s:o}",
+        "s:o, s:o}",
         "version", SLUICE_VERSION, "cluster_id", cluster, "node_id", d->identity.node_id,
         "data_dir", d->conf->dir, "sluiced", "pid", (int)getpid(), "uptime_s",
         (json_int_t)((now - d->start_wall_ms) / 1000), "dataplane", "state", phases[d->phase],
         "pid", (int)supervise_pid(d->supervise), "uptime_s", (json_int_t)((now - since) / 1000),
         "starts", (int)d->restarts + 1, "reasons", why, "shards", shards_json(d, r), "ports", ports,
         "listeners", listeners_json(d), "topics", (int)img->topic_cnt, "partitions",
-        (int)img->partition_cnt, "ledgers", ledgers_json(r));
+        (int)img->partition_cnt, "ledgers", ledgers_json(r), "notes", notes_json(r));
     stats_close(r);
     http_answer_json(c, 200, o);
 }

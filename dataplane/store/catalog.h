@@ -51,6 +51,9 @@ struct catalog {
     int32_t node_id;
     uint32_t dir_cnt;
     struct data_dir dirs[CATALOG_DIRS_MAX];
+    struct { /* by this start's recovery; each was told in a sentence of its own */
+        uint64_t batches, tails, segments;
+    } found_damage;
 };
 
 struct catalog_opts {
@@ -81,6 +84,7 @@ struct part_seg {
     uint64_t len;
     int64_t max_ts, max_ts_offset; /* -1: none */
     int64_t mtime_ms;
+    uint32_t index_since; /* bytes from the batch of the last offset index entry on; last segment */
 };
 struct part {
     struct list link;

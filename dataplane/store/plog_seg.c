@@ -50,6 +50,7 @@ static struct seg *seg_from_part(struct plog *p, uint32_t i)
     s->is_named = true;
     s->is_rolled = s->is_sealed = i + 1 < p->part->seg_cnt;
     s->has_index = g->len == 0;
+    s->ix.bytes_since = g->index_since;
     s->ix.max_ts = g->max_ts;
     s->ix.max_ts_offset = g->max_ts < 0 ? g->base : g->max_ts_offset;
     s->created_ms = g->mtime_ms > 0 ? g->mtime_ms : s->created_ms;

@@ -525,6 +525,11 @@ void plog_set_stats_get(const struct plog_set *set, struct plog_set_stats *ret)
     ret->unflushed_bytes = set->unflushed_bytes;
     ret->staging_free_bytes = staging_free_bytes(set->staging);
     ret->partitions = set->plog_cnt;
+    if (set->shard->id == 0) {
+        ret->found_batches = set->cat->found_damage.batches;
+        ret->found_tails = set->cat->found_damage.tails;
+        ret->found_segments = set->cat->found_damage.segments;
+    }
     ret->journal_free_files = UINT32_MAX;
     for (uint32_t i = 0; i < set->dir_cnt; i++) {
         uint32_t n = journal_free_cnt(set->dirs[i].journal);

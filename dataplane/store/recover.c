@@ -207,6 +207,9 @@ int recover_data_dirs(struct catalog *c, const struct recover_opts *o, struct re
         rc = recover_journals(c, o, rep, parts);
     for (uint32_t i = 0; rc == 0 && i < c->dir_cnt; i++)
         rc = catalog_checkpoint(&c->dirs[i]);
+    c->found_damage.batches = rep->cnt[RC_DAMAGED_BATCH];
+    c->found_damage.tails = rep->cnt[RC_DAMAGED_TAIL];
+    c->found_damage.segments = rep->cnt[RC_LATER_SEGMENT];
     return rc;
 }
 

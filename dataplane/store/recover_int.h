@@ -61,14 +61,22 @@ struct scan {
     int64_t next;          /* one past the last good batch */
     int64_t producer_from; /* batches below are in the loaded snapshot */
     bool cut;              /* this segment was cut: later ones are not used */
+    uint32_t cut_seg;      /* the one that was cut */
     bool limit_hit;        /* ... because of recover_part_opts.limit */
 };
 /* Walk one segment: cut behind its last good batch, indexes rebuilt; s->next and g are set. */
 int recover_seg(struct scan *s, struct part_seg *g);
 /* Largest timestamp of a segment that is not scanned, from the last time index entry.
- * `end`: no offset of the segment reaches it; INT64_MAX: unknown.
+ * `end`: no offset of the segment reaches it; INT64_MAX: unknown. interval: index.interval.bytes.
  * 1: known, 0: an index is missing or odd (scan it), -errno. */
-int recover_seg_tail(struct file_io *io, const char *dir, struct part_seg *g, int64_t end);
+int recover_seg_tail(struct file_io *io, const char *dir, struct part_seg *g, int64_t end,
+                     uint32_t interval);
+/* What good batches at the start of a segment file hold; -1: none. */
+struct seg_extent {
+    int64_t first, last;
+    bool is_zero; /* the file holds nothing but zeros, or nothing */
+};
+int recover_seg_extent(struct file_io *io, const char *path, struct seg_extent *ret);
 
 /* recover_journal.c: every run of every journal, then the journals are reset. */
 int recover_journals(struct catalog *c, const struct recover_opts *o, struct recover_report *rep,

@@ -30,6 +30,7 @@ static int tail_open(struct tail_writer *t)
     bool known = rc == -ENOENT && g->len == 0;
     if (known || (t->o->spare_derived && (rc == -ENOENT || rc == -E_MALFORMED)))
         rc = 0; /* nothing yet; or left out when there was no room for it */
+    t->ix.bytes_since = g->index_since;
     if (rc == 0)
         rc = path_seg(path, t->dir, g->base, SFX_LOG);
     if (rc == 0)
@@ -86,6 +87,7 @@ static int tail_write(struct tail_writer *t, const uint8_t *b, const struct batc
                                             .max_ts = info->max_timestamp},
                   t->o->index_interval_bytes);
     g->len += info->total_len;
+    g->index_since = t->ix.bytes_since;
     g->max_ts = t->ix.max_ts;
     g->max_ts_offset = t->ix.max_ts_offset;
     p->next = last + 1;

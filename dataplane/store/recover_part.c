@@ -251,30 +251,69 @@ int recover_seg_create(struct part *p, const char *dir, int64_t base)
     return rc;
 }
 
-/* Segments from `first` on are not a part of the log. Behind a damaged one they are kept under
- * another name; at or above the recovery point nothing in them was ever acknowledged. */
+/* A name next to `from` that nothing has yet. */
+static int quarantine_name(struct scan *s, int64_t base, char to[STORE_PATH_MAX])
+{
+    struct file_io *io = s->p->dir->io;
+    for (uint32_t i = 0; i < 1000; i++) {
+        char suffix[48];
+        struct file_stat st;
+        (void)snprintf(suffix, sizeof(suffix),
+                       i == 0 ? SFX_LOG ".quarantine" : SFX_LOG ".quarantine.%u", i);
+        int rc = path_seg(to, s->dir, base, suffix);
+        if (rc == 0)
+            rc = io->ops->stat(io, to, &st);
+        if (rc < 0)
+            return rc == -ENOENT ? 0 : rc;
+    }
+    return -EEXIST;
+}
+
+static int seg_quarantine(struct scan *s, const struct part_seg *g, const char *from)
+{
+    const struct part_seg *last = &s->p->segs[s->cut_seg];
+    char to[STORE_PATH_MAX];
+    struct seg_extent x;
+    int rc = recover_seg_extent(s->p->dir->io, from, &x);
+    if (rc == 0 && x.is_zero) {
+        recover_note(s->rep, RC_UNFLUSHED_SEGMENT, "%s", from);
+        return s->p->dir->io->ops->unlink(s->p->dir->io, from);
+    }
+    if (rc == 0)
+        rc = quarantine_name(s, g->base, to);
+    if (rc == 0)
+        rc = s->p->dir->io->ops->rename(s->p->dir->io, from, to);
+    if (rc == 0)
+        recover_note(s->rep, RC_LATER_SEGMENT,
+                     "topic %s partition %" PRId32 ": the log ends at offset %" PRId64
+                     ", byte %" PRIu64 " of segment %" PRId64 "; offsets %" PRId64 " to %" PRId64
+                     ", %" PRIu64 " bytes, are in %s now",
+                     s->p->topic, s->p->partition, s->next, last->len, last->base, x.first, x.last,
+                     g->len, to);
+    return rc;
+}
+
+/* Segments from `first` on are not a part of the log. Those behind a damaged place are kept under
+ * another name: above the recovery point, which is some seconds old, they may have been
+ * acknowledged too. Those above a limit never were, or are appended again from memory. */
 static int segs_put_aside(struct scan *s, uint32_t first)
 {
     struct file_io *io = s->p->dir->io;
-    bool keep = s->po->limit < 0 && s->next < s->po->recovery_point;
+    s->cut_seg = first - 1;
     for (uint32_t i = first; i < s->p->seg_cnt; i++) {
-        char from[STORE_PATH_MAX], to[STORE_PATH_MAX];
+        char from[STORE_PATH_MAX];
         const struct part_seg *g = &s->p->segs[i];
-        bool rename = keep && g->len > 0;
         int rc = path_seg(from, s->dir, g->base, SFX_LOG);
-        if (rc == 0)
-            rc = path_seg(to, s->dir, g->base, SFX_LOG ".quarantine");
-        if (rc == 0)
-            rc = rename ? io->ops->rename(io, from, to) : io->ops->unlink(io, from);
+        if (rc == 0 && s->po->limit < 0)
+            rc = seg_quarantine(s, g, from);
+        else if (rc == 0)
+            rc = io->ops->unlink(io, from);
         if (rc == 0)
             rc = unlink_seg(io, s->dir, g->base, SFX_INDEX);
         if (rc == 0)
             rc = unlink_seg(io, s->dir, g->base, SFX_TIMEINDEX);
         if (rc < 0)
             return rc;
-        if (g->len > 0)
-            recover_note(s->rep, rename ? RC_LATER_SEGMENT : RC_UNFLUSHED_SEGMENT,
-                         "%s segment %" PRId64, s->dir, g->base);
     }
     s->p->seg_cnt = first;
     return 0;
@@ -324,7 +363,7 @@ static int open_clean(struct scan *s, struct found *x)
         if (i + 1 == p->seg_cnt && p->segs[i].len == 0)
             continue; /* an empty active segment may have no index yet */
         int64_t end = i + 1 < p->seg_cnt ? p->segs[i + 1].base : INT64_MAX;
-        int rc = recover_seg_tail(io, s->dir, &p->segs[i], end);
+        int rc = recover_seg_tail(io, s->dir, &p->segs[i], end, s->o->index_interval_bytes);
         if (rc <= 0)
             return rc;
     }
@@ -335,6 +374,7 @@ static int open_clean(struct scan *s, struct found *x)
     if (g->len > 0) {
         rc = seg_index_load(&ix, io, s->dir);
         uint64_t pos = rc == 0 ? seg_index_pos(&ix, INT64_MAX) : 0;
+        g->index_since = (uint32_t)(g->len - pos); /* as if it had never been closed */
         if (rc == -E_MALFORMED || rc == -ENOENT) {
             seg_index_fini(&ix);
             return 0;
@@ -386,7 +426,8 @@ static int part_scan(struct scan *s, struct found *x, bool epochs_known)
         first--;
     s->next = p->segs[first].base;
     for (uint32_t i = 0; i < first; i++) {
-        int rc = recover_seg_tail(p->dir->io, s->dir, &p->segs[i], p->segs[i + 1].base);
+        int rc = recover_seg_tail(p->dir->io, s->dir, &p->segs[i], p->segs[i + 1].base,
+                                  s->o->index_interval_bytes);
         if (rc < 0)
             return rc;
         if (rc == 0) { /* only its indexes: producers and epochs know it already */

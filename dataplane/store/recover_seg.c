@@ -130,7 +130,7 @@ static bool is_in_place(const struct scan *s, int64_t seg_base, const struct bat
            b->base_offset + b->last_offset_delta - seg_base <= INT32_MAX;
 }
 
-/* A bad batch at pos below the recovery point: is the log good behind it? Its own length field must
+/* A bad batch at pos: is the log good behind it? Its own length field must
  * lead to a good batch. */
 static int damaged_len(struct scan *s, struct walk *w, int64_t seg_base, uint64_t pos,
                        uint64_t *ret_len)
@@ -164,8 +164,9 @@ static int tail_keep_copy(struct scan *s, struct walk *w, int64_t base, uint64_t
     return rc < 0 ? rc : store_file_write(w->io, path, b, w->size - pos, true);
 }
 
-/* Nothing good at pos: say why, and whether the bytes must be kept. */
-static int judge_tail(struct scan *s, struct walk *w, int64_t base, uint64_t pos)
+/* Nothing good at pos: say why, and whether the bytes must be kept. Above the recovery point, which
+ * is some seconds old, they were torn by the crash, unless a good batch follows. */
+static int judge_tail(struct scan *s, struct walk *w, int64_t base, uint64_t pos, bool good_behind)
 {
     bool zero;
     int rc = walk_is_zero(w, pos, &zero);
@@ -176,11 +177,11 @@ static int judge_tail(struct scan *s, struct walk *w, int64_t base, uint64_t pos
         recover_note(s->rep, RC_ZERO_TAIL,
                      "%s segment %" PRId64 ": %" PRIu64 " zero bytes from %" PRIu64, s->dir, base,
                      len, pos);
-    } else if (s->next < s->po->recovery_point && s->po->limit < 0) {
+    } else if ((s->next < s->po->recovery_point || good_behind) && s->po->limit < 0) {
         recover_note(s->rep, RC_DAMAGED_TAIL,
-                     "%s segment %" PRId64 ": %" PRIu64 " bytes from %" PRIu64 ", offset %" PRId64
-                     " and above",
-                     s->dir, base, len, pos, s->next);
+                     "topic %s partition %" PRId32 ": offset %" PRId64 " and above, %" PRIu64
+                     " bytes from byte %" PRIu64 " of %s segment %" PRId64,
+                     s->p->topic, s->p->partition, s->next, len, pos, s->dir, base);
         rc = tail_keep_copy(s, w, base, pos);
     } else {
         recover_note(s->rep, RC_TORN_TAIL,
@@ -210,21 +211,20 @@ static int seg_scan_walk(struct scan *s, struct walk *w, struct seg_index *ix, i
             pos += b.total_len;
             continue;
         }
-        uint64_t skip = 0;
-        if (s->next < s->po->recovery_point) {
-            rc = damaged_len(s, w, base, pos, &skip);
-            if (rc < 0)
-                return rc;
-        }
-        if (skip > 0) {
+        uint64_t skip;
+        rc = damaged_len(s, w, base, pos, &skip);
+        if (rc < 0)
+            return rc;
+        if (skip > 0 && s->next < s->po->recovery_point) {
             recover_note(s->rep, RC_DAMAGED_BATCH,
-                         "%s segment %" PRId64 ": batch at %" PRIu64 ", offset %" PRId64, s->dir,
-                         base, pos, s->next);
+                         "topic %s partition %" PRId32 ": offset %" PRId64 ", %" PRIu64
+                         " bytes at byte %" PRIu64 " of %s segment %" PRId64,
+                         s->p->topic, s->p->partition, s->next, skip, pos, s->dir, base);
             pos += skip;
             continue;
         }
         s->cut = true;
-        rc = judge_tail(s, w, base, pos);
+        rc = judge_tail(s, w, base, pos, skip > 0);
         if (rc < 0)
             return rc;
         break;
@@ -244,6 +244,30 @@ static int file_cut(struct file_io *io, const char *path, uint64_t len, bool cut
     if (rc == 0)
         rc = io->ops->fsync(f);
     io->ops->close(f);
+    return rc;
+}
+
+int recover_seg_extent(struct file_io *io, const char *path, struct seg_extent *ret)
+{
+    struct walk w;
+    *ret = (struct seg_extent){.first = -1, .last = -1};
+    int rc = walk_open(&w, io, path);
+    bool zero = true;
+    if (rc == 0)
+        rc = walk_is_zero(&w, 0, &zero);
+    ret->is_zero = zero;
+    for (uint64_t pos = 0; rc == 0 && pos < w.size;) {
+        struct batch_info b;
+        int good = walk_batch(&w, pos, &b);
+        if (good <= 0) {
+            rc = good;
+            break;
+        }
+        ret->first = ret->first < 0 ? b.base_offset : ret->first;
+        ret->last = b.base_offset + b.last_offset_delta;
+        pos += b.total_len;
+    }
+    walk_close(&w);
     return rc;
 }
 
@@ -273,6 +297,7 @@ int recover_seg(struct scan *s, struct part_seg *g)
         g->len = len;
         g->max_ts = ix.max_ts;
         g->max_ts_offset = ix.max_ts_offset;
+        g->index_since = ix.bytes_since;
         seg_index_finish(&ix);
         recover_note(s->rep, RC_INDEX_REBUILT, "%s segment %" PRId64, s->dir, g->base);
         rc = recover_derived(s->o, s->rep, s->dir, seg_index_store(&ix, io, s->dir, false));
@@ -313,11 +338,39 @@ static int index_ends_read(struct file_io *io, const char *dir, int64_t base, co
     return rc < 0 ? rc : whole;
 }
 
-/* None at all is taken as it is: entries are sparse, and their lack only makes reads slower. */
+/* An index without entries: is there no batch that should have one? The first batch that begins
+ * more than an interval after the start of the segment does. 1: none, 0: there is one, -errno. */
+static int may_lack_entries(struct file_io *io, const char *dir, const struct part_seg *g,
+                            uint32_t interval)
+{
+    char path[STORE_PATH_MAX];
+    struct file *f;
+    if (g->len <= interval)
+        return 1;
+    int rc = path_seg(path, dir, g->base, SFX_LOG);
+    if (rc == 0)
+        rc = io->ops->open(io, path, FILE_RDONLY, &f);
+    if (rc < 0)
+        return rc;
+    uint64_t pos = 0;
+    while (pos <= interval && g->len - pos >= BATCH_HEADER_LEN) {
+        uint8_t h[BATCH_HEADER_LEN];
+        struct batch_info b;
+        int64_t n = io->ops->pread(f, h, sizeof(h), pos);
+        if (n < 0)
+            rc = (int)n;
+        if (n != sizeof(h) || batch_header_read(h, g->len - pos, &b) < 0)
+            break; /* damage: whoever reads there tells */
+        pos += b.total_len;
+    }
+    io->ops->close(f);
+    return rc < 0 ? rc : pos <= interval || pos >= g->len;
+}
+
 static bool offset_ends_are_sane(const struct index_ends *e, const struct part_seg *g, int64_t end)
 {
     if (e->cnt == 0)
-        return true;
+        return true; /* may_lack_entries has said so */
     int32_t rel = (int32_t)load_be32(e->last), pos = (int32_t)load_be32(e->last + 4);
     if (rel <= 0 || g->base + rel >= end || pos <= 0 || (uint64_t)pos >= g->len)
         return false;
@@ -341,10 +394,13 @@ static bool time_ends_are_sane(const struct index_ends *e, const struct part_seg
 /* Largest timestamp of a segment that is not scanned, from the last time index entry.
  * `end`: no offset of the segment reaches it; INT64_MAX: unknown.
  * 1: known, 0: an index is missing or odd (scan it), -errno. */
-int recover_seg_tail(struct file_io *io, const char *dir, struct part_seg *g, int64_t end)
+int recover_seg_tail(struct file_io *io, const char *dir, struct part_seg *g, int64_t end,
+                     uint32_t interval)
 {
     struct index_ends e;
     int rc = index_ends_read(io, dir, g->base, SFX_INDEX, INDEX_ENTRY_LEN, &e);
+    if (rc == 1 && e.cnt == 0)
+        rc = may_lack_entries(io, dir, g, interval);
     if (rc == 1)
         rc = offset_ends_are_sane(&e, g, end);
     if (rc == 1)

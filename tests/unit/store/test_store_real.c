@@ -1,5 +1,5 @@
-/* The same store on a real file system: O_DIRECT where it is taken, io_uring, and the housekeeping thread.
- * Shows that what the fake disk proves also runs on Linux; prints the rate (no claim). */
+/* The same store on a real file system: O_DIRECT where it is taken, io_uring, and the housekeeping
+ * thread. Shows that what the fake disk proves also runs on Linux; prints the rate (no claim). */
 #include "dataplane/io/uring.h"
 #include "dataplane/store/plog_int.h"
 #include "lib/base/clock.h"
@@ -108,7 +108,8 @@ static void close_all(struct real *r, bool clean)
             turn(r);
         assert_ok(r->close_rc);
     }
-    while (uring_in_flight(r->s.uring) > 0) { /* a crash of the process: the kernel ends its writes */
+    while (uring_in_flight(r->s.uring) >
+           0) { /* a crash of the process: the kernel ends its writes */
         uring_submit(r->s.uring);
         uring_reap(r->s.uring, 64);
     }
