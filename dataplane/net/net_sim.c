@@ -134,6 +134,8 @@ static bool in_drop(struct sim_conn *sc)
     return lost;
 }
 
+static void pump(struct sim_conn *sc);
+
 /* End this side. rst: the peer hears of it as a reset, else by what was already sent. */
 static void conn_kill(struct sim_conn *sc, int err, bool rst)
 {
@@ -146,6 +148,7 @@ static void conn_kill(struct sim_conn *sc, int err, bool rst)
             (void)piece_new(peer, PIECE_RST, 0);
         peer->peer = NULL;
         sc->peer = NULL;
+        pump(peer); /* what it has queued finds nobody */
     }
     if (sc->c.closing)
         conn_rx_drop(&sc->c);
@@ -233,6 +236,7 @@ static void deliver_one(struct sim_conn *sc, struct piece *p)
         buf_put(&p->rb.b);
         sc->c.eof = true;
         conn_raise(&sn->t, &sc->c, NET_EV_RX_EOF);
+        pump(sc); /* if that was all that kept a reset away */
         finish_check(sc);
         return;
     case PIECE_DATA:

@@ -626,16 +626,39 @@ static int64_t complete(struct fake_disk *d, struct pending *p)
     return 0;
 }
 
+static void complete_at(struct fake_disk *d, uint32_t i)
+{
+    struct pending p = d->q[i];
+    d->q[i] = d->q[--d->q_cnt];
+    int64_t res = complete(d, &p);
+    free(p.covered);
+    p.op->done(p.op, (int)res);
+}
+
 uint32_t fake_disk_poll(struct fake_disk *d, uint32_t n)
 {
     uint32_t did = 0;
-    for (; did < n && d->q_cnt > 0; did++) {
-        uint32_t i = (uint32_t)(rnd(d) % d->q_cnt);
-        struct pending p = d->q[i];
-        d->q[i] = d->q[--d->q_cnt];
-        int64_t res = complete(d, &p);
-        free(p.covered);
-        p.op->done(p.op, (int)res);
+    for (; did < n && d->q_cnt > 0; did++)
+        complete_at(d, (uint32_t)(rnd(d) % d->q_cnt));
+    return did;
+}
+
+uint32_t fake_disk_in_flight_of(const struct fake_disk *d, const struct file_io *io)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < d->q_cnt; i++)
+        n += d->q[i].f->io == io;
+    return n;
+}
+
+uint32_t fake_disk_poll_of(struct fake_disk *d, const struct file_io *io, uint32_t n)
+{
+    uint32_t did = 0, left;
+    for (; did < n && (left = fake_disk_in_flight_of(d, io)) > 0; did++) {
+        uint32_t nth = (uint32_t)(rnd(d) % left), i = 0;
+        while (d->q[i].f->io != io || nth-- > 0)
+            i++;
+        complete_at(d, i);
     }
     return did;
 }

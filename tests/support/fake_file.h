@@ -15,6 +15,9 @@ extern const struct file_io_ops fake_file_ops;
 /* Complete up to n operations in flight, picked at random. Count completed. */
 uint32_t fake_disk_poll(struct fake_disk *d, uint32_t n);
 uint32_t fake_disk_in_flight(const struct fake_disk *d);
+/* The same for the operations of one of several users of the disk. */
+uint32_t fake_disk_poll_of(struct fake_disk *d, const struct file_io *io, uint32_t n);
+uint32_t fake_disk_in_flight_of(const struct fake_disk *d, const struct file_io *io);
 /* Files open now, the lock and the journal included. */
 uint32_t fake_disk_open_files(const struct fake_disk *d);
 /* Replace (or make) a file's flushed content behind everybody's back: damage, foreign files. */

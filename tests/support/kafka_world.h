@@ -6,8 +6,8 @@
 #pragma once
 #include "dataplane/kafka/handlers.h"
 #include "dataplane/net/net_sim.h"
-#include "lib/batch/seal.h"
 #include "tests/support/fake_plog.h"
+#include "tests/support/kafka_bytes.h"
 
 #define WORLD_SHARDS_MAX 4
 #define WORLD_TOPIC_PARTITIONS 4
@@ -83,11 +83,5 @@ void client_send(struct client *c, const void *p, size_t len);
 void client_close(struct client *c);
 /* A whole response frame: its bytes after the size, or false. The view is valid until the next. */
 bool client_take(struct client *c, struct span *ret_frame);
-/* Request bytes (with size) of generated request m. Malloc'ed. */
-typedef void write_fn(struct wire_writer *w, int16_t version, const void *m);
-uint8_t *request_bytes(int16_t key, int16_t version, int32_t correlation, write_fn *write,
-                       const void *m, size_t *ret_len);
 void client_request(struct client *c, int16_t key, int16_t version, int32_t correlation,
                     write_fn *write, const void *m);
-/* One batch of n records of value_len bytes; malloc'ed. */
-struct span make_batch(uint32_t n, uint32_t value_len, const struct seal_opts *opts);
