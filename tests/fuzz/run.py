@@ -15,6 +15,8 @@ bad = []
 for t in targets:
     name = os.path.basename(t).removesuffix(".libfuzzer")
     with tempfile.TemporaryDirectory() as corpus:
+        subprocess.run([t.removesuffix(".libfuzzer"), "-w", corpus], stdin=subprocess.DEVNULL,
+                       check=True)
         p = subprocess.run([t, f"-max_total_time={seconds}", "-timeout=10", "-rss_limit_mb=2048",
                             "-print_final_stats=1", "-verbosity=0",
                             f"-artifact_prefix={os.path.join(build, name)}-", corpus],

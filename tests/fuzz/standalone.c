@@ -1,6 +1,7 @@
 /* standalone.c - drives a libFuzzer target without libFuzzer, a bounded number of times.
  *
  *     fuzz_x [-n runs] [-s seed] [file or folder...]
+ *     fuzz_x -w FOLDER       only writes the target's own seeds into it, for libFuzzer
  * Runs every given input once, then `runs` inputs that are random bytes or mutations of the given
  * ones and of the target's own seeds. A target may define fuzz_seed(i, buf, cap): writes its i-th
  * valid input and returns the length, 0 when there is none; mutations of valid inputs get past the
@@ -19,7 +20,7 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 __attribute__((weak)) size_t fuzz_seed(unsigned i, uint8_t *buf, size_t cap);
 
-enum { INPUT_MAX = 64 * 1024, SEEDS_MAX = 256 };
+enum { INPUT_MAX = 64 * 1024, SEEDS_MAX = 1024 };
 
 static struct seed {
     uint8_t *p;
@@ -160,19 +161,35 @@ static size_t mutate(uint8_t *b, size_t len, size_t cap)
     return len;
 }
 
+static int seeds_write(const char *folder)
+{
+    static uint8_t buf[INPUT_MAX];
+    size_t len;
+    for (unsigned i = 0; fuzz_seed != NULL && (len = fuzz_seed(i, buf, sizeof(buf))) > 0; i++) {
+        char path[4096];
+        snprintf(path, sizeof(path), "%s/seed-%u", folder, i);
+        FILE *f = fopen(path, "wb");
+        if (f == NULL || fwrite(buf, 1, len, f) != len || fclose(f) != 0) {
+            perror(path);
+            return 2;
+        }
+    }
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     static uint8_t buf[INPUT_MAX];
     uint64_t runs = 20000;
     int opt;
     rng_state = 1;
-    while ((opt = getopt(argc, argv, "n:s:")) != -1) {
+    while ((opt = getopt(argc, argv, "n:s:w:")) != -1) {
         if (opt == 'n')
             runs = strtoull(optarg, NULL, 0);
         else if (opt == 's')
             rng_state = strtoull(optarg, NULL, 0);
         else
-            return 2;
+            return opt == 'w' ? seeds_write(optarg) : 2;
     }
     rng_first = rng_state;
     signal(SIGABRT, on_crash);

@@ -145,8 +145,11 @@ static void create_asked(struct world *w, struct kafka_admin_msg *m)
         create_topics_response_topic_init(&out.topics.v[i]);
         out.topics.v[i].name = in.topics.v[i].name;
         char name[TOPIC_NAME_MAX + 1] = {0};
-        memcpy(name, in.topics.v[i].name.p, in.topics.v[i].name.len);
-        if (image_topic_by_name(w->image, in.topics.v[i].name) != NULL)
+        if (in.topics.v[i].name.len <= TOPIC_NAME_MAX)
+            memcpy(name, in.topics.v[i].name.p, in.topics.v[i].name.len);
+        if (!meta_topic_name_ok(in.topics.v[i].name))
+            out.topics.v[i].error_code = 17;
+        else if (image_topic_by_name(w->image, in.topics.v[i].name) != NULL)
             out.topics.v[i].error_code = 36;
         else
             world_topic(w, name, NULL);
