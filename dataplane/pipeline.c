@@ -4,10 +4,11 @@
  * and destroyed from bottom to top. To add a stage, add its row and say why it stands where it
  * stands.
  *
- * Stop protocol: MSG_STOP -> every module's `drain` is called once, from the bottom of the table ->
- * the shard runs on until every module `is_idle` and all other shards are there too, so that nobody
- * appends any more -> every module's `close` -> it replies when all are `is_closed` -> it still
- * runs on, because others may need its answers, until all shards have replied. */
+ * Stop protocol, each step when all shards have done the one before, because one's work comes from
+ * another: MSG_STOP -> `drain`, no source takes anything new -> all `is_drained`: what was received
+ * has gone to its parser -> `settle`: open batches are closed -> all `is_idle`: nobody appends any
+ * more -> `close` -> all `is_closed`, the shard replies -> it still runs on, because others may
+ * need its answers, until all shards have replied. */
 #include "dataplane/pipeline.h"
 #include "accel/codec.h"
 #include "dataplane/control/apply.h"
@@ -45,6 +46,11 @@
 #define STOP_POLL_NS UINT64_C(1000000)
 #define QUIESCE_NS UINT64_C(5000000000)
 #define STOP_WARN_NS UINT64_C(2000000000)
+#define STOP_BURST 64u
+/* Bytes of streams that were on their way at a stop have arrived when nothing has moved for so
+ * long; a sender that never pauses is cut off. */
+#define STREAMS_QUIET_NS UINT64_C(20000000)
+#define STREAMS_DRAIN_MAX_NS UINT64_C(1000000000)
 #define SECOND_NS UINT64_C(1000000000)
 #define NET_EVENTS 64
 enum { BUFS_KAFKA = 1, BUFS_STREAMS, BUFS_DGRAMS }; /* io_uring's provided-buffer groups */
@@ -52,9 +58,10 @@ enum { BUFS_KAFKA = 1, BUFS_STREAMS, BUFS_DGRAMS }; /* io_uring's provided-buffe
 struct pipeline {
     struct pipeline_opts o;
     struct kafka_shared *kafka_shared;
-    _Atomic uint32_t quiet_cnt;  /* stopping shards that append nothing any more */
-    _Atomic uint32_t open_cnt;   /* shards that have had their first image */
-    _Atomic uint32_t closed_cnt; /* shards whose MSG_STOP has been replied */
+    _Atomic uint32_t drained_cnt; /* stopping shards that receive nothing any more */
+    _Atomic uint32_t quiet_cnt;   /* and that append nothing any more */
+    _Atomic uint32_t open_cnt;    /* shards that have had their first image */
+    _Atomic uint32_t closed_cnt;  /* shards whose MSG_STOP has been replied */
 };
 struct pshard {
     struct shard s; /* first: stages cast */
@@ -62,8 +69,10 @@ struct pshard {
     struct stats_block *block;
     struct uring_op wake_op; /* watches the mailbox's eventfd */
     bool wake_armed;
-    bool quiet, closing, closed;
-    uint64_t stop_ns; /* when stopping began, or was last complained about */
+    bool drained, settled, quiet, closing, closed;
+    uint64_t drain_ns;    /* when draining began */
+    uint64_t streamed_ns; /* when a stream last moved */
+    uint64_t stop_ns;     /* when stopping began, or was last complained about */
     bool doors_open;
     bool ports_open; /* ours and everybody else's doors are */
     struct file_io files;
@@ -109,6 +118,12 @@ static uint32_t st_port_tx(struct shard *s, uint32_t budget)
 }
 static uint32_t st_dgrams(struct shard *s, uint32_t budget)
 {
+    /* While stopping nothing new comes, so what was received can wait for room. */
+    if (unlikely(s->stopping)) {
+        budget = budget < STOP_BURST ? budget : STOP_BURST;
+        if (!ingest_has_room(s->ingest, budget))
+            return 0;
+    }
     return sock_dgrams_poll(s->dgrams, s->wall_ms, budget);
 }
 static uint64_t st_dgrams_next(struct shard *s)
@@ -169,7 +184,10 @@ static void stream_event(struct pshard *ps, const struct net_ev *ev)
 }
 static uint32_t st_streams(struct shard *s, uint32_t budget)
 {
-    return net_events(pshard_of(s)->streams, s, budget, stream_accept, stream_event);
+    uint32_t n = net_events(pshard_of(s)->streams, s, budget, stream_accept, stream_event);
+    if (n > 0)
+        pshard_of(s)->streamed_ns = s->now_ns;
+    return n;
 }
 static uint64_t st_streams_next(struct shard *s)
 {
@@ -358,7 +376,7 @@ static int ingest_module_create(struct pshard *ps)
 {
     return ingest_create(&ps->s, ps->s.conf, &ps->s.ingest);
 }
-static void ingest_drain(struct pshard *ps)
+static void ingest_settle(struct pshard *ps)
 {
     ingest_stop(ps->s.ingest);
 }
@@ -429,6 +447,17 @@ static void streams_drain(struct pshard *ps)
 {
     ps->streams->ops->drain(ps->streams);
 }
+static bool streams_is_drained(struct pshard *ps)
+{
+    uint64_t now = ps->s.now_ns;
+    if (ps->streams->conn_cnt == 0)
+        return true;
+    if (now - ps->drain_ns > STREAMS_DRAIN_MAX_NS ||
+        (now - ps->drain_ns > STREAMS_QUIET_NS && now - ps->streamed_ns > STREAMS_QUIET_NS &&
+         !ingest_streams_wait(ps->s.ingest)))
+        ingest_streams_end(ps->s.ingest);
+    return false;
+}
 static void streams_destroy(struct pshard *ps)
 {
     ps->streams->ops->destroy(ps->streams);
@@ -450,9 +479,13 @@ static void dgrams_drain(struct pshard *ps)
 {
     sock_dgrams_drain(ps->s.dgrams);
 }
-static bool dgrams_is_idle(struct pshard *ps)
+static void count_kernel_drops(struct pshard *ps);
+static bool dgrams_is_drained(struct pshard *ps)
 {
-    return !sock_dgrams_pending(ps->s.dgrams);
+    if (!sock_dgrams_is_drained(ps->s.dgrams))
+        return false;
+    count_kernel_drops(ps); /* the last ones */
+    return true;
 }
 static void dgrams_destroy(struct pshard *ps)
 {
@@ -472,7 +505,11 @@ static int ports_module_create(struct pshard *ps)
 static void ports_drain(struct pshard *ps)
 {
     if (ps->s.ports != NULL)
-        port_set_drain(ps->s.ports);
+        port_set_drain(ps->s.ports, ps->ports_open);
+}
+static bool ports_is_drained(struct pshard *ps)
+{
+    return ps->s.ports == NULL || port_set_is_drained(ps->s.ports);
 }
 static void ports_destroy(struct pshard *ps)
 {
@@ -555,31 +592,61 @@ static void second_destroy(struct pshard *ps)
     timer_cancel(ps->s.timers, &ps->second);
 }
 
-/* Top to bottom: created; bottom to top: drained, closed and destroyed. */
+/* Top to bottom: created; bottom to top: drained, settled, closed and destroyed. */
 static const struct module {
     const char *name;
     int (*create)(struct pshard *ps);
-    void (*drain)(struct pshard *ps);   /* take nothing new, finish what is under way */
-    bool (*is_idle)(struct pshard *ps); /* nothing under way */
-    void (*close)(struct pshard *ps);   /* when all shards are idle */
+    void (*drain)(struct pshard *ps);      /* take nothing new, finish what is under way */
+    bool (*is_drained)(struct pshard *ps); /* what was received is with those above */
+    void (*settle)(struct pshard *ps);     /* when all shards are drained */
+    bool (*is_idle)(struct pshard *ps);    /* nothing under way */
+    void (*close)(struct pshard *ps);      /* when all shards are idle */
     bool (*is_closed)(struct pshard *ps);
     void (*destroy)(struct pshard *ps);
 } modules[] = {
-    {"timers", timers_create, NULL, NULL, NULL, NULL, timers_destroy},
-    {"counters", counters_create, NULL, NULL, NULL, NULL, counters_destroy},
-    {"io_uring", io_create, NULL, NULL, NULL, io_is_idle, io_destroy},
-    {"codecs", codecs_create, NULL, NULL, NULL, NULL, codecs_destroy},
-    {"store", store_create, NULL, NULL, store_close, store_is_closed, store_destroy},
-    {"ingest", ingest_module_create, ingest_drain, ingest_module_is_idle, NULL, NULL,
-     ingest_module_destroy},
-    {"hand-over", handover_create, NULL, handover_is_idle, NULL, NULL, handover_destroy},
-    {"streams", streams_create, streams_drain, NULL, NULL, NULL, streams_destroy},
-    {"datagrams", dgrams_create, dgrams_drain, dgrams_is_idle, NULL, NULL, dgrams_destroy},
-    {"ports", ports_module_create, ports_drain, NULL, NULL, NULL, ports_destroy},
-    {"kafka", kafka_module_create, kafka_module_drain, kafka_module_is_idle, NULL, NULL,
-     kafka_module_destroy},
-    {"connections", conns_create, conns_drain, NULL, NULL, NULL, conns_destroy},
-    {"every second", second_create, NULL, second_is_idle, NULL, NULL, second_destroy},
+    {.name = "timers", .create = timers_create, .destroy = timers_destroy},
+    {.name = "counters", .create = counters_create, .destroy = counters_destroy},
+    {.name = "io_uring", .create = io_create, .is_idle = io_is_idle, .destroy = io_destroy},
+    {.name = "codecs", .create = codecs_create, .destroy = codecs_destroy},
+    {.name = "store",
+     .create = store_create,
+     .close = store_close,
+     .is_closed = store_is_closed,
+     .destroy = store_destroy},
+    {.name = "ingest",
+     .create = ingest_module_create,
+     .settle = ingest_settle,
+     .is_idle = ingest_module_is_idle,
+     .destroy = ingest_module_destroy},
+    {.name = "hand-over",
+     .create = handover_create,
+     .is_drained = handover_is_idle,
+     .destroy = handover_destroy},
+    {.name = "streams",
+     .create = streams_create,
+     .drain = streams_drain,
+     .is_drained = streams_is_drained,
+     .destroy = streams_destroy},
+    {.name = "datagrams",
+     .create = dgrams_create,
+     .drain = dgrams_drain,
+     .is_drained = dgrams_is_drained,
+     .destroy = dgrams_destroy},
+    {.name = "ports",
+     .create = ports_module_create,
+     .drain = ports_drain,
+     .is_drained = ports_is_drained,
+     .destroy = ports_destroy},
+    {.name = "kafka",
+     .create = kafka_module_create,
+     .drain = kafka_module_drain,
+     .is_idle = kafka_module_is_idle,
+     .destroy = kafka_module_destroy},
+    {.name = "connections", .create = conns_create, .drain = conns_drain, .destroy = conns_destroy},
+    {.name = "every second",
+     .create = second_create,
+     .is_idle = second_is_idle,
+     .destroy = second_destroy},
 };
 #define MODULE_CNT (sizeof(modules) / sizeof(modules[0]))
 
@@ -637,7 +704,7 @@ static void on_stop(struct shard *s, struct msg *m)
         return;
     }
     s->stopping = true;
-    ps->stop_ns = s->now_ns;
+    ps->stop_ns = ps->drain_ns = s->now_ns;
     s->stop_msg = container_of(m, struct stop_msg, msg);
     for (size_t i = MODULE_CNT; i-- > 0;)
         if (modules[i].drain != NULL)
@@ -654,19 +721,35 @@ static uint32_t waits_for(struct pshard *ps, const char *name)
     return 0;
 }
 
+/* This shard has done a step (*done says so from then on); have all? */
+static bool step_done(struct pshard *ps, bool *done, _Atomic uint32_t *cnt)
+{
+    if (!*done) {
+        *done = true;
+        atomic_fetch_add(cnt, 1);
+    }
+    return atomic_load(cnt) == ps->s.cnt;
+}
+
 static uint32_t st_stop(struct shard *s, uint32_t budget)
 {
     struct pshard *ps = pshard_of(s);
+    struct pipeline *p = ps->p;
     if (likely(s->stop_msg == NULL))
         return 0;
+    for (size_t i = 0; !ps->drained && i < MODULE_CNT; i++)
+        if (modules[i].is_drained != NULL && !modules[i].is_drained(ps))
+            return waits_for(ps, modules[i].name);
+    if (!step_done(ps, &ps->drained, &p->drained_cnt))
+        return waits_for(ps, "what other shards receive");
+    for (size_t i = MODULE_CNT; !ps->settled && i-- > 0;)
+        if (modules[i].settle != NULL)
+            modules[i].settle(ps);
+    ps->settled = true;
     for (size_t i = 0; i < MODULE_CNT; i++)
         if (modules[i].is_idle != NULL && !modules[i].is_idle(ps))
             return waits_for(ps, modules[i].name);
-    if (!ps->quiet) {
-        ps->quiet = true;
-        atomic_fetch_add(&ps->p->quiet_cnt, 1);
-    }
-    if (atomic_load(&ps->p->quiet_cnt) < s->cnt)
+    if (!step_done(ps, &ps->quiet, &p->quiet_cnt))
         return waits_for(ps, "other shards");
     for (size_t i = MODULE_CNT; !ps->closing && i-- > 0;)
         if (modules[i].close != NULL)

@@ -258,6 +258,11 @@ uint32_t ingest_poll(struct ingest *in, uint32_t budget)
     return n;
 }
 
+bool ingest_streams_wait(const struct ingest *in)
+{
+    return !list_is_empty(&in->waiting);
+}
+
 void ingest_stop(struct ingest *in)
 {
     in->stopping = true;

@@ -38,8 +38,14 @@ void ingest_kernel_drops(struct ingest *in, uint16_t listener, uint64_t cnt);
  * items done. */
 uint32_t ingest_poll(struct ingest *in, uint32_t budget);
 
-/* Stopping: datagrams are dropped (stopping), streams read no further, open batches are closed.
- * Then poll until ingest_is_idle: no batch is open or in flight. */
+/* Do streams have bytes that wait for a free batch? */
+bool ingest_streams_wait(const struct ingest *in);
+/* Close every connection; a line that is not finished is an event. CLOSED follows for each. */
+void ingest_streams_end(struct ingest *in);
+
+/* Stopping, after every source has: open batches are closed. Should anything come all the same,
+ * datagrams are dropped (stopping), streams read no further. Then poll until ingest_is_idle: no
+ * batch is open or in flight. */
 void ingest_stop(struct ingest *in);
 bool ingest_is_idle(const struct ingest *in);
 

@@ -25,8 +25,8 @@ struct ingest_conn {
     struct ingest_stream st;
     struct net *net;
     conn_id id;
-    bool eof, finished;
-    struct list wait_link; /* in->waiting */
+    bool open, eof, finished; /* open: until CLOSED */
+    struct list wait_link;    /* in->waiting */
 };
 struct stream_pool {
     uint32_t cnt;
@@ -169,6 +169,7 @@ struct ingest_conn *ingest_conn_open(struct ingest *in, uint16_t listener, struc
     struct ingest_conn *c = conn_of(st);
     c->net = net;
     c->id = id;
+    c->open = true;
     c->eof = c->finished = false;
     list_node_init(&c->wait_link);
     return c;
@@ -230,6 +231,7 @@ void ingest_conn_event(struct ingest_conn *c, const struct net_ev *ev)
     if (ev->what & NET_EV_CLOSED) {
         if (list_is_linked(&c->wait_link))
             list_del(&c->wait_link);
+        c->open = false;
         ingest_stream_close(&c->st);
         return;
     }
@@ -237,6 +239,20 @@ void ingest_conn_event(struct ingest_conn *c, const struct net_ev *ev)
         c->eof = true;
     if (ev->what & (NET_EV_RX | NET_EV_RX_EOF))
         conn_read(c);
+}
+
+void ingest_streams_end(struct ingest *in)
+{
+    for (uint16_t l = 0; l < in->listener_cnt; l++) {
+        struct stream_pool *p = in->listener[l].streams;
+        for (uint32_t i = 0; p != NULL && i < p->cnt; i++) {
+            struct ingest_conn *c = &p->conns[i];
+            if (!c->open || c->finished)
+                continue;
+            c->finished = true;
+            (void)c->net->ops->close(c->net, c->id, 0); /* gone already: CLOSED comes anyway */
+        }
+    }
 }
 
 /* Streams that waited, oldest first; each goes to the end of the queue if it must wait again. */

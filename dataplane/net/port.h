@@ -73,7 +73,10 @@ uint32_t port_rx_poll(struct shard *s, uint32_t budget);
 /* The stage "port_tx". @hot. Sends what this turn queued, and ends the turn: receive buffers go
  * back to their pool. What the device does not take is dropped and counted. */
 uint32_t port_tx_flush(struct shard *s, uint32_t budget);
-/* Stop receiving for good; what is held in reassembly becomes a drop (restart). */
-void port_set_drain(struct port_set *ps);
+/* Stop: what the queues hold is still taken by port_rx_poll in the next turns, at most as many
+ * frames as they have descriptors; then nothing any more (take_rest false: at once). What is held
+ * in reassembly at that point becomes a drop (restart). */
+void port_set_drain(struct port_set *ps, bool take_rest);
+bool port_set_is_drained(const struct port_set *ps);
 /* Bring the device's own counters up to date now instead of at the next second. */
 void port_set_sync(struct port_set *ps);

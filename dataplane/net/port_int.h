@@ -49,7 +49,8 @@ struct port_set {
     struct port_set_cfg cfg;
     struct ports *ports;
     struct rte_mempool *pool;
-    bool is_draining;
+    bool is_draining, is_drained;
+    uint32_t drain_left; /* frames that the queues may hold: more are not waited for */
     uint32_t if_cnt, if_next;
     struct port_if ifs[CONF_PORTS_MAX];
     uint32_t turn_cnt;
@@ -69,3 +70,4 @@ bool port_af_packet_is_by_source(unsigned ifindex);
 /* port_sample.c: once a second what the device counted, link changes, reassembly timeouts. */
 void port_sample_start(struct port_set *ps);
 void port_sample_stop(struct port_set *ps);
+void port_drain_end(struct port_set *ps); /* nothing is received any more */

@@ -188,21 +188,30 @@ uint32_t port_rx_poll(struct shard *s, uint32_t budget)
 {
     struct port_set *ps = s->ports;
     uint32_t done = 0;
-    if (ps == NULL || ps->is_draining)
+    bool all_seen = false, waits = false; /* every queue, in this turn; not those that wait */
+    if (ps == NULL || ps->is_drained)
         return 0;
     for (uint32_t k = 0; k < ps->if_cnt; k++) {
         struct port_if *pi = &ps->ifs[(ps->if_next + k) % ps->if_cnt];
         for (uint32_t q = 0; q < pi->rxq_cnt; q++) {
             uint32_t i = (pi->rxq_next + q) % pi->rxq_cnt;
-            if (must_wait(ps, pi))
+            if (must_wait(ps, pi)) {
+                waits = true;
                 break;
+            }
             if (done >= budget || ps->turn_cnt + PORT_BURST > PORT_TURN_MAX)
                 goto full;
             done += burst_rx(ps, pi, (uint16_t)(pi->rxq_first + i * pi->rxq_step));
         }
         pi->rxq_next++;
     }
+    all_seen = true;
 full:
     ps->if_next++;
+    if (unlikely(ps->is_draining)) {
+        ps->drain_left -= done < ps->drain_left ? done : ps->drain_left;
+        if (ps->drain_left == 0 || (all_seen && !waits && done == 0))
+            port_drain_end(ps);
+    }
     return done;
 }

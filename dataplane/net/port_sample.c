@@ -70,6 +70,11 @@ void port_sample_stop(struct port_set *ps)
         timer_cancel(ps->cfg.shard->timers, &ps->sample);
 }
 
+bool port_set_is_drained(const struct port_set *ps)
+{
+    return ps->is_drained;
+}
+
 void port_set_sync(struct port_set *ps)
 {
     for (uint32_t i = 0; i < ps->if_cnt; i++)
@@ -77,11 +82,20 @@ void port_set_sync(struct port_set *ps)
             device_sample(&ps->ifs[i]);
 }
 
-void port_set_drain(struct port_set *ps)
+void port_set_drain(struct port_set *ps, bool take_rest)
 {
     if (ps->is_draining)
         return;
     ps->is_draining = true;
+    for (uint32_t i = 0; i < ps->if_cnt; i++)
+        ps->drain_left += ps->ifs[i].rxq_cnt * ps->ifs[i].port->conf->rx_desc;
+    if (!take_rest)
+        port_drain_end(ps);
+}
+
+void port_drain_end(struct port_set *ps)
+{
+    ps->is_drained = true;
     port_set_sync(ps);
     port_sample_stop(ps);
     for (uint32_t i = 0; i < ps->if_cnt; i++) {

@@ -8,9 +8,11 @@
 #include "dataplane/net/sock_dgram.h"
 #include "lib/base/assert.h"
 #include "lib/iface/net_addr.h"
+#include <linux/filter.h>
 #include <linux/io_uring.h>
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -26,7 +28,9 @@ struct sock {
     struct sock_dgrams *sd;
     int fd; /* -1: closed */
     uint16_t listener;
-    bool armed, closing;
+    bool armed;
+    bool draining;      /* the kernel refuses new datagrams; those it has are still coming */
+    bool closing;       /* nothing comes any more but the end of the receive operation */
     uint32_t ovfl_last; /* the kernel's 32-bit counter as last seen */
     struct sock_dgram_stats st;
 };
@@ -67,13 +71,6 @@ static void sock_arm(struct sock *s)
     uring_recvmsg_multishot(s->sd->cfg.uring, &s->op, s->fd, &s->sd->mh, s->sd->cfg.buf_group);
 }
 
-static void sock_close(struct sock *s)
-{
-    if (s->fd >= 0)
-        (void)close(s->fd); /* received only: nothing to lose */
-    s->fd = -1;
-}
-
 /* `seen` counts drops since the socket was opened, modulo 2^32. Counters are read at different
  * times (with each datagram, and by sync), so an older value may follow a newer one. */
 static void ovfl_update(struct sock *s, uint32_t seen)
@@ -83,6 +80,23 @@ static void ovfl_update(struct sock *s, uint32_t seen)
         return;
     s->ovfl_last = seen;
     s->st.kernel_drops += delta;
+}
+
+static void ovfl_sync(struct sock *s)
+{
+    uint32_t mem[SK_MEMINFO_VARS];
+    socklen_t len = sizeof(mem);
+    if (s->fd >= 0 && getsockopt(s->fd, SOL_SOCKET, SO_MEMINFO, mem, &len) == 0 &&
+        len > SK_MEMINFO_DROPS * sizeof(mem[0]))
+        ovfl_update(s, mem[SK_MEMINFO_DROPS]);
+}
+
+static void sock_close(struct sock *s)
+{
+    ovfl_sync(s);
+    if (s->fd >= 0)
+        (void)close(s->fd); /* received only: nothing to lose */
+    s->fd = -1;
 }
 
 static void on_recv(struct uring_op *op, int res, int buf_id, bool more)
@@ -107,6 +121,35 @@ static void on_recv(struct uring_op *op, int res, int buf_id, bool more)
     if (!s->armed && s->closing)
         sock_close(s);
     /* Else turn_end arms it again, once per turn whatever the reason was. */
+}
+
+/* ---- stopping ---- */
+
+/* A filter that takes nothing: the kernel drops and counts what arrives from now on. */
+static bool sock_refuse(struct sock *s)
+{
+    struct sock_filter none = BPF_STMT(BPF_RET | BPF_K, 0);
+    struct sock_fprog prog = {.len = 1, .filter = &none};
+    return setsockopt(s->fd, SOL_SOCKET, SO_ATTACH_FILTER, &prog, sizeof(prog)) == 0;
+}
+
+static bool sock_has_more(const struct sock *s)
+{
+    struct pollfd p = {.fd = s->fd, .events = POLLIN};
+    return poll(&p, 1, 0) > 0 && (p.revents & POLLIN) != 0;
+}
+
+static void sock_end(struct sock *s)
+{
+    if (s->closing)
+        return;
+    s->closing = true;
+    if (!s->armed) {
+        sock_close(s);
+        return;
+    }
+    s->sd->ops++;
+    uring_cancel(s->sd->cfg.uring, &s->sd->op_cancel, &s->op);
 }
 
 /* ---- one buffer -> one datagram ---- */
@@ -210,8 +253,12 @@ void sock_dgrams_turn_end(struct sock_dgrams *sd)
     sd->turn_cnt = 0;
     if (sd->tail - sd->head == sd->cfg.buf_cnt)
         return; /* no buffer to receive into */
-    for (uint32_t i = 0; i < sd->sock_cnt; i++)
-        sock_arm(&sd->socks[i]);
+    for (uint32_t i = 0; i < sd->sock_cnt; i++) {
+        struct sock *s = &sd->socks[i];
+        if (unlikely(s->draining) && !s->closing && !sock_has_more(s))
+            sock_end(s);
+        sock_arm(s);
+    }
 }
 
 bool sock_dgrams_pending(const struct sock_dgrams *sd)
@@ -221,14 +268,8 @@ bool sock_dgrams_pending(const struct sock_dgrams *sd)
 
 void sock_dgrams_sync(struct sock_dgrams *sd)
 {
-    for (uint32_t i = 0; i < sd->sock_cnt; i++) {
-        struct sock *s = &sd->socks[i];
-        uint32_t mem[SK_MEMINFO_VARS];
-        socklen_t len = sizeof(mem);
-        if (s->fd >= 0 && getsockopt(s->fd, SOL_SOCKET, SO_MEMINFO, mem, &len) == 0 &&
-            len > SK_MEMINFO_DROPS * sizeof(mem[0]))
-            ovfl_update(s, mem[SK_MEMINFO_DROPS]);
-    }
+    for (uint32_t i = 0; i < sd->sock_cnt; i++)
+        ovfl_sync(&sd->socks[i]);
 }
 
 /* ---- life ---- */
@@ -247,19 +288,20 @@ int sock_dgrams_add(struct sock_dgrams *sd, uint16_t listener, int fd)
 
 void sock_dgrams_drain(struct sock_dgrams *sd)
 {
-    sock_dgrams_sync(sd);
     for (uint32_t i = 0; i < sd->sock_cnt; i++) {
         struct sock *s = &sd->socks[i];
-        if (s->closing)
-            continue;
-        s->closing = true;
-        if (!s->armed) {
-            sock_close(s);
-            continue;
-        }
-        sd->ops++;
-        uring_cancel(sd->cfg.uring, &sd->op_cancel, &s->op);
+        s->draining = true;
+        if (!s->closing && !sock_refuse(s))
+            sock_end(s); /* else a busy sender would never let us end */
     }
+}
+
+bool sock_dgrams_is_drained(const struct sock_dgrams *sd)
+{
+    for (uint32_t i = 0; i < sd->sock_cnt; i++)
+        if (sd->socks[i].fd >= 0)
+            return false;
+    return !sock_dgrams_pending(sd);
 }
 
 const struct sock_dgram_stats *sock_dgrams_stats(const struct sock_dgrams *sd, uint16_t listener)
@@ -306,7 +348,8 @@ void sock_dgrams_destroy(struct sock_dgrams *sd)
 {
     if (sd == NULL)
         return;
-    sock_dgrams_drain(sd);
+    for (uint32_t i = 0; i < sd->sock_cnt; i++)
+        sock_end(&sd->socks[i]);
     while (sd->ops > 0)
         if (uring_reap(sd->cfg.uring, 256) == 0)
             uring_wait(sd->cfg.uring, 10000000);

@@ -54,7 +54,11 @@ bool sock_dgrams_pending(const struct sock_dgrams *sd);
 /* Ask the kernel for its drop counters: one system call per socket. For once a second and for
  * snapshots that must balance. */
 void sock_dgrams_sync(struct sock_dgrams *sd);
-/* Stop receiving and close the sockets. What is in buffers is still delivered. */
+/* Stop: from now on the kernel refuses what arrives (counted in kernel_drops); what it has queued
+ * is still received and delivered by poll and turn_end of the next turns. Then the sockets close.
+ */
 void sock_dgrams_drain(struct sock_dgrams *sd);
+/* After drain: every socket is closed, and all it received delivered. */
+bool sock_dgrams_is_drained(const struct sock_dgrams *sd);
 /* Of the socket added as `listener`; NULL when there is none. */
 const struct sock_dgram_stats *sock_dgrams_stats(const struct sock_dgrams *sd, uint16_t listener);
