@@ -223,6 +223,8 @@ static const char *writer_of(const struct controller *c, const char *name)
         return "the loss ledger";
     if (strcmp(name, "__consumer_offsets") == 0)
         return "the group coordinator";
+    if (strcmp(name, "__transaction_state") == 0)
+        return "the transaction coordinator";
     for (uint32_t i = 0; i < c->conf->listener_cnt; i++) {
         const struct conf_listener *l = &c->conf->listeners[i];
         size_t n = strlen(l->topic);

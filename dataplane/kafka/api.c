@@ -2,6 +2,7 @@
 #include "dataplane/kafka/group/coord.h"
 #include "dataplane/kafka/handlers.h"
 #include "dataplane/kafka/owner.h"
+#include "dataplane/kafka/txn/txn.h"
 #include "lib/base/log.h"
 
 static const struct api apis[] = {
@@ -39,6 +40,8 @@ void kafka_bind_handlers(struct msg_handlers *handlers)
     handlers[MSG_GROUP] = (struct msg_handlers){coord_on_call, kafka_on_group_reply};
     handlers[MSG_GROUP_CANCEL] =
         (struct msg_handlers){coord_on_cancel, kafka_on_group_cancel_reply};
+    handlers[MSG_TXN] = (struct msg_handlers){txn_on_call, kafka_on_txn_reply};
+    handlers[MSG_TXN_MARKER] = (struct msg_handlers){txn_on_marker, txn_on_marker_reply};
     handlers[MSG_CLOG_WRITE_FAILED] =
         (struct msg_handlers){clog_on_write_failed, clog_on_write_failed_reply};
     /* requests of these two run on the control thread, which binds them itself */
@@ -86,6 +89,21 @@ void kafka_on_ask_reply(struct shard *s, struct msg *m)
 }
 
 /* -------------------------------------------------------------- producer ids */
+
+int kafka_take_producer_id(struct kafka *k, int64_t *ret_id)
+{
+    if (k->ids[0].next >= k->ids[0].end) {
+        k->ids[0] = k->ids[1];
+        k->ids[1] = (struct producer_block){0, 0};
+    }
+    int rc = -E_NO_PRODUCER_IDS;
+    if (k->ids[0].next < k->ids[0].end) {
+        *ret_id = k->ids[0].next++;
+        rc = 0;
+    }
+    kafka_ids_refill(k);
+    return rc;
+}
 
 static void on_ids_retry(struct timer *t, uint64_t now_ns)
 {

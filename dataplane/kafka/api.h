@@ -61,6 +61,7 @@ void kafka_on_list_offsets_reply(struct shard *s, struct msg *m);
 void kafka_on_ask_reply(struct shard *s, struct msg *m);
 void kafka_on_admin_reply(struct shard *s, struct msg *m);
 void kafka_on_producer_ids_reply(struct shard *s, struct msg *m);
+void kafka_on_txn_reply(struct shard *s, struct msg *m);
 void kafka_on_group_reply(struct shard *s, struct msg *m);
 void kafka_on_group_cancel_reply(struct shard *s, struct msg *m);
 /* Sets all of the above in `handlers`. */

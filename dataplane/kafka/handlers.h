@@ -64,6 +64,10 @@ int describe_groups_start(struct kreq *req, struct wire_reader *r);
 int list_groups_start(struct kreq *req, struct wire_reader *r);
 int delete_groups_start(struct kreq *req, struct wire_reader *r);
 void group_one_cancel(struct kreq *req);
+int add_partitions_to_txn_start(struct kreq *req, struct wire_reader *r);
+int add_offsets_to_txn_start(struct kreq *req, struct wire_reader *r);
+int txn_offset_commit_start(struct kreq *req, struct wire_reader *r);
+int end_txn_start(struct kreq *req, struct wire_reader *r);
 
 /* An admin request that somebody (a client, or Metadata's auto-creation) wants answered by
  * sluiced. `done` runs when the answer, or the failure in m.msg.rc, is there - also when the

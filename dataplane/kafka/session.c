@@ -6,6 +6,7 @@
 #include "dataplane/kafka/session.h"
 #include "dataplane/kafka/fetch_session.h"
 #include "dataplane/kafka/group/coord.h"
+#include "dataplane/kafka/txn/txn.h"
 #include "dataplane/kafka/handlers.h"
 #include "lib/base/log.h"
 #include "lib/iface/net_addr.h"
@@ -776,6 +777,7 @@ uint32_t kafka_poll(struct shard *s, uint32_t budget)
     struct kafka *k = s->kafka;
     uint32_t done = 0;
     coord_poll(k->coord);
+    txn_coord_poll(k->txns);
     while (done < budget && !list_is_empty(&k->kicked)) {
         struct kreq *req = container_of(list_pop_head(&k->kicked), struct kreq, kick);
         done++;
@@ -809,6 +811,7 @@ void kafka_drain(struct kafka *k)
 {
     k->draining = true;
     coord_drain(k->coord);
+    txn_coord_drain(k->txns);
     list_for_each(n, &k->conns)
     {
         struct kconn *c = container_of(n, struct kconn, link);
@@ -820,7 +823,8 @@ void kafka_drain(struct kafka *k)
 
 bool kafka_is_idle(const struct kafka *k)
 {
-    return k->conn_cnt == 0 && k->req_cnt == 0 && coord_is_idle(k->coord);
+    return k->conn_cnt == 0 && k->req_cnt == 0 && coord_is_idle(k->coord) &&
+           txn_coord_is_idle(k->txns);
 }
 
 /* Others wait for the memory that c's response holds, and c takes it too slowly. */
@@ -919,7 +923,7 @@ int kafka_create(struct shard *s, struct kafka **ret_kafka)
         k->shared = k->own_shared;
     k->sessions = fetch_sessions_create(s->id, s->now_ns ^ (uint64_t)s->wall_ms << 20);
     if (k->reqs == NULL || k->conn_mem == NULL || k->scratch == NULL || k->sessions == NULL ||
-        k->shared == NULL || coord_create(k, &k->coord) < 0)
+        k->shared == NULL || coord_create(k, &k->coord) < 0 || txn_coord_create(k, &k->txns) < 0)
         goto undo;
     for (uint32_t i = 0; i < conf->connections_max; i++)
         list_add_tail(&k->free_conns, &k->conn_mem[i].link);
@@ -928,6 +932,7 @@ int kafka_create(struct shard *s, struct kafka **ret_kafka)
     *ret_kafka = k;
     return 0;
 undo:
+    coord_destroy(k->coord);
     kafka_shared_destroy(k->own_shared);
     fetch_sessions_destroy(k->sessions);
     free(k->scratch);
@@ -946,6 +951,7 @@ void kafka_destroy(struct kafka *k)
     timer_cancel(k->s->timers, &k->tick);
     timer_cancel(k->s->timers, &k->ids_retry);
     coord_destroy(k->coord);
+    txn_coord_destroy(k->txns);
     for (uint32_t i = 0; i < k->reqs_fresh; i++)
         arena_fini(&k->reqs[i].arena);
     kafka_shared_destroy(k->own_shared);

@@ -179,7 +179,8 @@ struct kafka {
     struct timer ids_retry;
     struct kafka_shared *shared, *own_shared; /* own: when the process has none */
     struct fetch_sessions *sessions;
-    struct coord *coord; /* group/coord.h */
+    struct coord *coord;    /* group/coord.h */
+    struct txn_coord *txns; /* txn/txn.h */
     struct kafka_stats st;
 };
 
@@ -238,5 +239,7 @@ double kreq_quota(const struct kreq *req, enum quota_type type);
 
 /* Host and port that clients of this connection are told. host lives in the arena. */
 void kreq_advertised(struct kreq *req, struct span *ret_host, int32_t *ret_port);
+/* A producer id that nobody had before. 0 or -E_NO_PRODUCER_IDS. */
+NODISCARD int kafka_take_producer_id(struct kafka *k, int64_t *ret_id);
 /* Ask the control thread for another block of producer ids unless one is on its way. */
 void kafka_ids_refill(struct kafka *k);

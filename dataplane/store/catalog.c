@@ -679,6 +679,7 @@ void part_destroy(struct part *p)
     part_mark_destroy(p->dir, p->mark);
     epochs_fini(&p->epochs);
     producers_fini(&p->producers);
+    aborted_fini(&p->aborted);
     free(p->segs);
     free(p);
 }

@@ -99,6 +99,7 @@ struct part {
     struct part_seg *segs;
     struct epochs epochs;
     struct producers producers;
+    struct aborted_txns aborted;
     struct part_mark *mark;
 };
 /* Make <topic>-<partition> in dirs[dir_idx] with partition.metadata and an empty first segment: all

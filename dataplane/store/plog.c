@@ -244,7 +244,7 @@ void plog_offsets_get(const struct plog *p, struct plog_offsets *ret)
         .log_start = p->log_start,
         .recovery_point = p->flushed.offset,
         .durable = p->durable.offset,
-        .stable = p->durable.offset,
+        .stable = p->stable,
         .next = p->end.offset,
         .leader_epoch = p->leader_epoch,
         .size_bytes = p->size_bytes,

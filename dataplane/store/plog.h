@@ -48,7 +48,10 @@ struct plog_append {
     struct uuid topic_id;
     int32_t partition;
     enum plog_origin origin;
-    bool wait_durable;        /* acks=all: done after the flush; else after the append */
+    bool wait_durable; /* acks=all: done after the flush; else after the append */
+    bool
+        txn_verified; /* a client's transactional batch: the coordinator has this partition in it */
+    bool txn_v2;      /* records or marker of a client that speaks KIP-890 (producer.h) */
     struct span batch;        /* exactly one RecordBatch v2, checked by its origin */
     int64_t max_timestamp_ms; /* recomputed by the check */
     /* Set inside plog_append or, for an append that had to wait for memory, before done: the log
@@ -88,6 +91,10 @@ struct plog_read {
     int64_t high_watermark, last_stable_offset, log_start_offset;
     int32_t diverging_epoch; /* -1: none */
     int64_t diverging_end_offset;
+    /* READ_COMMITTED: aborted transactions with records among the bytes; malloc'd, whoever gets the
+     * answer frees it. NULL: none. */
+    struct aborted_txn *aborted;
+    uint32_t aborted_cnt;
     struct list link;
     struct plog_read_io *io; /* the plog's */
     void (*done)(struct plog_read *r);

@@ -80,10 +80,10 @@ static int batch_accept(const struct plog *p, const struct plog_append *a, struc
         return -E_RECORD_LIST_TOO_LARGE;
     if (b->total_len > staging_bytes(p->set->staging) / 4)
         return -E_BATCH_TOO_LARGE;
-    if (a->origin == PLOG_CLIENT &&
-        (b->attributes & (BATCH_ATTR_TRANSACTIONAL | BATCH_ATTR_CONTROL)))
-        return -E_INVALID_TXN_STATE;
-    return 0;
+    if (a->origin == PLOG_CLIENT && (b->attributes & BATCH_ATTR_CONTROL) != 0)
+        return -E_INVALID_RECORD;
+    bool transactional = (b->attributes & BATCH_ATTR_TRANSACTIONAL) != 0;
+    return transactional && a->origin == PLOG_CLIENT && !a->txn_verified ? -E_INVALID_TXN_STATE : 0;
 }
 
 /* Kafka's rules (ondisk.md 2); message time decides when the batch has one. */
@@ -199,7 +199,7 @@ static void header_stamp(const struct plog *p, const struct plog_append *a, stru
 }
 
 static void batch_append(struct plog *p, struct plog_append *a, struct batch_info *b,
-                         struct list *fresh)
+                         const struct batch_marker *marker, struct list *fresh)
 {
     struct seg *s = plog_active(p);
     uint8_t h[BATCH_HEADER_LEN];
@@ -230,9 +230,12 @@ static void batch_append(struct plog *p, struct plog_append *a, struct batch_inf
     s->index_changed = s->is_unfinished = true;
     s->used_ns = p->used_ns = now_ns(p->set);
     p->end.offset = a->last_offset + 1;
-    /* cannot fail: room was reserved */
-    int rc = producers_update(&p->part->producers, b, b->max_timestamp);
-    ASSERT(rc == 0);
+    struct aborted_txn ended; /* neither can fail: room was reserved */
+    int rc = producers_update(&p->part->producers, b, marker, b->max_timestamp, &ended);
+    ASSERT(rc >= 0);
+    if (rc == 1 && !marker->commit)
+        rc = aborted_add(&p->part->aborted, &ended);
+    ASSERT(rc >= 0);
     p->set->unflushed_bytes += b->total_len;
     p->sd->staged_bytes += b->total_len;
     p->unwritten += b->total_len;
@@ -265,6 +268,28 @@ static bool dir_has_space(const struct plog *p, uint32_t len)
     return min_free == 0 || space_left(&p->sd->d->space) >= (int64_t)(min_free / 2 + len);
 }
 
+/* Whether the batch may be appended: 0, 1 a duplicate (*dup), negative. *marker is filled for a
+ * control batch that is a marker (of a coordinator: nobody else writes any). */
+static int producer_judge(const struct plog *p, const struct plog_append *a,
+                          const struct batch_info *b, struct batch_marker *marker,
+                          struct producer_dup *dup)
+{
+    const struct producers *t = &p->part->producers;
+    if ((b->attributes & BATCH_ATTR_CONTROL) == 0)
+        return producers_check(t, b, a->txn_v2, dup);
+    int rc = marker_read(a->batch.p, a->batch.len, marker);
+    return rc < 0 ? rc : producers_check_marker(t, marker, a->txn_v2);
+}
+
+/* So that what is remembered of the batch cannot fail. */
+static int producer_reserve(struct plog *p, const struct batch_info *b)
+{
+    int rc = producers_reserve(&p->part->producers, b->producer_id);
+    if (rc == 0 && (b->attributes & BATCH_ATTR_TRANSACTIONAL) != 0)
+        rc = aborted_reserve(&p->part->aborted);
+    return rc;
+}
+
 enum tried {
     TRIED_DONE,      /* answered, or will be when it is durable */
     TRIED_NO_MEMORY, /* the shard's memory is used up: everybody waits */
@@ -274,11 +299,12 @@ static enum tried append_try(struct plog *p, struct plog_append *a)
 {
     struct plog_set *set = p->set;
     struct batch_info b;
+    struct batch_marker marker;
     struct producer_dup dup;
     struct list fresh;
     int rc = batch_accept(p, a, &b);
     if (rc == 0)
-        rc = producers_check(&p->part->producers, &b, &dup);
+        rc = producer_judge(p, a, &b, &marker, &dup);
     if (rc < 0) {
         answer_error(p, a, rc);
         return TRIED_DONE;
@@ -309,11 +335,17 @@ static enum tried append_try(struct plog *p, struct plog_append *a)
     }
     if (roll_is_due(p, &b, max_ts) && !plog_roll(p))
         return TRIED_OWN;
-    if (producers_reserve(&p->part->producers, b.producer_id) < 0)
+    rc = producer_reserve(p, &b);
+    if (rc == -E_LIMIT) { /* only markers could make room, which must not wait behind this one */
+        answer_error(p, a, -E_BUSY);
+        return TRIED_DONE;
+    }
+    if (rc < 0)
         return TRIED_OWN;
     if (!room_reserve(p, b.total_len, &fresh))
         return TRIED_NO_MEMORY;
-    batch_append(p, a, &b, &fresh);
+    bool control = (b.attributes & BATCH_ATTR_CONTROL) != 0;
+    batch_append(p, a, &b, control ? &marker : NULL, &fresh);
     a->is_copied = true;
     set->st.appends++;
     set->st.append_bytes += b.total_len;
@@ -450,6 +482,7 @@ void plog_durable_moved(struct plog *p)
         list_del(&a->link);
         answer(p->set, a, 0);
     }
+    p->stable = producers_stable(&p->part->producers, p->durable.offset);
     p->urgent = false;
     list_for_each(it, &p->appends)
     {

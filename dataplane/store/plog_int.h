@@ -66,6 +66,8 @@ struct seg {
     struct seg_index ix; /* max_ts and max_ts_offset are always valid */
     uint8_t *snapshot;   /* producers as of the next segment's base, until sealed */
     size_t snapshot_len;
+    uint8_t *txn_index; /* its .txnindex, until sealed; NULL: none */
+    size_t txn_index_len;
     struct list waiters; /* read_io that wait for the open */
     struct file_op flush_op;
 };
@@ -94,6 +96,7 @@ struct plog {
     enum plog_state state;
     int64_t log_start;
     struct mark end, durable, flushed;
+    int64_t stable; /* the last stable offset */
     int32_t leader_epoch;
 
     struct seg **segs; /* oldest first, the last one is active */

@@ -213,6 +213,9 @@ static void seal_run(struct dirjob *j)
 {
     struct plog_job *k = container_of(j, struct plog_job, j);
     j->rc = seg_finish(k, k->s);
+    /* Before the snapshot: who finds that does not look for aborted transactions below it. */
+    if (j->rc == 0 && k->s->snapshot != NULL)
+        j->rc = txn_index_store(k->io, k->dir, k->s->base, k->s->txn_index, k->s->txn_index_len);
     if (j->rc == 0 && k->s->snapshot != NULL) /* limit: the next segment's base */
         j->rc = snapshot_write(k, k->limit, k->s->snapshot, k->s->snapshot_len);
     if (j->rc == 0)
@@ -332,8 +335,8 @@ static void close_run(struct dirjob *j)
 {
     struct plog_job *k = container_of(j, struct plog_job, j);
     struct plog *p = k->p;
-    uint8_t *snap = NULL;
-    size_t len;
+    uint8_t *snap = NULL, *index = NULL;
+    size_t len, index_len;
     int rc = 0;
     for (uint32_t i = 0; i < p->seg_cnt; i++) {
         struct seg *s = p->segs[i];
@@ -349,8 +352,15 @@ static void close_run(struct dirjob *j)
             }
         }
         if (rc == 0 && i + 1 < p->seg_cnt && s->snapshot != NULL)
+            rc = txn_index_store(k->io, k->dir, s->base, s->txn_index, s->txn_index_len);
+        if (rc == 0 && i + 1 < p->seg_cnt && s->snapshot != NULL)
             rc = snapshot_write(k, p->segs[i + 1]->base, s->snapshot, s->snapshot_len);
     }
+    if (rc == 0 && k->cut)
+        rc = aborted_encode(&p->part->aborted, plog_active(p)->base, p->end.offset, &index,
+                            &index_len);
+    if (rc == 0 && k->cut)
+        rc = txn_index_store(k->io, k->dir, plog_active(p)->base, index, index_len);
     if (rc == 0 && k->cut)
         rc = producers_encode(&p->part->producers, &snap, &len);
     if (rc == 0 && k->cut)
@@ -370,6 +380,7 @@ static void close_run(struct dirjob *j)
         rc = ops_of(k)->dir_sync(k->io, k->dir);
     files_close(k);
     free(snap);
+    free(index);
     j->rc = rc;
 }
 
@@ -456,15 +467,19 @@ static void seal_done(struct plog_job *k)
     s->index_changed = s->is_unfinished = false;
     free(s->snapshot);
     s->snapshot = NULL;
+    free(s->txn_index);
+    s->txn_index = NULL;
 }
 
 static void part_adopt(struct plog *p, struct part *part)
 {
     epochs_fini(&p->part->epochs);
     producers_fini(&p->part->producers);
+    aborted_fini(&p->part->aborted);
     free(p->part->segs);
     p->part->epochs = part->epochs;
     p->part->producers = part->producers;
+    p->part->aborted = part->aborted;
     p->part->segs = part->segs;
     p->part->seg_cnt = part->seg_cnt;
     p->part->seg_cap = part->seg_cap;
@@ -475,6 +490,7 @@ static void part_drop(struct part *part)
 {
     epochs_fini(&part->epochs);
     producers_fini(&part->producers);
+    aborted_fini(&part->aborted);
     free(part->segs);
 }
 
@@ -509,6 +525,7 @@ static void fence_done(struct plog_job *k)
     p->end.offset = p->part->next;
     p->end.lsn++; /* marks of the former life are never met again */
     p->durable = p->flushed = p->flush_to = p->end;
+    p->stable = producers_stable(&p->part->producers, p->durable.offset);
     p->write_to = 0;
     p->journal_lsn = 0;
     p->flush_pending = 0;

@@ -80,6 +80,24 @@ static bool mem_seek(const struct plog *p, int64_t offset, struct cursor *u,
     return false;
 }
 
+/* Aborted transactions with records among the bytes of the answer. */
+static int aborted_collect(const struct plog *p, struct plog_read *r)
+{
+    int64_t end = r->offset;
+    for (uint32_t at = 0; at < r->len; at += batch_total_len(r->dst + at))
+        end = batch_last_offset(r->dst + at) + 1;
+    struct aborted_txns found = aborted_find(&p->part->aborted, r->offset, end);
+    if (found.cnt == 0)
+        return 0;
+    r->aborted = malloc(found.cnt * sizeof(*r->aborted));
+    if (r->aborted == NULL)
+        return -E_BUSY;
+    for (uint32_t i = 0; i < found.cnt; i++)
+        if (found.v[i].first_offset < end)
+            r->aborted[r->aborted_cnt++] = found.v[i];
+    return 0;
+}
+
 static void finish(struct plog_set *set, struct plog_read *r, int rc)
 {
     r->rc = rc;
@@ -87,6 +105,13 @@ static void finish(struct plog_set *set, struct plog_read *r, int rc)
         r->len = 0;
     set->st.read_bytes += r->len;
     list_add_tail(&set->ready_reads, &r->link);
+}
+
+static void finish_data(const struct plog *p, struct plog_read *r, int rc)
+{
+    if (rc == 0 && r->len > 0 && r->isolation == PLOG_READ_COMMITTED)
+        rc = aborted_collect(p, r);
+    finish(p->set, r, rc);
 }
 
 static void read_memory(struct plog *p, struct plog_read *r, int64_t limit)
@@ -114,7 +139,7 @@ static void read_memory(struct plog *p, struct plog_read *r, int64_t limit)
         if (more)
             cursor_copy(u, h, sizeof(h));
     }
-    finish(p->set, r, rc);
+    finish_data(p, r, rc);
 }
 
 /* -------------------------------------------------------------------------------------------- disk
@@ -153,16 +178,15 @@ static void io_put(struct plog_read_io *k)
 static void disk_done(struct plog_read_io *k, int rc)
 {
     struct plog_read *r = k->r;
-    struct plog_set *set = k->set;
+    const struct plog *p = k->p;
     r->io = NULL;
     io_put(k);
-    finish(set, r, rc);
+    finish_data(p, r, rc);
 }
 
 static int64_t read_limit(const struct plog *p, const struct plog_read *r)
 {
-    (void)r; /* without transactions the last stable offset is the durable end */
-    return p->durable.offset;
+    return r->isolation == PLOG_READ_COMMITTED ? p->stable : p->durable.offset;
 }
 
 /* dst holds raw log bytes from the first batch on: keep whole, visible, undamaged batches. */
@@ -465,7 +489,10 @@ void plog_read(struct plog *p, struct plog_read *r)
     r->partition = p->part->partition;
     r->io = NULL;
     r->len = r->need = 0;
-    r->high_watermark = r->last_stable_offset = p->durable.offset;
+    r->high_watermark = p->durable.offset;
+    r->last_stable_offset = p->stable;
+    r->aborted = NULL;
+    r->aborted_cnt = 0;
     r->log_start_offset = p->log_start;
     r->diverging_epoch = -1;
     r->diverging_end_offset = -1;
@@ -485,11 +512,17 @@ void plog_read(struct plog *p, struct plog_read *r)
 /* ------------------------------------------------------------------------------------------- waits
  */
 
+#define START_ANYWHERE UINT64_MAX /* plog_wait.start_bytes: bytes do not count */
+
 static bool wait_is_over(const struct plog *p, const struct plog_wait *w)
 {
     uint64_t min = w->min_bytes ? w->min_bytes : 1;
     if (w->min_bytes == PLOG_WAIT_GONE)
         return false;
+    if (w->isolation == PLOG_READ_COMMITTED && p->stable <= w->offset)
+        return false;
+    if (w->start_bytes == START_ANYWHERE)
+        return true;
     return p->durable.offset > w->offset && p->durable.lsn >= w->start_bytes + min;
 }
 
@@ -510,7 +543,9 @@ void plog_wait(struct plog *p, struct plog_wait *w)
         wait_end(p, w, rc);
         return;
     }
-    if (w->offset >= p->end.offset || w->min_bytes == PLOG_WAIT_GONE)
+    if (w->min_bytes != PLOG_WAIT_GONE && w->isolation == PLOG_READ_COMMITTED && p->stable <= w->offset && p->stable < p->end.offset)
+        w->start_bytes = START_ANYWHERE; /* behind an open transaction: any move of it counts */
+    else if (w->offset >= p->end.offset || w->min_bytes == PLOG_WAIT_GONE)
         w->start_bytes = p->end.lsn;
     else if (mem_has(p, w->offset) && mem_seek(p, w->offset, &u, h))
         w->start_bytes = cursor_lsn(&u);
@@ -701,7 +736,8 @@ static void lookup_start(struct plog *p, struct plog_list_offsets *q, int64_t ts
     }
     /* Without the index in memory the scan starts at the segment's first batch. */
     int64_t from = s->has_index ? seg_index_ts_offset(&s->ix, ts) : s->base;
-    *l = (struct lookup){.q = q, .set = p->set, .ts = ts, .limit = p->durable.offset, .buf = buf};
+    int64_t limit = q->isolation == PLOG_READ_COMMITTED ? p->stable : p->durable.offset;
+    *l = (struct lookup){.q = q, .set = p->set, .ts = ts, .limit = limit, .buf = buf};
     l->r = (struct plog_read){.offset = from,
                               .current_leader_epoch = -1,
                               .last_fetched_epoch = -1,
@@ -745,8 +781,8 @@ void plog_list_offsets(struct plog *p, struct plog_list_offsets *q)
         return;
     }
     switch (q->timestamp) {
-    case -1: /* latest; the last stable offset is the same without transactions */
-        q->offset = p->durable.offset;
+    case -1: /* latest */
+        q->offset = q->isolation == PLOG_READ_COMMITTED ? p->stable : p->durable.offset;
         break;
     case -2: /* earliest */
     case -4: /* earliest local */

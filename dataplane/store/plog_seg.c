@@ -24,6 +24,7 @@ void plog_seg_free(struct seg *s)
     ASSERT(list_is_empty(&s->waiters));
     seg_index_fini(&s->ix);
     free(s->snapshot);
+    free(s->txn_index);
     free(s);
 }
 
@@ -118,7 +119,11 @@ bool plog_roll(struct plog *p)
     struct seg *s = seg_new(p, p->end.offset);
     if (s == NULL)
         return false;
-    if (producers_encode(&p->part->producers, &old->snapshot, &old->snapshot_len) < 0) {
+    if (producers_encode(&p->part->producers, &old->snapshot, &old->snapshot_len) < 0 ||
+        aborted_encode(&p->part->aborted, old->base, p->end.offset, &old->txn_index,
+                       &old->txn_index_len) < 0) {
+        free(old->snapshot);
+        old->snapshot = NULL;
         plog_seg_free(s);
         return false;
     }
@@ -204,6 +209,7 @@ uint32_t plog_drop_segments(struct plog *p, uint32_t cnt, bool for_space)
         n++;
     }
     if (n > 0) {
+        aborted_truncate_start(&p->part->aborted, p->segs[0]->base);
         epochs_truncate_start(&p->part->epochs, p->log_start);
         plog_publish(p);
     }

@@ -236,6 +236,7 @@ int plog_attach(struct plog_set *set, struct part *part, const struct plog_conf 
     p->log_start = part->log_start;
     p->leader_epoch = epochs_latest(&part->epochs);
     p->end = p->durable = p->flushed = p->flush_to = (struct mark){0, part->next};
+    p->stable = producers_stable(&part->producers, part->next);
     p->used_ns = now_ns(set);
     int rc = path_join(p->dir, part->dir->path, part->name);
     if (rc == 0)

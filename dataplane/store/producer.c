@@ -56,7 +56,72 @@ void producers_fini(struct producers *t)
     for (uint32_t i = 0; i < t->cap; i++)
         free(t->slots[i]);
     free(t->slots);
+    free(t->open);
+    free(t->ended);
     *t = (struct producers){0};
+}
+
+/* ------------------------------------------------------------- transactions */
+
+static int room(void **v, uint32_t cnt, uint32_t *cap, size_t size)
+{
+    if (cnt < *cap)
+        return 0;
+    uint32_t more = *cap == 0 ? 4 : *cap * 2;
+    void *a = realloc(*v, more * size);
+    if (a == NULL)
+        return -ENOMEM;
+    *v = a;
+    *cap = more;
+    return 0;
+}
+
+static int txn_room(struct producers *t)
+{
+    void *open = t->open, *ended = t->ended;
+    int rc = room(&open, t->open_cnt, &t->open_cap, sizeof(*t->open));
+    t->open = open;
+    if (rc == 0)
+        rc = room(&ended, t->ended_cnt, &t->ended_cap, sizeof(*t->ended));
+    t->ended = ended;
+    return rc;
+}
+
+/* Also out of order, as a snapshot has them. Room was made. */
+static void txn_open(struct producers *t, int64_t producer_id, int64_t first_offset)
+{
+    uint32_t i = t->open_cnt++;
+    for (; i > 0 && t->open[i - 1].first_offset > first_offset; i--)
+        t->open[i] = t->open[i - 1];
+    t->open[i] = (struct open_txn){producer_id, first_offset};
+}
+
+static void txn_end(struct producers *t, int64_t first_offset, int64_t marker_offset)
+{
+    uint32_t i = 0;
+    while (t->open[i].first_offset != first_offset)
+        i++;
+    t->open_cnt--;
+    memmove(&t->open[i], &t->open[i + 1], (t->open_cnt - i) * sizeof(*t->open));
+    t->ended[t->ended_cnt++] = (struct ended_txn){first_offset, marker_offset};
+}
+
+int64_t producers_stable(struct producers *t, int64_t durable)
+{
+    uint32_t n = 0;
+    while (n < t->ended_cnt && t->ended[n].marker_offset < durable)
+        n++;
+    if (n > 0) {
+        t->ended_cnt -= n;
+        memmove(t->ended, t->ended + n, t->ended_cnt * sizeof(*t->ended));
+    }
+    int64_t stable = durable;
+    if (t->open_cnt > 0 && t->open[0].first_offset < stable)
+        stable = t->open[0].first_offset;
+    for (uint32_t i = 0; i < t->ended_cnt; i++)
+        if (t->ended[i].first_offset < stable)
+            stable = t->ended[i].first_offset;
+    return stable;
 }
 
 static int table_grow(struct producers *t)
@@ -65,12 +130,13 @@ static int table_grow(struct producers *t)
     struct producer **slots = calloc(cap, sizeof(struct producer *));
     if (slots == NULL)
         return -ENOMEM;
-    struct producers next = {slots, cap, t->cnt};
+    struct producers next = {.slots = slots, .cap = cap};
     for (uint32_t i = 0; i < t->cap; i++)
         if (t->slots[i] != NULL)
             *slot_find(&next, t->slots[i]->id) = t->slots[i];
     free(t->slots);
-    *t = next;
+    t->slots = slots;
+    t->cap = cap;
     return 0;
 }
 
@@ -87,27 +153,31 @@ static void slot_remove(struct producers *t, uint32_t i)
     }
 }
 
-static void evict_oldest(struct producers *t)
+static bool evict_oldest(struct producers *t)
 {
     uint32_t victim = UINT32_MAX;
     for (uint32_t i = 0; i < t->cap; i++) {
-        if (t->slots[i] == NULL)
+        if (t->slots[i] == NULL || t->slots[i]->txn_first_offset >= 0)
             continue;
         if (victim == UINT32_MAX || t->slots[i]->last_ms < t->slots[victim]->last_ms)
             victim = i;
     }
     if (victim != UINT32_MAX)
         slot_remove(t, victim);
+    return victim != UINT32_MAX;
 }
 
 int producers_reserve(struct producers *t, int64_t producer_id)
 {
-    if (producer_id < 0 || producer_find(t, producer_id) != NULL)
+    if (producer_id < 0)
         return 0;
-    if (t->cnt >= PRODUCERS_MAX)
-        evict_oldest(t);
+    int rc = txn_room(t);
+    if (rc < 0 || producer_find(t, producer_id) != NULL)
+        return rc;
+    if (t->cnt >= PRODUCERS_MAX && !evict_oldest(t))
+        return -E_LIMIT;
     if ((t->cnt + 1) * 4 > t->cap * 3) {
-        int rc = table_grow(t);
+        rc = table_grow(t);
         if (rc < 0)
             return rc;
     }
@@ -126,13 +196,16 @@ static const struct producer_batch *batch_at(const struct producer *p, uint32_t 
     return &p->batch[(p->batch_first + i) % PRODUCER_BATCHES];
 }
 
-int producers_check(const struct producers *t, const struct batch_info *b, struct producer_dup *ret)
+int producers_check(const struct producers *t, const struct batch_info *b, bool txn_v2,
+                    struct producer_dup *ret)
 {
     if (b->producer_id < 0)
         return 0;
     const struct producer *p = producer_find(t, b->producer_id);
-    if (p == NULL || p->epoch < 0)
-        return 0; /* unknown: any sequence (its state expired) */
+    if (p == NULL || p->epoch < 0) /* unknown: any sequence (its state expired) */
+        return txn_v2 && b->base_sequence > 0 ? -E_OUT_OF_ORDER_SEQUENCE : 0;
+    if (b->base_sequence < 0)
+        return b->producer_epoch < p->epoch ? -E_INVALID_PRODUCER_EPOCH : 0;
     int32_t last_seq = seq_add(b->base_sequence, b->last_offset_delta);
     if (b->producer_epoch == p->epoch) {
         for (uint32_t i = 0; i < p->batch_cnt; i++) {
@@ -148,15 +221,30 @@ int producers_check(const struct producers *t, const struct batch_info *b, struc
         return -E_INVALID_PRODUCER_EPOCH;
     if (b->producer_epoch > p->epoch)
         return b->base_sequence == 0 ? 0 : -E_OUT_OF_ORDER_SEQUENCE;
-    if (p->batch_cnt == 0)
-        return 0;
-    const struct producer_batch *last = batch_at(p, p->batch_cnt - 1u);
-    return b->base_sequence == seq_add(last->last_seq, 1) ? 0 : -E_OUT_OF_ORDER_SEQUENCE;
+    int32_t next = p->batch_cnt > 0 ? seq_add(batch_at(p, p->batch_cnt - 1u)->last_seq, 1) : 0;
+    if (b->base_sequence != next)
+        return -E_OUT_OF_ORDER_SEQUENCE;
+    bool amid = p->txn_first_offset >= 0 && (b->attributes & BATCH_ATTR_TRANSACTIONAL) == 0;
+    return amid ? -E_INVALID_TXN_STATE : 0;
 }
 
-int producers_update(struct producers *t, const struct batch_info *b, int64_t timestamp_ms)
+int producers_check_marker(const struct producers *t, const struct batch_marker *m, bool txn_v2)
 {
-    if (b->producer_id < 0)
+    const struct producer *p = producer_find(t, m->producer_id);
+    if (p == NULL)
+        return 0;
+    bool same = txn_v2 && m->producer_epoch == p->epoch && p->txn_first_offset >= 0;
+    if (m->producer_epoch < p->epoch || same)
+        return -E_INVALID_PRODUCER_EPOCH;
+    return m->coordinator_epoch < p->coordinator_epoch ? -E_COORDINATOR_FENCED : 0;
+}
+
+int producers_update(struct producers *t, const struct batch_info *b,
+                     const struct batch_marker *marker, int64_t timestamp_ms,
+                     struct aborted_txn *ret)
+{
+    bool control = (b->attributes & BATCH_ATTR_CONTROL) != 0;
+    if (b->producer_id < 0 || (control && marker == NULL))
         return 0;
     int rc = producers_reserve(t, b->producer_id);
     if (rc < 0)
@@ -168,12 +256,26 @@ int producers_update(struct producers *t, const struct batch_info *b, int64_t ti
         p->epoch = b->producer_epoch;
         p->batch_cnt = 0;
     }
-    if (b->attributes & BATCH_ATTR_CONTROL) { /* a marker ends the transaction, has no sequence */
+    if (control) { /* a marker ends the transaction, has no sequence */
+        int64_t first = p->txn_first_offset;
+        p->coordinator_epoch = marker->coordinator_epoch;
         p->txn_first_offset = -1;
-        return 0;
+        if (first < 0)
+            return 0;
+        txn_end(t, first, b->base_offset);
+        *ret = (struct aborted_txn){.producer_id = p->id,
+                                    .first_offset = first,
+                                    .last_offset = b->base_offset,
+                                    .stable_offset = t->open_cnt > 0 ? t->open[0].first_offset
+                                                                     : b->base_offset + 1};
+        return 1;
     }
-    if ((b->attributes & BATCH_ATTR_TRANSACTIONAL) && p->txn_first_offset < 0)
+    if ((b->attributes & BATCH_ATTR_TRANSACTIONAL) && p->txn_first_offset < 0) {
         p->txn_first_offset = b->base_offset;
+        txn_open(t, p->id, b->base_offset);
+    }
+    if (b->base_sequence < 0)
+        return 0;
     if (p->batch_cnt == PRODUCER_BATCHES) {
         p->batch_first = (uint8_t)((p->batch_first + 1u) % PRODUCER_BATCHES);
         p->batch_cnt--;
@@ -277,6 +379,8 @@ static int entry_decode(struct producers *t, const uint8_t *e)
                                .last_offset = (int64_t)load_be64(e + 14),
                                .offset_delta = (int32_t)load_be32(e + 22),
                                .timestamp_ms = p->last_ms};
+    if (p->txn_first_offset >= 0)
+        txn_open(t, id, p->txn_first_offset);
     if (b.last_seq < 0)
         return 0; /* only markers seen */
     if (b.offset_delta < 0 || b.last_offset < b.offset_delta)

@@ -34,9 +34,11 @@ static inline bool ends_with(const char *s, const char *suffix)
 /* recover_part.c */
 int recover_path(char out[STORE_PATH_MAX], const struct part *p);
 int recover_seg_create(struct part *p, const char *dir, int64_t base);
-int recover_snapshot_store(struct part *p, const char *dir, int64_t at);
 int recover_epochs_store(struct part *p, const char *dir);
 void recover_mark_set(struct part *p);
+/* The .txnindex of the segments from `first` on, then the snapshot of producers at the end: who
+ * finds that does not look for aborted transactions below it. */
+int recover_state_store(struct part *p, const char *dir, uint32_t first);
 
 /* A window that slides over a file (recover_seg.c). */
 struct walk {
@@ -60,10 +62,13 @@ struct scan {
     char dir[STORE_PATH_MAX];
     int64_t next;          /* one past the last good batch */
     int64_t producer_from; /* batches below are in the loaded snapshot */
+    uint32_t first;        /* segment of the scan */
     bool cut;              /* this segment was cut: later ones are not used */
     uint32_t cut_seg;      /* the one that was cut */
     bool limit_hit;        /* ... because of recover_part_opts.limit */
 };
+/* What a batch that is in the log means for producers and transactions. */
+int recover_txn(struct part *p, const struct batch_info *b, const uint8_t *bytes);
 /* Walk one segment: cut behind its last good batch, indexes rebuilt; s->next and g are set. */
 int recover_seg(struct scan *s, struct part_seg *g);
 /* Largest timestamp of a segment that is not scanned, from the last time index entry.

@@ -64,7 +64,8 @@ static int tail_write(struct tail_writer *t, const uint8_t *b, const struct batc
     if (full) {
         int rc = tail_close(t);
         if (rc == 0)
-            rc = recover_derived(t->o, t->rep, t->dir, recover_snapshot_store(p, t->dir, p->next));
+            rc = recover_derived(t->o, t->rep, t->dir,
+                                 recover_state_store(p, t->dir, p->seg_cnt - 1));
         if (rc == 0)
             rc = recover_seg_create(p, t->dir, p->next);
         if (rc == 0)
@@ -92,7 +93,7 @@ static int tail_write(struct tail_writer *t, const uint8_t *b, const struct batc
     g->max_ts_offset = t->ix.max_ts_offset;
     p->next = last + 1;
     int rc = epochs_assign(&p->epochs, info->leader_epoch, info->base_offset);
-    return rc < 0 ? rc : producers_update(&p->producers, info, info->max_timestamp);
+    return rc < 0 ? rc : recover_txn(p, info, b);
 }
 
 int recover_part_append(struct part *p, const struct span *batches, uint32_t cnt,
@@ -134,7 +135,7 @@ int recover_part_append(struct part *p, const struct span *batches, uint32_t cnt
     recover_mark_set(p);
     rc = recover_derived(o, rep, t.dir, recover_epochs_store(p, t.dir));
     if (rc == 0)
-        rc = recover_derived(o, rep, t.dir, recover_snapshot_store(p, t.dir, p->next));
+        rc = recover_derived(o, rep, t.dir, recover_state_store(p, t.dir, p->seg_cnt - 1));
     return rc;
 }
 

@@ -162,7 +162,7 @@ static int64_t snapshot_newest(struct scan *s, struct found *x, int64_t max)
     return -1;
 }
 
-int recover_snapshot_store(struct part *p, const char *dir, int64_t at)
+static int snapshot_store(struct part *p, const char *dir, int64_t at)
 {
     char path[STORE_PATH_MAX];
     uint8_t *b;
@@ -174,6 +174,42 @@ int recover_snapshot_store(struct part *p, const char *dir, int64_t at)
     if (rc == 0)
         rc = store_file_write(p->dir->io, path, b, len, true);
     free(b);
+    return rc;
+}
+
+static int txn_index_write(struct part *p, const char *dir, uint32_t idx)
+{
+    uint8_t *b;
+    size_t len;
+    int64_t base = p->segs[idx].base;
+    int64_t end = idx + 1 < p->seg_cnt ? p->segs[idx + 1].base : INT64_MAX;
+    int rc = aborted_encode(&p->aborted, base, end, &b, &len);
+    if (rc < 0)
+        return rc;
+    rc = txn_index_store(p->dir->io, dir, base, b, len);
+    free(b);
+    return rc;
+}
+
+int recover_state_store(struct part *p, const char *dir, uint32_t first)
+{
+    int rc = 0;
+    for (uint32_t i = first; rc == 0 && i < p->seg_cnt; i++)
+        rc = txn_index_write(p, dir, i);
+    return rc == 0 ? snapshot_store(p, dir, p->next) : rc;
+}
+
+/* What the files of segments [0, cnt) say of transactions that ended below `to`. 0, -errno,
+ * -E_MALFORMED: some file is damaged. */
+static int txn_indexes_load(struct scan *s, uint32_t cnt, int64_t to)
+{
+    struct part *p = s->p;
+    int rc = 0;
+    aborted_fini(&p->aborted);
+    for (uint32_t i = 0; rc == 0 && i < cnt; i++)
+        rc = txn_index_load(p->dir->io, s->dir, p->segs[i].base, to, &p->aborted);
+    if (rc == -E_MALFORMED)
+        recover_note(s->rep, RC_TXNINDEX_BAD, "%s", s->dir);
     return rc;
 }
 
@@ -312,6 +348,8 @@ static int segs_put_aside(struct scan *s, uint32_t first)
             rc = unlink_seg(io, s->dir, g->base, SFX_INDEX);
         if (rc == 0)
             rc = unlink_seg(io, s->dir, g->base, SFX_TIMEINDEX);
+        if (rc == 0)
+            rc = unlink_seg(io, s->dir, g->base, SFX_TXNINDEX);
         if (rc < 0)
             return rc;
     }
@@ -405,7 +443,10 @@ static int open_clean(struct scan *s, struct found *x)
     p->next = next;
     if (next == p->segs[0].base && g->len == 0 && x->snap_cnt == 0)
         return 1; /* nothing was ever written here */
-    return snapshot_newest(s, x, next) == next;
+    if (snapshot_newest(s, x, next) != next)
+        return 0;
+    rc = txn_indexes_load(s, p->seg_cnt, next);
+    return rc == 0 ? 1 : rc == -E_MALFORMED ? 0 : rc;
 }
 
 static int part_scan(struct scan *s, struct found *x, bool epochs_known)
@@ -424,10 +465,19 @@ static int part_scan(struct scan *s, struct found *x, bool epochs_known)
         producers_fini(&p->producers);
     while (first > 0 && p->segs[first].base > s->producer_from)
         first--;
+    int rc = txn_indexes_load(s, first + 1, s->producer_from);
+    if (rc == -E_MALFORMED) { /* only the log knows */
+        first = 0;
+        s->producer_from = -1;
+        producers_fini(&p->producers);
+    } else if (rc < 0) {
+        return rc;
+    }
+    s->first = first;
     s->next = p->segs[first].base;
     for (uint32_t i = 0; i < first; i++) {
-        int rc = recover_seg_tail(p->dir->io, s->dir, &p->segs[i], p->segs[i + 1].base,
-                                  s->o->index_interval_bytes);
+        rc = recover_seg_tail(p->dir->io, s->dir, &p->segs[i], p->segs[i + 1].base,
+                              s->o->index_interval_bytes);
         if (rc < 0)
             return rc;
         if (rc == 0) { /* only its indexes: producers and epochs know it already */
@@ -442,7 +492,7 @@ static int part_scan(struct scan *s, struct found *x, bool epochs_known)
         }
     }
     for (uint32_t i = first; i < p->seg_cnt && !s->cut; i++) {
-        int rc = recover_seg(s, &p->segs[i]);
+        rc = recover_seg(s, &p->segs[i]);
         /* A zero tail in a segment that was left by a roll: the next one continues the log. */
         if (rc == 0 && s->cut && !s->limit_hit && i + 1 < p->seg_cnt &&
             p->segs[i + 1].base == s->next)
@@ -487,7 +537,7 @@ static int part_finish(struct scan *s, struct found *x, bool clean)
     epochs_truncate_end(&p->epochs, p->next);
     int rc = recover_derived(s->o, s->rep, s->dir, recover_epochs_store(p, s->dir));
     if (rc == 0)
-        rc = recover_derived(s->o, s->rep, s->dir, recover_snapshot_store(p, s->dir, p->next));
+        rc = recover_derived(s->o, s->rep, s->dir, recover_state_store(p, s->dir, s->first));
     if (rc == 0)
         rc = snapshots_prune(s, x);
     if (rc == 0)

@@ -101,7 +101,19 @@ static int walk_batch(struct walk *w, uint64_t pos, struct batch_info *ret)
 /* ----------------------------------------------------------------------------------- one segment
  */
 
-static int scan_batch(struct scan *s, struct seg_index *ix, uint64_t pos,
+int recover_txn(struct part *p, const struct batch_info *b, const uint8_t *bytes)
+{
+    struct batch_marker marker;
+    struct aborted_txn ended;
+    bool is_marker =
+        (b->attributes & BATCH_ATTR_CONTROL) != 0 && marker_read(bytes, b->total_len, &marker) == 0;
+    int rc =
+        producers_update(&p->producers, b, is_marker ? &marker : NULL, b->max_timestamp, &ended);
+    return rc == 1 ? marker.commit ? 0 : aborted_add(&p->aborted, &ended) : rc;
+}
+
+/* The window holds the whole batch. */
+static int scan_batch(struct scan *s, struct walk *w, struct seg_index *ix, uint64_t pos,
                       const struct batch_info *b)
 {
     int64_t last = b->base_offset + b->last_offset_delta;
@@ -115,7 +127,10 @@ static int scan_batch(struct scan *s, struct seg_index *ix, uint64_t pos,
     if (rc < 0)
         return rc;
     if (b->base_offset >= s->producer_from) {
-        rc = producers_update(&s->p->producers, b, b->max_timestamp);
+        const uint8_t *bytes;
+        rc = walk_get(w, pos, b->total_len, &bytes);
+        if (rc == 0)
+            rc = recover_txn(s->p, b, bytes);
         if (rc < 0)
             return rc;
     }
@@ -205,7 +220,7 @@ static int seg_scan_walk(struct scan *s, struct walk *w, struct seg_index *ix, i
                 s->cut = s->limit_hit = true;
                 break;
             }
-            rc = scan_batch(s, ix, pos, &b);
+            rc = scan_batch(s, w, ix, pos, &b);
             if (rc < 0)
                 return rc;
             pos += b.total_len;

@@ -129,6 +129,11 @@ struct conf {
     uint32_t offsets_partitions; /* of __consumer_offsets when sluiced creates it */
     uint64_t offsets_retention_ms;
 
+    /* transactions */
+    uint32_t transactions_partitions; /* of __transaction_state when it is created */
+    uint32_t transaction_max_timeout_ms;
+    uint64_t transactional_id_expiration_ms;
+
     struct net_addr http_bind; /* sluiced's GET-only HTTP server */
     uint32_t http_host_cnt;
     char http_hosts[CONF_HTTP_HOSTS_MAX][CONF_NAME_MAX];

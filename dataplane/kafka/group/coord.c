@@ -4,9 +4,10 @@
  * commits, assignments), or at once where later requests must see it (deletions); when the append
  * of the latter fails, the partition is read again. */
 #include "dataplane/kafka/group/coord.h"
-#include "dataplane/kafka/group/offsets.h"
+#include "dataplane/kafka/group/txn_offsets.h"
 #include "lib/base/hash.h"
 #include "lib/base/log.h"
+#include "lib/batch/control.h"
 #include "lib/batch/layout.h"
 #include <stdlib.h>
 
@@ -31,6 +32,22 @@ void coord_free(struct coord *c, void *p, size_t size)
         return;
     c->bytes -= size;
     free(p);
+}
+
+bool coord_room(struct coord *c, void **v, uint32_t cnt, uint32_t *cap, size_t size)
+{
+    if (cnt < *cap)
+        return true;
+    uint32_t more = *cap == 0 ? 4 : *cap * 2;
+    void *p = coord_alloc(c, more * size);
+    if (p == NULL)
+        return false;
+    if (cnt > 0)
+        memcpy(p, *v, cnt * size);
+    coord_free(c, *v, *cap * size);
+    *v = p;
+    *cap = more;
+    return true;
 }
 
 bool coord_keep(struct coord *c, struct span s, struct span *to)
@@ -177,8 +194,13 @@ static int part_replay(struct clog *l, const struct batch_info *b, const struct 
 {
     struct cpart *p = container_of(l, struct cpart, log);
     struct wire_reader k, v;
-    if ((b->attributes & BATCH_ATTR_CONTROL) != 0)
-        return 0;
+    bool is_txn = (b->attributes & BATCH_ATTR_TRANSACTIONAL) != 0;
+    if ((b->attributes & BATCH_ATTR_CONTROL) != 0) {
+        struct batch_marker m;
+        if (!is_txn || marker_record_read(rec->key, rec->value, &m) < 0)
+            return 0;
+        return txn_offsets_end(p, b->producer_id, m.commit) ? 0 : -ENOMEM;
+    }
     wire_reader_init(&k, rec->key);
     wire_reader_init(&v, rec->value);
     int16_t type = wire_get_i16(&k);
@@ -193,7 +215,9 @@ static int part_replay(struct clog *l, const struct batch_info *b, const struct 
         rc = offset_commit_key_read(&k, 0, a, &key);
         if (rc == 0 && !deleted)
             rc = offset_commit_value_read(&v, version, a, &value);
-        return rc < 0 ? rc : offsets_replay(p, &key, deleted ? NULL : &value);
+        return rc < 0
+                   ? rc
+                   : offsets_replay(p, is_txn ? b->producer_id : -1, &key, deleted ? NULL : &value);
     }
     if (type == GROUP_METADATA_KEY_KEY) {
         struct group_metadata_key key;
@@ -213,6 +237,7 @@ static struct clog *part_create(struct clog_set *set)
         return NULL;
     p->c = container_of(set, struct coord, logs);
     list_init(&p->groups);
+    list_init(&p->txns);
     return &p->log;
 }
 
@@ -224,6 +249,7 @@ static void part_destroy(struct clog *l)
 static void part_clear(struct clog *l, int16_t error)
 {
     struct cpart *p = container_of(l, struct cpart, log);
+    txn_offsets_clear(p);
     while (!list_is_empty(&p->groups))
         group_remove(container_of(p->groups.next, struct group, part_link), error);
 }
@@ -294,6 +320,9 @@ void coord_on_call(struct shard *s, struct msg *m)
         break;
     case OFFSET_COMMIT_REQUEST_KEY:
         offsets_on_commit(p, call);
+        break;
+    case TXN_OFFSET_COMMIT_REQUEST_KEY:
+        txn_offsets_on_commit(p, call);
         break;
     case OFFSET_FETCH_REQUEST_KEY:
         offsets_on_fetch(p, call);

@@ -26,6 +26,7 @@
 enum kafka_error { /* Kafka's codes of the group APIs */
                    KE_UNKNOWN = -1,
                    KE_UNKNOWN_TOPIC = 3,
+                   KE_BATCH_TOO_LARGE = 10,
                    KE_METADATA_TOO_LARGE = 12,
                    KE_LOADING = 14,
                    KE_NOT_AVAILABLE = 15,
@@ -38,12 +39,14 @@ enum kafka_error { /* Kafka's codes of the group APIs */
                    KE_REBALANCE = 27,
                    KE_COMMIT_SIZE = 28,
                    KE_INVALID_REQUEST = 42,
+                   KE_INVALID_PRODUCER_EPOCH = 47,
                    KE_NON_EMPTY_GROUP = 68,
                    KE_GROUP_NOT_FOUND = 69,
                    KE_MEMBER_ID_REQUIRED = 79,
                    KE_GROUP_FULL = 81,
                    KE_FENCED_INSTANCE = 82,
                    KE_SUBSCRIBED = 86,
+                   KE_UNSTABLE_OFFSET = 88,
                    KE_UNKNOWN_TOPIC_ID = 100,
 };
 
@@ -58,8 +61,9 @@ struct group_call {
     uint16_t owner;    /* where it was sent */
     struct span group, client_id;
     char client_host[NET_ADDR_TEXT_MAX + 2];
-    const void *in; /* the decoded request; OffsetFetch: one offset_fetch_request_group */
-    bool read_all;  /* DescribeGroups: the authorized operations too */
+    const void *in;      /* the decoded request; OffsetFetch: one offset_fetch_request_group */
+    bool require_stable; /* OffsetFetch: not while a transaction may change the answer */
+    bool read_all;       /* DescribeGroups: the authorized operations too */
     struct arena arena;
     int16_t error; /* not 0: the answer, and `out` is not filled */
     union {
@@ -67,6 +71,7 @@ struct group_call {
         struct sync_group_response sync;
         struct leave_group_response leave;
         struct offset_commit_response commit;
+        struct txn_offset_commit_response txn_commit;
         struct offset_delete_response offset_delete;
         struct offset_fetch_response_group fetch;
         struct describe_groups_response_group describe;
@@ -88,6 +93,7 @@ struct cpart { /* one partition of OFFSETS_TOPIC */
     struct clog log;
     struct coord *c;
     struct list groups; /* group.part_link */
+    struct list txns;   /* txn_offsets.link: offsets in open transactions */
 };
 struct coord {
     struct kafka *k;
@@ -96,8 +102,9 @@ struct coord {
     struct timer expiry;
     struct list *buckets;
     uint32_t bucket_cnt, group_cnt;
-    struct list topics; /* struct ctopic: topics with committed offsets */
-    uint64_t bytes;     /* of groups, as far as counted */
+    struct list topics;  /* struct ctopic: topics with committed offsets */
+    uint64_t bytes;      /* of groups, as far as counted */
+    uint64_t offset_seq; /* goffset.seq */
     bool draining;
 };
 static inline struct cpart *coord_part(const struct coord *c, uint32_t idx)
@@ -115,6 +122,8 @@ void coord_drain(struct coord *c);
 bool coord_is_idle(const struct coord *c);
 void coord_on_call(struct shard *s, struct msg *m);
 void coord_on_cancel(struct shard *s, struct msg *m);
+/* The marker of a transaction is durable in a partition of OFFSETS_TOPIC of this shard. */
+void coord_on_marker(struct coord *c, int32_t partition, int64_t producer_id, bool commit);
 
 /* ---- for group.c and offsets.c ---- */
 struct group;
@@ -124,6 +133,8 @@ void coord_drop(struct coord *c, struct span *s);
 /* Counted zeroed memory. */
 void *coord_alloc(struct coord *c, size_t size);
 void coord_free(struct coord *c, void *p, size_t size);
+/* Room for one more of `size` bytes behind *cap of them. */
+bool coord_room(struct coord *c, void **v, uint32_t cnt, uint32_t *cap, size_t size);
 struct group *coord_find(struct coord *c, struct span id);
 /* Finds or makes; NULL when memory is out. */
 struct group *coord_get(struct cpart *p, struct span id);

@@ -1,6 +1,6 @@
 /* offsets.c - committed offsets: commit, fetch, delete, expiry. A commit is installed when its
  * records are durable; the log completes appends of a partition in order, so later commits win. */
-#include "dataplane/kafka/group/offsets.h"
+#include "dataplane/kafka/group/txn_offsets.h"
 #include "lib/base/log.h"
 #include "lib/meta/image.h"
 #include <stdlib.h>
@@ -91,24 +91,7 @@ static uint32_t part_pos(const struct goffsets *t, int32_t partition, bool *foun
     return lo;
 }
 
-/* Room for one more of `size` bytes behind *cap of them. */
-static bool room(struct coord *c, void **v, uint32_t cnt, uint32_t *cap, size_t size)
-{
-    if (cnt < *cap)
-        return true;
-    uint32_t more = *cap == 0 ? 4 : *cap * 2;
-    void *p = coord_alloc(c, more * size);
-    if (p == NULL)
-        return false;
-    if (cnt > 0)
-        memcpy(p, *v, cnt * size);
-    coord_free(c, *v, *cap * size);
-    *v = p;
-    *cap = more;
-    return true;
-}
-
-static const struct goffset *find(const struct group *g, struct span topic, int32_t partition)
+const struct goffset *offset_find(const struct group *g, struct span topic, int32_t partition)
 {
     bool found;
     uint32_t i = topic_pos(g, topic, &found);
@@ -124,7 +107,7 @@ static struct goffsets *topic_get(struct group *g, struct span name)
     uint32_t i = topic_pos(g, name, &found);
     if (found)
         return &g->offsets[i];
-    if (!room(g->c, (void **)&g->offsets, g->topic_cnt, &g->topic_cap, sizeof(*g->offsets)))
+    if (!coord_room(g->c, (void **)&g->offsets, g->topic_cnt, &g->topic_cap, sizeof(*g->offsets)))
         return NULL;
     struct ctopic *t = ctopic_get(g->c, name);
     if (t == NULL)
@@ -147,8 +130,7 @@ static void topic_remove(struct group *g, uint32_t i)
     g->topic_cnt--;
 }
 
-/* The offset's metadata is copied. False: out of memory, nothing changed. */
-static bool offset_put(struct group *g, struct span topic, const struct goffset *o)
+bool offset_put(struct group *g, struct span topic, const struct goffset *o)
 {
     struct span metadata;
     bool found;
@@ -161,7 +143,7 @@ static bool offset_put(struct group *g, struct span topic, const struct goffset 
     }
     uint32_t k = part_pos(t, o->partition, &found);
     if (!found) {
-        if (!room(g->c, (void **)&t->v, t->cnt, &t->cap, sizeof(*t->v))) {
+        if (!coord_room(g->c, (void **)&t->v, t->cnt, &t->cap, sizeof(*t->v))) {
             coord_drop(g->c, &metadata);
             if (t->cnt == 0)
                 topic_remove(g, (uint32_t)(t - g->offsets));
@@ -175,6 +157,8 @@ static bool offset_put(struct group *g, struct span topic, const struct goffset 
     }
     t->v[k] = *o;
     t->v[k].metadata = metadata;
+    if (t->v[k].seq == 0)
+        t->v[k].seq = ++g->c->offset_seq;
     return true;
 }
 
@@ -209,7 +193,7 @@ void offsets_clear(struct group *g)
 
 /* ------------------------------------------------------------------- records */
 
-static struct span offset_key(struct arena *a, struct span group, struct span topic, int32_t part)
+struct span offset_key(struct arena *a, struct span group, struct span topic, int32_t part)
 {
     struct offset_commit_key key = {.group = group, .topic = topic, .partition = part};
     size_t len = 2 + offset_commit_key_size(&key, 0);
@@ -223,7 +207,7 @@ static struct span offset_key(struct arena *a, struct span group, struct span to
     return span_of(p, (uint32_t)len);
 }
 
-static struct span offset_value(struct arena *a, const struct goffset *o)
+struct span offset_value(struct arena *a, const struct goffset *o)
 {
     int16_t version = o->expire_ms >= 0 ? OFFSET_VALUE_VERSION_EXPIRES : OFFSET_VALUE_VERSION;
     struct offset_commit_value v;
@@ -260,7 +244,7 @@ void offsets_write_deleted(struct group *g, struct coord_write *w, struct arena 
             write_deleted(g, w, a, g->offsets[i].topic->name, g->offsets[i].v[k].partition);
 }
 
-int offsets_replay(struct cpart *p, const struct offset_commit_key *k,
+int offsets_replay(struct cpart *p, int64_t producer_id, const struct offset_commit_key *k,
                    const struct offset_commit_value *v)
 {
     struct group *g = v != NULL ? coord_get(p, k->group) : coord_find(p->c, k->group);
@@ -275,7 +259,11 @@ int offsets_replay(struct cpart *p, const struct offset_commit_key *k,
                         .commit_ms = v->commit_timestamp,
                         .expire_ms = v->expire_timestamp,
                         .metadata = v->metadata};
-    return g != NULL && offset_put(g, k->topic, &o) ? 0 : -ENOMEM;
+    if (g == NULL)
+        return -ENOMEM;
+    bool ok = producer_id < 0 ? offset_put(g, k->topic, &o)
+                              : txn_offsets_put(g, producer_id, k->topic, &o);
+    return ok ? 0 : -ENOMEM;
 }
 
 /* ------------------------------------------------------------------- OffsetCommit */
@@ -285,32 +273,31 @@ struct commit {         /* one under way */
     int64_t now_ms;
 };
 
-static int16_t commit_check(struct cpart *p, const struct group_call *call,
-                            struct group **ret_group)
+int16_t offsets_check(struct cpart *p, const struct commit_who *who, struct group **ret_group)
 {
-    const struct offset_commit_request *in = call->in;
-    int32_t generation = in->generation_id_or_member_epoch;
-    struct group *g = coord_find(p->c, in->group_id);
+    struct group *g = coord_find(p->c, who->group);
     struct member *m = NULL;
     if (g == NULL) {
-        if (generation >= 0)
-            return call->version >= 9 ? KE_GROUP_NOT_FOUND : KE_ILLEGAL_GENERATION;
-        g = coord_get(p, in->group_id);
+        if (who->generation >= 0)
+            return who->version >= 9 ? KE_GROUP_NOT_FOUND : KE_ILLEGAL_GENERATION;
+        g = coord_get(p, who->group);
         *ret_group = g;
         return g == NULL ? KE_NOT_AVAILABLE : 0;
     }
     *ret_group = g;
-    if (generation < 0 && g->state == GROUP_EMPTY)
+    if (who->generation < 0 && g->state == GROUP_EMPTY)
         return 0; /* a consumer that assigns its partitions itself */
-    if (generation >= 0 || in->member_id.len > 0 || !span_is_null(in->group_instance_id)) {
-        int16_t error = group_check_member(g, in->member_id, in->group_instance_id, &m);
+    if (who->generation >= 0 || who->member_id.len > 0 || !span_is_null(who->instance_id)) {
+        int16_t error = group_check_member(g, who->member_id, who->instance_id, &m);
         if (error != 0)
             return error;
-        if (generation != g->generation)
+        if (who->generation != g->generation)
             return KE_ILLEGAL_GENERATION;
-    } else {
+    } else if (!who->is_txn) {
         return KE_UNKNOWN_MEMBER;
     }
+    if (who->is_txn)
+        return 0;
     if (g->state == GROUP_COMPLETING)
         return KE_REBALANCE;
     group_touch(m);
@@ -382,7 +369,12 @@ void offsets_on_commit(struct cpart *p, struct group_call *call)
     struct offset_commit_response *out = &call->out.commit;
     const struct meta_image *img = p->c->s->image;
     struct group *g = NULL;
-    int16_t error = commit_check(p, call, &g);
+    struct commit_who who = {.group = in->group_id,
+                             .member_id = in->member_id,
+                             .instance_id = in->group_instance_id,
+                             .generation = in->generation_id_or_member_epoch,
+                             .version = call->version};
+    int16_t error = offsets_check(p, &who, &g);
     if (error != 0) {
         call_fail(call, error);
         return;
@@ -478,8 +470,11 @@ static bool fetch_asked(struct group_call *call, const struct coord *c, const st
             op->metadata = WIRE_EMPTY;
             op->error_code = unknown ? KE_UNKNOWN_TOPIC_ID : 0;
             const struct goffset *have =
-                g != NULL && !unknown ? find(g, name, op->partition_index) : NULL;
-            if (have != NULL)
+                g != NULL && !unknown ? offset_find(g, name, op->partition_index) : NULL;
+            if (g != NULL && call->require_stable &&
+                txn_offsets_is_pending(g, name, op->partition_index))
+                op->error_code = KE_UNSTABLE_OFFSET;
+            else if (have != NULL)
                 fetch_fill(op, call, have);
         }
     }
@@ -511,6 +506,13 @@ static bool fetch_all(struct group_call *call, const struct coord *c, const stru
                 &o->partitions.v[o->partitions.cnt++];
             offset_fetch_response_group_partition_init(op);
             op->partition_index = t->v[k].partition;
+            if (call->require_stable &&
+                txn_offsets_is_pending(g, t->topic->name, op->partition_index)) {
+                op->committed_offset = -1;
+                op->metadata = WIRE_EMPTY;
+                op->error_code = KE_UNSTABLE_OFFSET;
+                continue;
+            }
             fetch_fill(op, call, &t->v[k]);
         }
     }
@@ -575,7 +577,7 @@ void offsets_on_delete(struct cpart *p, struct group_call *call)
                 op->error_code = KE_UNKNOWN_TOPIC;
             else if (used)
                 op->error_code = KE_SUBSCRIBED;
-            else if (find(g, t->name, part) != NULL)
+            else if (offset_find(g, t->name, part) != NULL)
                 write_deleted(g, w, &call->arena, t->name, part);
         }
     }

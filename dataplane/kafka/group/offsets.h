@@ -13,6 +13,7 @@ struct goffset {
     int32_t partition, leader_epoch;
     int64_t offset, commit_ms, expire_ms; /* expire_ms -1: after the retention */
     struct span metadata;
+    uint64_t seq; /* of all offsets of the shard, in the order of the log; 0: not set yet */
 };
 struct goffsets {
     struct ctopic *topic;
@@ -24,8 +25,25 @@ void offsets_on_commit(struct cpart *p, struct group_call *call);
 void offsets_on_fetch(struct cpart *p, struct group_call *call);
 void offsets_on_delete(struct cpart *p, struct group_call *call);
 
-/* Loading: v == NULL: deleted. 0 or -E_*. */
-NODISCARD int offsets_replay(struct cpart *p, const struct offset_commit_key *k,
+/* Who commits; 0 and the group (made if need be), or Kafka's code why it may not. */
+struct commit_who {
+    struct span group, member_id, instance_id; /* instance_id null: dynamic */
+    int32_t generation;                        /* -1: none */
+    int16_t version;                           /* of OffsetCommit */
+    bool is_txn;                               /* TxnOffsetCommit */
+};
+int16_t offsets_check(struct cpart *p, const struct commit_who *who, struct group **ret_group);
+/* NULL: none. */
+const struct goffset *offset_find(const struct group *g, struct span topic, int32_t partition);
+/* The offset's metadata is copied. False: out of memory, nothing changed. */
+bool offset_put(struct group *g, struct span topic, const struct goffset *o);
+/* Of the record, in `a`; null when it is full. */
+struct span offset_key(struct arena *a, struct span group, struct span topic, int32_t part);
+struct span offset_value(struct arena *a, const struct goffset *o);
+
+/* Loading: producer_id >= 0: in its transaction; v == NULL: deleted. 0 or -E_*. */
+NODISCARD int offsets_replay(struct cpart *p, int64_t producer_id,
+                             const struct offset_commit_key *k,
                              const struct offset_commit_value *v);
 void offsets_clear(struct group *g);
 /* Tombstones of all offsets of the group. */

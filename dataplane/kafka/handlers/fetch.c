@@ -32,7 +32,9 @@
 #include "dataplane/kafka/fetch_session.h"
 #include "dataplane/kafka/handlers.h"
 #include "dataplane/kafka/owner.h"
+#include "dataplane/store/txn_index.h"
 #include "lib/batch/layout.h"
+#include <stdlib.h>
 
 #define WAVE_BYTES_MAX (8u << 20)
 #define COPY_MAX 16384 /* answers with less data are copied into one buffer */
@@ -67,6 +69,7 @@ struct fetch_part {
     uint64_t wake_at;  /* registered: bytes, counted like `seen`, that wake it */
     struct kbuf *data; /* len bytes; NULL: none */
     uint32_t len;
+    struct fetch_response_aborted_transaction *aborted; /* malloc'd, with the data; NULL: none */
 };
 struct fetch_op {
     struct kreq *req;
@@ -105,6 +108,12 @@ static void part_drop_data(struct fetch_part *p)
     kbuf_put(p->data);
     p->data = NULL;
     p->len = 0;
+    free(p->read.r.aborted);
+    p->read.r.aborted = NULL;
+    free(p->aborted);
+    p->aborted = NULL;
+    p->out->aborted_transactions.v = NULL;
+    p->out->aborted_transactions.cnt = 0;
 }
 
 static void part_fail(struct fetch_part *p, int16_t code)
@@ -468,10 +477,32 @@ static void fetch_wave(struct fetch_op *op)
         fetch_pass_done(op);
 }
 
+/* What the owner's answer says of aborted transactions, in the form of the response. */
+static void part_take_aborted(struct fetch_part *p)
+{
+    struct plog_read *r = &p->read.r;
+    if (r->aborted == NULL)
+        return;
+    p->aborted =
+        (struct fetch_response_aborted_transaction *)malloc(r->aborted_cnt * sizeof(*p->aborted));
+    if (p->aborted == NULL)
+        r->rc = -E_BUSY;
+    for (uint32_t i = 0; p->aborted != NULL && i < r->aborted_cnt; i++) {
+        fetch_response_aborted_transaction_init(&p->aborted[i]);
+        p->aborted[i].producer_id = r->aborted[i].producer_id;
+        p->aborted[i].first_offset = r->aborted[i].first_offset;
+    }
+    p->out->aborted_transactions.v = p->aborted;
+    p->out->aborted_transactions.cnt = p->aborted != NULL ? r->aborted_cnt : 0;
+    free(r->aborted);
+    r->aborted = NULL;
+}
+
 static void part_result(struct fetch_op *op, struct fetch_part *p)
 {
     struct plog_read *r = &p->read.r;
     struct fetch_response_partition *out = p->out;
+    part_take_aborted(p);
     if (r->rc < 0 && r->rc != -E_DST_SMALL) {
         part_drop_data(p);
         part_fail(p, (int16_t)err_kafka_code(r->rc));

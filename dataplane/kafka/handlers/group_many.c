@@ -318,6 +318,7 @@ int offset_fetch_start(struct kreq *req, struct wire_reader *r)
         return rc;
     for (uint32_t i = 0; i < op->cnt; i++) {
         const struct offset_fetch_request_group *g = old ? &op->one : &op->in.fetch.groups.v[i];
+        op->calls[i].require_stable = op->in.fetch.require_stable;
         ask(op, i, g->group_id, g);
     }
     all_asked(op);

@@ -10,9 +10,12 @@
  * A topic whose compression.type is not `producer` gets its batches in that codec: compressed anew
  * here, on the shard of the connection, into memory of the response budget that is held until the
  * owner has answered; without such memory the partition fails with a retriable error.
+ * Transactional batches go through the coordinator first: what speaks KIP-890 (version 12) makes
+ * their partitions join the transaction, for others they must have joined. Requests of one
+ * transactional id leave the coordinator in the order they came to it.
  * Checks, in Kafka's order (gotchas 4.1): topic id or name, internal topic, the batch itself, acks.
  */
-#include "dataplane/kafka/handlers.h"
+#include "dataplane/kafka/handlers/txn_call.h"
 #include "dataplane/kafka/owner.h"
 #include "lib/base/log.h"
 #include "lib/batch/layout.h"
@@ -28,6 +31,7 @@ enum {
     ERR_INVALID_RECORD = 87,
     ERR_UNKNOWN_TOPIC_ID = 100,
 };
+enum { VERSION_ABORTABLE = 11, VERSION_TXN_V2 = 12 };
 #define CODEC_AS_PRODUCED (-1)
 #define TIMESTAMP_AFTER_MAX_MS 3600000 /* Kafka's default of message.timestamp.after.max.ms */
 
@@ -36,7 +40,12 @@ struct produce_part {
     struct produce_op *op;
     struct produce_response_partition *out;
     struct kbuf *recoded; /* the batch in the topic's codec; NULL: as it came */
-    bool pending;
+    uint16_t owner;
+    bool pending;       /* will be answered: on its way, or waits for the coordinator */
+    bool transactional; /* to be sent when the coordinator agrees */
+    struct span topic;  /* transactional: its name */
+    int64_t producer_id;
+    int16_t producer_epoch;
 };
 struct produce_op {
     struct kreq *req;
@@ -46,6 +55,7 @@ struct produce_op {
     uint32_t part_cnt, pending;
     bool answered;
     struct timer timer;
+    struct txn_call txn;
 };
 
 /* What a topic asks of a batch; read once per topic of a request. */
@@ -238,6 +248,18 @@ static int batch_to_topic_codec(struct kafka *k, const struct topic_rules *rules
     return 0;
 }
 
+/* The topic's name for as long as the request lives; the image may be another one by then. */
+static struct span name_keep(struct kreq *req, const struct meta_topic *t)
+{
+    uint32_t len = (uint32_t)strlen(t->name);
+    kreq_arena_allow(req, len + 16u);
+    uint8_t *p = arena_alloc(&req->arena, len);
+    if (p == NULL)
+        return SPAN_NULL;
+    memcpy(p, t->name, len);
+    return span_of(p, len);
+}
+
 /* Check one partition's records and fill its message. True: to be sent. */
 static bool check_partition(struct produce_op *op, const struct topic_rules *rules,
                             const struct produce_request_partition *in, struct produce_part *p)
@@ -263,9 +285,6 @@ static bool check_partition(struct produce_op *op, const struct topic_rules *rul
     if (rc == -E_LIMIT) { /* clients split a batch that is too large */
         rc = -E_BATCH_TOO_LARGE;
         check.why = "the batch decompresses to more than the broker takes";
-    } else if (rc == 0 && (check.info.attributes & BATCH_ATTR_TRANSACTIONAL) != 0) {
-        rc = -E_INVALID_TXN_STATE;
-        check.why = "transactions are not supported";
     }
     if (rc < 0) {
         k->st.produce_errors++;
@@ -288,6 +307,11 @@ static bool check_partition(struct produce_op *op, const struct topic_rules *rul
         return false;
     }
     p->m.a.max_timestamp_ms = check.max_timestamp;
+    p->transactional = (check.info.attributes & BATCH_ATTR_TRANSACTIONAL) != 0;
+    if (p->transactional)
+        p->topic = name_keep(req, rules->topic);
+    p->producer_id = check.info.producer_id;
+    p->producer_epoch = check.info.producer_epoch;
     k->st.produce_batches++;
     k->st.produce_bytes += in->records.len;
     return true;
@@ -332,6 +356,118 @@ static int produce_alloc(struct produce_op *op)
     return 0;
 }
 
+/* A batch that is not sent. */
+static void part_give_up(struct produce_part *p, int16_t code, const char *why)
+{
+    fail_partition(p->out, code, why);
+    kbuf_put(p->recoded);
+    p->recoded = NULL;
+    p->pending = false;
+}
+
+/* The coordinator's word as clients of Produce know it (gotchas 12). */
+static int16_t txn_produce_code(const struct kreq *req, int16_t error)
+{
+    switch (error) {
+    case TE_LOADING:
+    case TE_NOT_AVAILABLE:
+    case TE_NOT_COORDINATOR:
+        return TE_NOT_ENOUGH_REPLICAS;
+    case TE_CONCURRENT:
+        return kreq_version(req) >= VERSION_TXN_V2 ? error : TE_NOT_ENOUGH_REPLICAS;
+    case TE_PRODUCER_FENCED:
+        return TE_INVALID_PRODUCER_EPOCH;
+    default:
+        return txn_error_of(error, kreq_version(req), 0, VERSION_ABORTABLE);
+    }
+}
+
+static const char *txn_error_text(int16_t code)
+{
+    switch (code) {
+    case TE_NOT_ENOUGH_REPLICAS:
+        return "the transaction coordinator is not available now";
+    case TE_INVALID_PRODUCER_EPOCH:
+        return "producer epoch is not that of the transactional id";
+    case TE_INVALID_TXN_STATE:
+    case TE_ABORTABLE:
+        return "the partition is not in an open transaction of this producer";
+    case TE_INVALID_PID_MAPPING:
+        return "producer id is not that of the transactional id, or differs between batches";
+    case TE_CONCURRENT:
+        return "the transaction before is still being completed";
+    case TE_AUTHORIZATION_FAILED:
+        return "transactional batch in a request without transactional id";
+    default:
+        return NULL;
+    }
+}
+
+/* Send the transactional batches, or fail them. */
+static void txn_go_on(struct produce_op *op, int16_t error)
+{
+    for (uint32_t i = 0; i < op->part_cnt; i++) {
+        struct produce_part *p = &op->parts[i];
+        if (!p->transactional || !p->pending)
+            continue;
+        if (error == 0 && !op->answered) {
+            p->m.a.txn_verified = true;
+            p->m.a.txn_v2 = kreq_version(op->req) >= VERSION_TXN_V2;
+            kreq_send(op->req, p->owner, &p->m.a.msg, MSG_PRODUCE);
+            continue;
+        }
+        part_give_up(p, error, txn_error_text(error));
+        op->pending--;
+    }
+}
+
+static void on_txn_answer(struct txn_call *call)
+{
+    struct produce_op *op = container_of(call, struct produce_op, txn);
+    arena_fini(&call->arena);
+    txn_go_on(op, txn_produce_code(op->req, call->error));
+    if (op->pending == 0 && !op->answered)
+        produce_answer(op);
+}
+
+/* `cnt` batches wait for the coordinator; op->pending counts them already. */
+static void txn_begin(struct produce_op *op, uint32_t cnt)
+{
+    struct kreq *req = op->req;
+    struct txn_call *call = &op->txn;
+    int16_t error = span_is_null(op->in.transactional_id) ? TE_AUTHORIZATION_FAILED : 0;
+    const struct produce_part *first = NULL;
+    kreq_arena_allow(req, cnt * (sizeof(*call->asked.v) + 16));
+    call->asked.v = arena_array(&req->arena, cnt, sizeof(*call->asked.v));
+    for (uint32_t i = 0; i < op->part_cnt && call->asked.v != NULL; i++) {
+        struct produce_part *p = &op->parts[i];
+        if (!p->transactional || !p->pending)
+            continue;
+        if (first == NULL)
+            first = p;
+        if (p->producer_id != first->producer_id && error == 0)
+            error = TE_INVALID_PID_MAPPING;
+        if (span_is_null(p->topic) && error == 0)
+            error = TE_NOT_ENOUGH_REPLICAS;
+        call->asked.v[call->asked.cnt++] =
+            (struct txn_topic){.name = p->topic, .v = &p->m.a.partition, .cnt = 1};
+        call->asked.part_cnt++;
+    }
+    if (call->asked.v == NULL)
+        error = TE_NOT_ENOUGH_REPLICAS;
+    if (error == 0) {
+        call->op = kreq_version(req) >= VERSION_TXN_V2 ? TXN_ADD : TXN_VERIFY;
+        call->v2 = kreq_version(req) >= VERSION_TXN_V2;
+        call->waits = true;
+        call->producer_id = first->producer_id;
+        call->epoch = first->producer_epoch;
+        call->done = on_txn_answer;
+        error = txn_produce_code(req, txn_call_send(call, req, op->in.transactional_id));
+    }
+    if (error != 0)
+        txn_go_on(op, error);
+}
+
 int produce_start(struct kreq *req, struct wire_reader *r)
 {
     struct produce_op *op = arena_alloc(&req->arena, sizeof(*op));
@@ -348,7 +484,7 @@ int produce_start(struct kreq *req, struct wire_reader *r)
     req->op = op;
     op->resp.throttle_time_ms = (int32_t)kreq_throttle(req, QUOTA_PRODUCE, req->frame_len);
     op->pending = 1; /* ours, until all are sent */
-    uint32_t idx = 0;
+    uint32_t idx = 0, transactional = 0;
     for (uint32_t i = 0; i < op->in.topic_data.cnt; i++) {
         const struct produce_request_topic *t = &op->in.topic_data.v[i];
         struct topic_rules rules;
@@ -357,18 +493,21 @@ int produce_start(struct kreq *req, struct wire_reader *r)
             struct produce_part *p = &op->parts[idx++];
             if (!check_partition(op, &rules, &t->partition_data.v[j], p))
                 continue;
-            uint16_t owner = partition_owner(req->k->s, rules.topic, p->m.a.partition);
-            if (owner == OWNER_NONE) {
-                fail_partition(p->out, ERR_NOT_LEADER, NULL);
-                kbuf_put(p->recoded);
-                p->recoded = NULL;
+            p->owner = partition_owner(req->k->s, rules.topic, p->m.a.partition);
+            if (p->owner == OWNER_NONE) {
+                part_give_up(p, ERR_NOT_LEADER, NULL);
                 continue;
             }
             op->pending++;
             p->pending = true;
-            kreq_send(req, owner, &p->m.a.msg, MSG_PRODUCE);
+            if (p->transactional)
+                transactional++;
+            else
+                kreq_send(req, p->owner, &p->m.a.msg, MSG_PRODUCE);
         }
     }
+    if (transactional > 0)
+        txn_begin(op, transactional);
     if (--op->pending == 0) {
         produce_answer(op);
     } else if (op->in.acks != 0) {

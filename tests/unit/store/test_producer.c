@@ -14,13 +14,13 @@ static struct batch_info batch(int64_t id, int16_t epoch, int32_t seq, int32_t c
 }
 static int check(struct producers *t, struct batch_info b, struct producer_dup *d)
 {
-    return producers_check(t, &b, d);
+    return producers_check(t, &b, false, d);
 }
 static void add(struct producers *t, struct batch_info b)
 {
     struct producer_dup d;
     assert_int_equal(check(t, b, &d), 0);
-    assert_int_equal(producers_update(t, &b, b.max_timestamp), 0);
+    assert_int_equal(producers_update(t, &b, NULL, b.max_timestamp, NULL), 0);
 }
 
 static void a_batch_without_producer_id_is_always_new(void **state)
@@ -90,7 +90,7 @@ static void idle_producers_expire_and_the_others_stay_findable(void **state)
     struct producers t = {0};
     for (int i = 0; i < 1000; i++) {
         struct batch_info b = batch(i, 0, 0, 1, i);
-        assert_int_equal(producers_update(&t, &b, i % 2 ? 0 : PRODUCER_EXPIRE_MS), 0);
+        assert_int_equal(producers_update(&t, &b, NULL, i % 2 ? 0 : PRODUCER_EXPIRE_MS, NULL), 0);
     }
     assert_int_equal(producers_expire(&t, PRODUCER_EXPIRE_MS + 1), 500);
     struct producer_dup d;
@@ -104,7 +104,7 @@ static void the_table_is_bounded_and_forgets_the_longest_idle(void **state)
     struct producers t = {0};
     for (uint32_t i = 0; i < PRODUCERS_MAX + 10; i++) {
         struct batch_info b = batch(i, 0, 0, 1, i);
-        assert_int_equal(producers_update(&t, &b, i), 0);
+        assert_int_equal(producers_update(&t, &b, NULL, i, NULL), 0);
     }
     struct producer_dup d;
     assert_int_equal(t.cnt, PRODUCERS_MAX);

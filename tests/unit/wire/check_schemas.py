@@ -89,7 +89,7 @@ class JsonField:
 
 
 def json_fields(raw, version, common):
-    return [JsonField(f, version, common) for f in raw if covers(f.get("versions", "0+"), version)]
+    return [JsonField(f, version, common) for f in raw if covers(f.get("versions", f.get("taggedVersions", "0+")), version)]
 
 
 def compare(where, ours, theirs, version, errors):

@@ -149,7 +149,7 @@ static void what_is_wrong_with_a_partition_is_told_for_that_partition(void **sta
                             .base_sequence = 0,
                             .attributes = BATCH_ATTR_TRANSACTIONAL};
     struct span t = make_batch(1, 10, &txn);
-    assert_int_equal(produce(c, 9, "t", 0, t, 1).error_code, 48);
+    assert_int_equal(produce(c, 9, "t", 0, t, 1).error_code, 53); /* no transactional id */
     world_plog(w, "t", 0)->append_rc = -E_OUT_OF_ORDER_SEQUENCE;
     assert_int_equal(produce(c, 9, "t", 0, good, 1).error_code, 45);
     world_plog(w, "t", 0)->append_rc = -E_READ_ONLY;
@@ -231,7 +231,12 @@ static void producer_ids_are_unique_and_survive_the_control_planes_absence(void 
     REQUEST(c, INIT_PRODUCER_ID, 4, init_producer_id, &m);
     world_run(w, 2);
     RESPONSE(c, INIT_PRODUCER_ID, 4, init_producer_id, &resp);
-    assert_int_equal(resp.error_code, 35);
+    assert_int_equal(resp.error_code, 50); /* no timeout */
+    m.transaction_timeout_ms = 1000;
+    REQUEST(c, INIT_PRODUCER_ID, 4, init_producer_id, &m);
+    world_run(w, 2);
+    RESPONSE(c, INIT_PRODUCER_ID, 4, init_producer_id, &resp);
+    assert_int_equal(resp.error_code, 15); /* no __transaction_state */
     client_close(c);
     close_world();
 }

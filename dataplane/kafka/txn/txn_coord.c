@@ -1,0 +1,365 @@
+/* txn_coord.c - the table of transactional ids, what records mean, and requests. txn.h has the
+ * rules. */
+#include "dataplane/kafka/txn/txn.h"
+#include "lib/base/hash.h"
+#include "lib/base/log.h"
+#include "lib/batch/layout.h"
+#include <stdlib.h>
+
+#define BUCKETS_MIN 64
+#define MS_NS UINT64_C(1000000)
+
+/* -------------------------------------------------------------------- table */
+
+struct txn *txn_find(struct txn_coord *c, struct span id)
+{
+    uint64_t hash = hash_span(id);
+    list_for_each(n, &c->buckets[hash & (c->bucket_cnt - 1)])
+    {
+        struct txn *t = container_of(n, struct txn, bucket);
+        if (t->hash == hash && span_eq(t->id, id))
+            return t;
+    }
+    return NULL;
+}
+
+static void buckets_grow(struct txn_coord *c)
+{
+    uint32_t cnt = c->bucket_cnt * 2;
+    struct list *b = (struct list *)malloc(cnt * sizeof(*b));
+    if (b == NULL)
+        return; /* longer chains */
+    for (uint32_t i = 0; i < cnt; i++)
+        list_init(&b[i]);
+    for (uint32_t i = 0; i < c->bucket_cnt; i++) {
+        struct list *n;
+        while ((n = list_pop_head(&c->buckets[i])) != NULL)
+            list_add_tail(&b[container_of(n, struct txn, bucket)->hash & (cnt - 1)], n);
+    }
+    free(c->buckets);
+    c->buckets = b;
+    c->bucket_cnt = cnt;
+}
+
+struct txn *txn_get(struct tpart *p, struct span id)
+{
+    struct txn_coord *c = p->c;
+    struct txn *t = txn_find(c, id);
+    if (t != NULL || c->txn_cnt >= TXN_IDS_MAX)
+        return t;
+    t = (struct txn *)calloc(1, sizeof(*t));
+    uint8_t *name = (uint8_t *)malloc(id.len + 1u);
+    if (t == NULL || name == NULL) {
+        free(t);
+        free(name);
+        return NULL;
+    }
+    if (id.len > 0)
+        memcpy(name, id.p, id.len);
+    t->p = p;
+    t->id = span_of(name, id.len);
+    t->hash = hash_span(id);
+    t->refs = 1;
+    t->v = (struct txn_value){.state = TXN_EMPTY,
+                              .producer_id = -1,
+                              .prev_producer_id = -1,
+                              .next_producer_id = -1,
+                              .epoch = -1,
+                              .last_epoch = -1,
+                              .start_ms = -1,
+                              .update_ms = -1};
+    list_init(&t->waiting);
+    if (c->txn_cnt >= 2 * c->bucket_cnt)
+        buckets_grow(c);
+    list_add_tail(&c->buckets[t->hash & (c->bucket_cnt - 1)], &t->bucket);
+    list_add_tail(&p->txns, &t->part_link);
+    c->txn_cnt++;
+    return t;
+}
+
+void txn_put(struct txn *t)
+{
+    if (--t->refs > 0)
+        return;
+    txn_value_fini(&t->v);
+    txn_parts_fini(&t->left);
+    free((void *)(uintptr_t)t->id.p);
+    free(t);
+}
+
+void txn_remove(struct txn *t, int16_t error)
+{
+    struct txn_coord *c = t->p->c;
+    txn_fail_waiting(t, error);
+    timer_cancel(c->s->timers, &t->timer);
+    list_del(&t->bucket);
+    list_del(&t->part_link);
+    c->txn_cnt--;
+    t->gone = true;
+    txn_put(t);
+}
+
+/* ------------------------------------------------------------------ records */
+
+static int part_replay(struct clog *l, const struct batch_info *b, const struct record_view *rec,
+                       struct arena *a)
+{
+    struct tpart *p = container_of(l, struct tpart, log);
+    struct txn_value v;
+    struct span id;
+    bool deleted;
+    if ((b->attributes & BATCH_ATTR_CONTROL) != 0)
+        return 0;
+    int rc = txn_record_read(rec, a, &id, &deleted, &v);
+    if (rc <= 0)
+        return rc;
+    struct txn *t = deleted ? txn_find(p->c, id) : txn_get(p, id);
+    if (deleted) {
+        if (t != NULL)
+            txn_remove(t, TE_NOT_COORDINATOR);
+        return 0;
+    }
+    if (t == NULL) {
+        txn_value_fini(&v);
+        return -ENOMEM;
+    }
+    txn_value_fini(&t->v);
+    t->v = v;
+    return 0;
+}
+
+static struct clog *part_create(struct clog_set *set)
+{
+    struct tpart *p = (struct tpart *)calloc(1, sizeof(*p));
+    if (p == NULL)
+        return NULL;
+    p->c = container_of(set, struct txn_coord, logs);
+    list_init(&p->txns);
+    return &p->log;
+}
+
+static void part_destroy(struct clog *l)
+{
+    free(container_of(l, struct tpart, log));
+}
+
+static void part_clear(struct clog *l, int16_t error)
+{
+    struct tpart *p = container_of(l, struct tpart, log);
+    while (!list_is_empty(&p->txns))
+        txn_remove(container_of(p->txns.next, struct txn, part_link), error);
+}
+
+static void part_loaded(struct clog *l)
+{
+    list_for_each_safe(n, tmp, &container_of(l, struct tpart, log)->txns)
+    {
+        txn_loaded(container_of(n, struct txn, part_link));
+    }
+}
+
+static const struct clog_ops txn_log = {.topic = TXN_TOPIC,
+                                        .create = part_create,
+                                        .destroy = part_destroy,
+                                        .replay = part_replay,
+                                        .loaded = part_loaded,
+                                        .clear = part_clear};
+
+/* ----------------------------------------------------------------- requests */
+
+void txn_reply(struct txn_coord *c, struct txn_call *call, int16_t error)
+{
+    call->error = error;
+    msg_reply(c->s->mbox, &call->msg, 0);
+}
+
+/* A copy in the answer's arena; false: it is full. */
+static bool keep(struct txn_call *call, struct span s, struct span *to)
+{
+    uint8_t *p = arena_alloc(&call->arena, s.len + 1u);
+    if (p == NULL)
+        return false;
+    if (s.len > 0)
+        memcpy(p, s.p, s.len);
+    *to = span_of(p, s.len);
+    return true;
+}
+
+/* PREPARE: only the partitions that have no marker yet. */
+static bool describe_parts(struct txn_call *call, const struct txn_parts *parts)
+{
+    struct describe_transactions_response_state *out = &call->out.describe;
+    out->topics.v = arena_array(&call->arena, parts->cnt, sizeof(*out->topics.v));
+    if (out->topics.v == NULL)
+        return false;
+    for (uint32_t i = 0; i < parts->cnt; i++) {
+        const struct txn_topic *row = &parts->v[i];
+        struct describe_transactions_response_topic *o = &out->topics.v[out->topics.cnt++];
+        describe_transactions_response_topic_init(o);
+        int32_t *v = arena_array(&call->arena, row->cnt, sizeof(*v));
+        if (v == NULL || !keep(call, row->name, &o->topic))
+            return false;
+        memcpy(v, row->v, row->cnt * sizeof(*v));
+        o->partitions = (struct wire_i32s){.v = v, .cnt = row->cnt};
+    }
+    return true;
+}
+
+static void on_describe(struct tpart *p, struct txn_call *call)
+{
+    struct describe_transactions_response_state *out = &call->out.describe;
+    const struct txn *t = txn_find(p->c, call->id);
+    describe_transactions_response_state_init(out);
+    if (t == NULL || t->v.epoch < 0) {
+        txn_reply(p->c, call, TE_ID_NOT_FOUND);
+        return;
+    }
+    bool prepared = t->v.state == TXN_PREPARE_COMMIT || t->v.state == TXN_PREPARE_ABORT;
+    out->transactional_id = call->id;
+    out->transaction_state = span_str(txn_state_text[t->v.state]);
+    out->transaction_timeout_ms = t->v.timeout_ms;
+    out->transaction_start_time_ms = t->v.start_ms;
+    out->producer_id = t->v.producer_id;
+    out->producer_epoch = t->v.epoch;
+    txn_reply(p->c, call, describe_parts(call, prepared ? &t->left : &t->v.parts) ? 0 : TE_UNKNOWN);
+}
+
+static bool is_listed(const struct txn_call *call, const struct txn *t)
+{
+    const struct list_transactions_request *in = call->list;
+    bool state = in->state_filters.cnt == 0, producer = in->producer_id_filters.cnt == 0;
+    for (uint32_t i = 0; i < in->state_filters.cnt && !state; i++)
+        state = span_eq_str(in->state_filters.v[i], txn_state_text[t->v.state]);
+    for (uint32_t i = 0; i < in->producer_id_filters.cnt && !producer; i++)
+        producer = in->producer_id_filters.v[i] == t->v.producer_id;
+    int64_t now_ms = t->p->c->s->wall_ms;
+    bool old = in->duration_filter < 0 ||
+               (t->v.start_ms >= 0 && now_ms - t->v.start_ms > in->duration_filter);
+    return state && producer && old && t->v.epoch >= 0;
+}
+
+static void on_list(struct txn_coord *c, struct txn_call *call)
+{
+    struct list_transactions_response *out = &call->out.list;
+    list_transactions_response_init(out);
+    out->transaction_states.v =
+        arena_array(&call->arena, c->txn_cnt, sizeof(*out->transaction_states.v));
+    if (out->transaction_states.v == NULL) {
+        txn_reply(c, call, TE_UNKNOWN);
+        return;
+    }
+    for (uint32_t i = 0; i < c->logs.cnt; i++)
+        list_for_each(n, &container_of(c->logs.v[i], struct tpart, log)->txns)
+        {
+            const struct txn *t = container_of(n, struct txn, part_link);
+            struct list_transactions_response_state *o =
+                &out->transaction_states.v[out->transaction_states.cnt];
+            if (!is_listed(call, t))
+                continue;
+            list_transactions_response_state_init(o);
+            if (!keep(call, t->id, &o->transactional_id)) {
+                txn_reply(c, call, TE_UNKNOWN);
+                return;
+            }
+            o->producer_id = t->v.producer_id;
+            o->transaction_state = span_str(txn_state_text[t->v.state]);
+            out->transaction_states.cnt++;
+        }
+    txn_reply(c, call, 0);
+}
+
+void txn_on_call(struct shard *s, struct msg *m)
+{
+    struct txn_call *call = container_of(m, struct txn_call, msg);
+    struct txn_coord *c = s->kafka->txns;
+    struct clog *log;
+    txn_coord_poll(c);
+    int16_t error = clog_find(&c->logs, call->partition, &log);
+    if (error != 0) {
+        txn_reply(c, call, error);
+        return;
+    }
+    struct tpart *p = log != NULL ? container_of(log, struct tpart, log) : NULL;
+    switch (call->op) {
+    case TXN_INIT:
+        txn_on_init(p, call);
+        break;
+    case TXN_ADD:
+    case TXN_VERIFY:
+        txn_on_add(p, call);
+        break;
+    case TXN_END:
+        txn_on_end(p, call);
+        break;
+    case TXN_DESCRIBE:
+        on_describe(p, call);
+        break;
+    case TXN_LIST:
+        on_list(c, call);
+        break;
+    }
+}
+
+/* --------------------------------------------------------------------- life */
+
+static void on_expiry(struct timer *t, uint64_t now_ns)
+{
+    struct txn_coord *c = container_of(t, struct txn_coord, expiry);
+    timer_arm(c->s->timers, t, now_ns + TXN_EXPIRY_MS * MS_NS, on_expiry);
+    if (!c->draining)
+        txn_expire(c);
+}
+
+int txn_coord_create(struct kafka *k, struct txn_coord **ret)
+{
+    struct txn_coord *c = (struct txn_coord *)calloc(1, sizeof(*c));
+    struct list *buckets = (struct list *)malloc(BUCKETS_MIN * sizeof(*buckets));
+    if (c == NULL || buckets == NULL) {
+        free(c);
+        free(buckets);
+        return -ENOMEM;
+    }
+    c->k = k;
+    c->s = k->s;
+    c->buckets = buckets;
+    c->bucket_cnt = BUCKETS_MIN;
+    for (uint32_t i = 0; i < BUCKETS_MIN; i++)
+        list_init(&c->buckets[i]);
+    clog_set_init(&c->logs, k, &txn_log);
+    timer_arm(c->s->timers, &c->expiry, c->s->now_ns + TXN_EXPIRY_MS * MS_NS, on_expiry);
+    *ret = c;
+    return 0;
+}
+
+void txn_coord_poll(struct txn_coord *c)
+{
+    (void)clog_set_poll(&c->logs); /* a changed image is nothing to what is in memory */
+}
+
+void txn_coord_drain(struct txn_coord *c)
+{
+    c->draining = true;
+    clog_set_drain(&c->logs);
+    for (uint32_t i = 0; i < c->logs.cnt; i++)
+        list_for_each_safe(n, tmp, &container_of(c->logs.v[i], struct tpart, log)->txns)
+        {
+            struct txn *t = container_of(n, struct txn, part_link);
+            txn_fail_waiting(t, TE_NOT_AVAILABLE);
+            timer_cancel(c->s->timers, &t->timer);
+        }
+}
+
+bool txn_coord_is_idle(const struct txn_coord *c)
+{
+    return c->rounds == 0 && clog_set_is_idle(&c->logs);
+}
+
+void txn_coord_destroy(struct txn_coord *c)
+{
+    if (c == NULL)
+        return;
+    clog_set_fini(&c->logs);
+    timer_cancel(c->s->timers, &c->expiry);
+    free(c->buckets);
+    free(c);
+}
