@@ -307,6 +307,15 @@ static void on_read(struct plog_read *r)
         }
         r->rc = -ENOMEM;
     }
+    if (r->rc == -E_CORRUPT_BATCH && r->damaged_to > l->load_offset) { /* the others still count */
+        LOG_ERROR("%s-%d: records %lld to %lld are lost to damage of the disk; loading goes on "
+                  "behind them",
+                  set->ops->topic, l->index, (long long)l->load_offset,
+                  (long long)(r->damaged_to - 1));
+        l->load_offset = r->damaged_to;
+        load_next(set);
+        return;
+    }
     if (r->rc < 0) {
         load_retry(l, r->rc);
         return;

@@ -86,7 +86,10 @@ struct plog_read {
     uint8_t *dst; /* any alignment */
     uint32_t dst_cap;
     /* results */
-    int rc; /* 0, -E_OFFSET_OUT_OF_RANGE, -E_DST_SMALL (need says how much), ... */
+    int rc; /* 0, -E_OFFSET_OUT_OF_RANGE, -E_DST_SMALL (need says how much), -E_CORRUPT_BATCH, ... */
+    /* With -E_CORRUPT_BATCH: the records from `offset` up to here are lost, and it may be read on
+     * from here; -1: not known yet, the damage is being looked at. */
+    int64_t damaged_to;
     uint32_t len, need;
     int64_t high_watermark, last_stable_offset, log_start_offset;
     int32_t diverging_epoch; /* -1: none */
@@ -165,6 +168,7 @@ struct plog_segment {
     int64_t max_timestamp_ms; /* -1: none */
     int64_t mtime_ms;
     bool sealed;   /* closed and flushed: may be dropped */
+    bool suspect;  /* a read met damage in it */
     bool can_drop; /* and nobody is at it just now: reads, housekeeping, a fenced partition */
 };
 bool plog_segment_get(const struct plog *p, uint32_t idx, struct plog_segment *ret);

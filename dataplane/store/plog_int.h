@@ -60,6 +60,7 @@ struct seg {
     bool is_unfinished; /* appended to since attach: a zero tail and the last index entries are due
                          */
     bool job;           /* a job is about this segment */
+    bool is_suspect; /* a read met damage: the scrubber should look */
     int open_rc;        /* of the last failed open */
     uint32_t io;        /* operations in flight on `file` */
     uint64_t used_ns;
@@ -157,6 +158,7 @@ struct plog_read_io {
     struct plog *p;
     struct seg *s;
     bool copying;     /* the first batch was found */
+    int64_t expect;   /* no batch from `pos` on is below; -1: not known yet */
     uint64_t pos;     /* next byte wanted of the file */
     uint64_t read_at; /* file position of the bounce buffer */
     uint32_t read_len;

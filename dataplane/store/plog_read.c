@@ -5,6 +5,7 @@
  *               --> COPY (raw bytes to dst) --> trim to whole batches, CRC of each --> done */
 #include "dataplane/store/plog_int.h"
 #include "lib/batch/layout.h"
+#include "lib/batch/lost.h"
 #include <stdlib.h>
 #include <string.h>
 
@@ -189,25 +190,49 @@ static int64_t read_limit(const struct plog *p, const struct plog_read *r)
     return r->isolation == PLOG_READ_COMMITTED ? p->stable : p->durable.offset;
 }
 
-/* dst holds raw log bytes from the first batch on: keep whole, visible, undamaged batches. */
+/* What cannot be read is looked at by the scrubber soon (upkeep/scrub.h), which keeps the damaged
+ * bytes aside and makes what lies behind them readable. It only touches closed segments. */
+static void damage_seen(struct plog_read_io *k, uint64_t pos, const char *what)
+{
+    struct seg *s = k->s;
+    k->set->st.damaged_reads++;
+    if (!s->is_suspect) /* once: readers come back */
+        LOG_ERROR("%s-%d: %s at position %llu of segment %lld, looking for offset %lld",
+                  k->p->part->topic, k->p->part->partition, what, (unsigned long long)pos,
+                  (long long)s->base, (long long)k->r->offset);
+    s->is_suspect = true;
+    if (!s->is_rolled)
+        plog_roll_now(k->p);
+}
+
+/* dst holds raw log bytes from the first batch on: keep whole, visible, undamaged batches. What
+ * lies outside their checksums is checked against each other: offsets must ascend, and where they
+ * do not, the batch behind a gap is the one that is wrong. */
 static int trim(struct plog_read_io *k)
 {
     struct plog_read *r = k->r;
-    int64_t limit = read_limit(k->p, r);
-    uint32_t at = 0;
+    int64_t limit = read_limit(k->p, r), next = k->expect;
+    uint64_t from = k->pos - r->len;
+    uint32_t at = 0, before = 0;
+    bool was_gap = false;
     int rc = 0;
     while (at < r->len) {
         struct batch_info b;
         rc = batch_verify(r->dst + at, r->len - at, &b);
-        if (rc < 0 || b.base_offset >= limit)
+        if (rc < 0 || b.base_offset >= limit || batch_is_lost(r->dst + at))
             break;
+        if (b.base_offset < next) {
+            at = was_gap ? before : at;
+            rc = -E_CORRUPT_BATCH;
+            break;
+        }
+        was_gap = next >= 0 && b.base_offset > next;
+        before = at;
+        next = b.base_offset + b.last_offset_delta + 1;
         at += b.total_len;
     }
-    if (rc == -E_CORRUPT_BATCH) {
-        k->set->st.damaged_reads++;
-        LOG_ERROR("%s: damaged batch in segment %lld near position %llu", k->p->dir,
-                  (long long)k->s->base, (unsigned long long)(k->pos - r->len + at));
-    }
+    if (rc == -E_CORRUPT_BATCH)
+        damage_seen(k, from + at, "damaged batch");
     r->len = at;
     return at == 0 && rc == -E_CORRUPT_BATCH ? rc : 0;
 }
@@ -298,10 +323,17 @@ static bool seek_in_buffer(struct plog_read_io *k)
         const uint8_t *h = k->bounce + in;
         int64_t length = (int32_t)load_be32(h + BATCH_LENGTH);
         uint64_t total = (uint64_t)length + BATCH_LOG_OVERHEAD;
-        if (length < BATCH_HEADER_LEN - BATCH_LOG_OVERHEAD || k->pos + total > s->written) {
-            k->set->st.damaged_reads++;
-            LOG_ERROR("%s: no batch at position %llu of segment %lld", k->p->dir,
-                      (unsigned long long)k->pos, (long long)s->base);
+        bool is_batch = length >= BATCH_HEADER_LEN - BATCH_LOG_OVERHEAD &&
+                        k->pos + total <= s->written && h[BATCH_MAGIC] == 2 &&
+                        batch_base_offset(h) >= k->expect && batch_last_offset_delta(h) >= 0;
+        if (!is_batch) {
+            damage_seen(k, k->pos, "no batch");
+            disk_done(k, -E_CORRUPT_BATCH);
+            return false;
+        }
+        if (batch_last_offset(h) >= k->r->offset && batch_is_lost(h)) {
+            if (batch_base_offset(h) <= k->r->offset)
+                k->r->damaged_to = batch_last_offset(h) + 1;
             disk_done(k, -E_CORRUPT_BATCH);
             return false;
         }
@@ -314,6 +346,7 @@ static bool seek_in_buffer(struct plog_read_io *k)
             k->copying = true;
             return true;
         }
+        k->expect = batch_last_offset(h) + 1;
         k->pos += total;
     }
 }
@@ -353,6 +386,7 @@ static void read_step(struct plog_read_io *k)
 static void read_go(struct plog_read_io *k)
 {
     k->pos = seg_index_pos(&k->s->ix, k->r->offset);
+    k->expect = k->pos == 0 ? k->s->base : -1;
     k->copying = false;
     k->read_len = 0;
     k->read_at = k->pos;
@@ -496,6 +530,7 @@ void plog_read(struct plog *p, struct plog_read *r)
     r->log_start_offset = p->log_start;
     r->diverging_epoch = -1;
     r->diverging_end_offset = -1;
+    r->damaged_to = -1;
     int rc = epoch_check(p, r->current_leader_epoch);
     if (rc == 0 && (r->offset < p->log_start || r->offset > p->end.offset))
         rc = -E_OFFSET_OUT_OF_RANGE;
@@ -674,6 +709,10 @@ static void lookup_done(struct plog_read *r)
         lookup_read(l);
         return;
     }
+    if (r->rc == -E_CORRUPT_BATCH && r->damaged_to > r->offset) { /* no time is known of those */
+        next = r->damaged_to;
+        r->rc = next < l->limit ? 0 : r->rc;
+    }
     if (r->rc < 0) {
         lookup_end(l, r->rc);
         return;
@@ -696,7 +735,7 @@ static void lookup_done(struct plog_read *r)
         next = b.base_offset + b.last_offset_delta + 1;
         at += b.total_len;
     }
-    if (r->len == 0 || next >= l->limit) { /* nothing that late: offset stays -1 */
+    if (next == r->offset || next >= l->limit) { /* nothing that late: offset stays -1 */
         lookup_end(l, 0);
         return;
     }

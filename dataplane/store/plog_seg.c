@@ -171,6 +171,7 @@ bool plog_segment_get(const struct plog *p, uint32_t idx, struct plog_segment *r
         .max_timestamp_ms = s->ix.max_ts,
         .mtime_ms = s->created_ms,
         .sealed = s->is_sealed,
+        .suspect = s->is_suspect,
         .can_drop = s->is_sealed && may_drop(p) && !s->job && s->io == 0 &&
                     list_is_empty(&s->waiters) && idx + 1 < p->seg_cnt,
     };

@@ -8,6 +8,7 @@
 #include "dataplane/store/format.h"
 #include "dataplane/store/recover.h"
 #include "dataplane/store/seg_index.h"
+#include "dataplane/store/walk.h"
 #include "lib/batch/check.h"
 #include <string.h>
 
@@ -40,19 +41,6 @@ void recover_mark_set(struct part *p);
  * finds that does not look for aborted transactions below it. */
 int recover_state_store(struct part *p, const char *dir, uint32_t first);
 
-/* A window that slides over a file (recover_seg.c). */
-struct walk {
-    struct file_io *io;
-    struct file *f;
-    uint64_t size;
-    uint8_t *buf;
-    uint64_t cap, at, len; /* buf holds [at, at + len) of the file */
-};
-int walk_open(struct walk *w, struct file_io *io, const char *path);
-void walk_close(struct walk *w);
-/* Bytes [pos, pos + len), which must lie within the file. */
-int walk_get(struct walk *w, uint64_t pos, uint64_t len, const uint8_t **ret);
-
 /* One pass over the segments of a partition. */
 struct scan {
     struct part *p;
@@ -69,8 +57,9 @@ struct scan {
 };
 /* What a batch that is in the log means for producers and transactions. */
 int recover_txn(struct part *p, const struct batch_info *b, const uint8_t *bytes);
-/* Walk one segment: cut behind its last good batch, indexes rebuilt; s->next and g are set. */
-int recover_seg(struct scan *s, struct part_seg *g);
+/* Walk one segment: damage below the recovery point healed, cut behind its last good batch, indexes
+ * rebuilt; s->next and g are set. `end`: no offset of the segment reaches it; -1: unknown. */
+int recover_seg(struct scan *s, struct part_seg *g, int64_t end);
 /* Largest timestamp of a segment that is not scanned, from the last time index entry.
  * `end`: no offset of the segment reaches it; INT64_MAX: unknown. interval: index.interval.bytes.
  * 1: known, 0: an index is missing or odd (scan it), -errno. */

@@ -420,7 +420,7 @@ static int open_clean(struct scan *s, struct found *x)
         if (rc == 0)
             rc = path_seg(path, s->dir, g->base, SFX_LOG);
         if (rc == 0)
-            rc = walk_open(&w, io, path);
+            rc = walk_open(&w, io, path, FILE_RDONLY);
         while (rc == 0 && pos < w.size) {
             const uint8_t *b;
             struct batch_info info;
@@ -486,13 +486,15 @@ static int part_scan(struct scan *s, struct found *x, bool epochs_known)
             one.po = &po;
             one.producer_from = INT64_MAX;
             one.next = p->segs[i].base;
-            rc = recover_seg(&one, &p->segs[i]);
+            rc = recover_seg(&one, &p->segs[i], p->segs[i + 1].base);
             if (rc < 0)
                 return rc;
         }
     }
     for (uint32_t i = first; i < p->seg_cnt && !s->cut; i++) {
-        rc = recover_seg(s, &p->segs[i]);
+        /* The last one held at least what was flushed of it. */
+        int64_t end = i + 1 < p->seg_cnt ? p->segs[i + 1].base : s->po->recovery_point;
+        rc = recover_seg(s, &p->segs[i], end);
         /* A zero tail in a segment that was left by a roll: the next one continues the log. */
         if (rc == 0 && s->cut && !s->limit_hit && i + 1 < p->seg_cnt &&
             p->segs[i + 1].base == s->next)

@@ -1,102 +1,11 @@
 /* recover_seg.c - one segment file: its batches walked, its end found, its indexes made; or, when
  * it was closed cleanly, only the ends of its indexes looked at. */
 #include "dataplane/store/recover_int.h"
+#include "dataplane/store/seg_heal.h"
 #include "dataplane/store/store_file.h"
 #include "lib/batch/layout.h"
 #include <inttypes.h>
 #include <stdlib.h>
-
-#define WALK_READ (UINT64_C(1) << 20)
-
-/* --------------------------------------------------------------- a window that slides over a file
- */
-
-int walk_open(struct walk *w, struct file_io *io, const char *path)
-{
-    *w = (struct walk){.io = io};
-    int rc = io->ops->open(io, path, FILE_RDONLY, &w->f);
-    if (rc == 0)
-        rc = io->ops->size(w->f, &w->size);
-    return rc;
-}
-
-void walk_close(struct walk *w)
-{
-    if (w->f != NULL)
-        w->io->ops->close(w->f);
-    free(w->buf);
-}
-
-/* Bytes [pos, pos + len), which must lie within the file. */
-int walk_get(struct walk *w, uint64_t pos, uint64_t len, const uint8_t **ret)
-{
-    if (pos < w->at || pos + len > w->at + w->len) {
-        uint64_t want = len > WALK_READ ? len : WALK_READ;
-        if (want > w->size - pos)
-            want = w->size - pos;
-        if (want > w->cap) {
-            uint8_t *b = realloc(w->buf, want);
-            if (b == NULL)
-                return -ENOMEM;
-            w->buf = b;
-            w->cap = want;
-        }
-        w->at = pos;
-        w->len = 0;
-        while (w->len < want) {
-            int64_t n = w->io->ops->pread(w->f, w->buf + w->len, want - w->len, pos + w->len);
-            if (n <= 0)
-                return n < 0 ? (int)n : -EIO;
-            w->len += (uint64_t)n;
-        }
-    }
-    *ret = w->buf + (pos - w->at);
-    return 0;
-}
-
-static int walk_is_zero(struct walk *w, uint64_t pos, bool *ret)
-{
-    while (pos < w->size) {
-        uint64_t n = w->size - pos < WALK_READ ? w->size - pos : WALK_READ;
-        const uint8_t *b;
-        int rc = walk_get(w, pos, n, &b);
-        if (rc < 0)
-            return rc;
-        for (uint64_t i = 0; i < n; i++) {
-            if (b[i] != 0) {
-                *ret = false;
-                return 0;
-            }
-        }
-        pos += n;
-    }
-    *ret = true;
-    return 0;
-}
-
-/* The batch at pos, header and CRC. 1: good, 0: not a good batch, -errno. */
-static int walk_batch(struct walk *w, uint64_t pos, struct batch_info *ret)
-{
-    const uint8_t *b;
-    if (w->size - pos < BATCH_HEADER_LEN)
-        return 0;
-    int rc = walk_get(w, pos, BATCH_HEADER_LEN, &b);
-    if (rc < 0)
-        return rc;
-    int64_t length = (int32_t)load_be32(b + BATCH_LENGTH);
-    uint64_t total = (uint64_t)length + BATCH_LOG_OVERHEAD;
-    if (length < BATCH_HEADER_LEN - BATCH_LOG_OVERHEAD || total > w->size - pos ||
-        b[BATCH_MAGIC] != 2)
-        return 0;
-    rc = walk_get(w, pos, total, &b);
-    if (rc < 0)
-        return rc;
-    rc = batch_verify(b, total, ret);
-    return rc == 0 && ret->total_len == total && ret->last_offset_delta >= 0 &&
-                   ret->base_offset >= 0
-               ? 1
-               : 0;
-}
 
 /* ----------------------------------------------------------------------------------- one segment
  */
@@ -145,26 +54,41 @@ static bool is_in_place(const struct scan *s, int64_t seg_base, const struct bat
            b->base_offset + b->last_offset_delta - seg_base <= INT32_MAX;
 }
 
-/* A bad batch at pos: is the log good behind it? Its own length field must
- * lead to a good batch. */
-static int damaged_len(struct scan *s, struct walk *w, int64_t seg_base, uint64_t pos,
-                       uint64_t *ret_len)
+/* Damage below the recovery point: what is wrong with one field is put right, what is lost is kept
+ * aside with a batch that says so in its place. 1: look at pos again, 0: nothing can be done. */
+static int heal(struct scan *s, struct walk *w, int64_t seg_base, int64_t seg_end, uint64_t pos)
 {
-    const uint8_t *b;
-    struct batch_info after;
-    *ret_len = 0;
-    if (w->size - pos < BATCH_HEADER_LEN)
-        return 0;
-    int rc = walk_get(w, pos, BATCH_HEADER_LEN, &b);
-    if (rc < 0)
-        return rc;
-    int64_t length = (int32_t)load_be32(b + BATCH_LENGTH);
-    uint64_t total = (uint64_t)length + BATCH_LOG_OVERHEAD;
-    if (length < BATCH_HEADER_LEN - BATCH_LOG_OVERHEAD || total >= w->size - pos)
-        return 0;
-    rc = walk_batch(w, pos + total, &after);
-    if (rc == 1 && is_in_place(s, seg_base, &after) && after.base_offset > s->next)
-        *ret_len = total;
+    struct seg_damage d;
+    struct seg_healed h;
+    struct seg_judge j = {.w = w,
+                          .base = seg_base,
+                          .end = seg_end,
+                          .next = s->next,
+                          .epoch = epochs_at(&s->p->epochs, s->next)};
+    int rc = seg_judge(&j, pos, &d);
+    if (rc == 1 && !(damage_is_repairable(d.kind) && d.to > d.from && d.kind != DAMAGE_ZERO_TAIL))
+        rc = 0;
+    if (rc == 1) {
+        rc = seg_heal(w->io, s->dir, seg_base, &d, &h);
+        rc = rc < 0 ? rc == -E_LIMIT || rc == -ENOSPC ? 0 : rc : 1;
+        w->len = 0; /* what the window holds is old */
+    }
+    if (rc == 1)
+        recover_note(s->rep, damage_is_lost(d.kind) ? RC_DAMAGED_BATCH : RC_DAMAGED_FIELD,
+                     "topic %s partition %" PRId32 ": %s, offsets %" PRId64 " to %" PRId64
+                     ", %" PRIu64 " bytes at byte %" PRIu64 " of %s segment %" PRId64 ": %s",
+                     s->p->topic, s->p->partition, damage_name(d.kind), d.from, d.to - 1, d.len,
+                     d.pos, s->dir, seg_base, h.text);
+    return rc;
+}
+
+/* Nothing good at pos: does the log go on behind it? */
+static int is_good_behind(struct scan *s, struct walk *w, int64_t seg_base, uint64_t pos, bool *ret)
+{
+    struct seg_damage d;
+    struct seg_judge j = {.w = w, .base = seg_base, .end = -1, .next = s->next, .epoch = -1};
+    int rc = seg_judge(&j, pos, &d);
+    *ret = rc == 1 && pos + d.len < w->size;
     return rc < 0 ? rc : 0;
 }
 
@@ -207,14 +131,23 @@ static int judge_tail(struct scan *s, struct walk *w, int64_t base, uint64_t pos
 }
 
 static int seg_scan_walk(struct scan *s, struct walk *w, struct seg_index *ix, int64_t base,
-                         uint64_t *ret_len)
+                         int64_t end, uint64_t *ret_len)
 {
-    uint64_t pos = 0;
+    uint64_t pos = 0, healed = UINT64_MAX;
     while (pos < w->size) {
         struct batch_info b;
-        int rc = walk_batch(w, pos, &b);
+        const uint8_t *bytes;
+        int rc = walk_batch(w, pos, &b, &bytes);
         if (rc < 0)
             return rc;
+        if (s->next < s->po->recovery_point && s->po->limit < 0 && healed != pos &&
+            (rc == 0 || b.base_offset != s->next)) {
+            rc = heal(s, w, base, end, pos);
+            if (rc < 0)
+                return rc;
+            healed = pos; /* once */
+            continue;
+        }
         if (rc == 1 && is_in_place(s, base, &b)) {
             if (s->po->limit >= 0 && b.base_offset >= s->po->limit) {
                 s->cut = s->limit_hit = true;
@@ -226,20 +159,12 @@ static int seg_scan_walk(struct scan *s, struct walk *w, struct seg_index *ix, i
             pos += b.total_len;
             continue;
         }
-        uint64_t skip;
-        rc = damaged_len(s, w, base, pos, &skip);
+        bool good_behind;
+        rc = is_good_behind(s, w, base, pos, &good_behind);
         if (rc < 0)
             return rc;
-        if (skip > 0 && s->next < s->po->recovery_point) {
-            recover_note(s->rep, RC_DAMAGED_BATCH,
-                         "topic %s partition %" PRId32 ": offset %" PRId64 ", %" PRIu64
-                         " bytes at byte %" PRIu64 " of %s segment %" PRId64,
-                         s->p->topic, s->p->partition, s->next, skip, pos, s->dir, base);
-            pos += skip;
-            continue;
-        }
         s->cut = true;
-        rc = judge_tail(s, w, base, pos, skip > 0);
+        rc = judge_tail(s, w, base, pos, good_behind);
         if (rc < 0)
             return rc;
         break;
@@ -266,14 +191,15 @@ int recover_seg_extent(struct file_io *io, const char *path, struct seg_extent *
 {
     struct walk w;
     *ret = (struct seg_extent){.first = -1, .last = -1};
-    int rc = walk_open(&w, io, path);
+    int rc = walk_open(&w, io, path, FILE_RDONLY);
     bool zero = true;
     if (rc == 0)
         rc = walk_is_zero(&w, 0, &zero);
     ret->is_zero = zero;
     for (uint64_t pos = 0; rc == 0 && pos < w.size;) {
         struct batch_info b;
-        int good = walk_batch(&w, pos, &b);
+        const uint8_t *bytes;
+        int good = walk_batch(&w, pos, &b, &bytes);
         if (good <= 0) {
             rc = good;
             break;
@@ -286,7 +212,7 @@ int recover_seg_extent(struct file_io *io, const char *path, struct seg_extent *
     return rc;
 }
 
-int recover_seg(struct scan *s, struct part_seg *g)
+int recover_seg(struct scan *s, struct part_seg *g, int64_t end)
 {
     struct file_io *io = s->p->dir->io;
     char path[STORE_PATH_MAX];
@@ -298,10 +224,10 @@ int recover_seg(struct scan *s, struct part_seg *g)
         return rc;
     if (s->next < g->base)
         s->next = g->base;
-    rc = walk_open(&w, io, path);
+    rc = walk_open(&w, io, path, FILE_RDONLY);
     uint64_t len = 0;
     if (rc == 0)
-        rc = seg_scan_walk(s, &w, &ix, g->base, &len);
+        rc = seg_scan_walk(s, &w, &ix, g->base, end, &len);
     uint64_t size = w.size;
     walk_close(&w);
     if (rc == 0)
