@@ -51,14 +51,23 @@ void sim_trace(const char *fmt, ...)
     va_end(ap);
 }
 
-/* splitmix64 */
+/* splitmix64; `below` 0: all 64 bits */
 uint64_t sim_rnd(uint64_t below)
 {
     uint64_t z = sim->rng += UINT64_C(0x9E3779B97F4A7C15);
     z = (z ^ z >> 30) * UINT64_C(0xBF58476D1CE4E5B9);
     z = (z ^ z >> 27) * UINT64_C(0x94D049BB133111EB);
     z ^= z >> 31;
-    return below > 0 ? z % below : 0;
+    return below > 0 ? z % below : z;
+}
+
+/* In place of the system's randomness (the linker's --wrap): ids repeat with the seed. */
+void __wrap_uuid_random(struct uuid *ret);
+void __wrap_uuid_random(struct uuid *ret)
+{
+    uint64_t hi = sim_rnd(0), lo = sim_rnd(0);
+    memcpy(ret->b, &hi, 8);
+    memcpy(ret->b + 8, &lo, 8);
 }
 
 static uint64_t clock_ns(void *arg)

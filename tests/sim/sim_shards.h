@@ -54,7 +54,7 @@ struct sim_traits {
     uint32_t connections_max;
 };
 struct sim_topic {
-    char name[16];
+    char name[32];
     struct uuid id;
     uint32_t partition_cnt;
     uint32_t ready_cnt;  /* so many of them every shard knows */
@@ -103,7 +103,7 @@ _Noreturn void sim_fail(const char *cond, const char *file, int line, const char
             sim_trace(__VA_ARGS__);                                                                \
     } while (0)
 void sim_trace(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-uint64_t sim_rnd(uint64_t below); /* 0 when below is 0 */
+uint64_t sim_rnd(uint64_t below); /* below 0: any 64 bits */
 static inline bool sim_chance(uint32_t percent)
 {
     return sim_rnd(100) < percent;

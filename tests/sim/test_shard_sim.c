@@ -43,9 +43,10 @@ static void one_seed(uint64_t seed)
 {
     sim_create(seed);
     run(sim->now_ns + 50 * SIM_MS, false, false); /* the first image */
-    static const char *const names[] = {"a", "b", "c"};
-    for (uint32_t i = 0; i < 3; i++) {
-        SIM_CHECK(sim_topic_create(names[i], 1 + (uint32_t)sim_rnd(6), NULL, NULL), "busy");
+    static const char *const names[] = {"__consumer_offsets", "groups", "a", "b", "c"};
+    for (uint32_t i = 0; i < 5; i++) {
+        uint32_t partitions = i == 1 ? SIM_PARTS_MAX : 1 + (uint32_t)sim_rnd(6);
+        SIM_CHECK(sim_topic_create(names[i], partitions, NULL, NULL), "busy");
         while (sim->apply != NULL)
             (void)sim_step(SIM_NEVER);
     }
