@@ -24,7 +24,6 @@
  *                                       the batch that carried the change
  *   dataplane   PRODUCER_IDS_REQUEST    PRODUCER_IDS_RESPONSE, the block's record is durable
  *   sluiced     PARTITION_STATS_REQUEST PARTITION_STATS_RESPONSE, one or more, last has more=false
- *   sluiced     LEDGER_REQUEST          LEDGER_RESPONSE
  *   dataplane   GAP                     nothing
  *   sluiced     DRAIN_REQUEST           DRAIN_RESPONSE, everything flushed and closed
  *
@@ -67,8 +66,6 @@ enum ctl_type {
     CTL_PRODUCER_IDS_RESPONSE = 21,
     CTL_PARTITION_STATS_REQUEST = 32,
     CTL_PARTITION_STATS_RESPONSE = 33,
-    CTL_LEDGER_REQUEST = 34,
-    CTL_LEDGER_RESPONSE = 35,
     CTL_GAP = 36,
 };
 
@@ -85,12 +82,6 @@ enum ctl_listener_kind {
     CTL_LISTENER_INGEST_UDP = 2,
     CTL_LISTENER_INGEST_TCP = 3,
     CTL_LISTENER_DPDK = 4, /* an ingest listener on a DPDK port */
-};
-/* ledger_response.ledgers[].kind: unit of its numbers */
-enum ctl_ledger_kind {
-    CTL_LEDGER_PORT = 1,     /* frames */
-    CTL_LEDGER_LISTENER = 2, /* datagrams, or frames cut from streams */
-    CTL_LEDGER_EVENTS = 3,   /* events */
 };
 /* gap.kind */
 enum ctl_gap_kind {
