@@ -834,8 +834,6 @@ int daemon_run(const struct daemon_opts *opts)
     d->conf = conf;
     d->signal_fd = -1;
     d->start_wall_ms = clock_wall_ms();
-    for (uint32_t i = 0; i < STATS_SHARDS_MAX; i++)
-        d->shard_cpu[i] = -1;
     hints_wanted = opts->print_hints;
     int lock = -1;
     int rc = make_dirs(conf, err, sizeof(err));

@@ -45,12 +45,10 @@ struct daemon {
     int32_t shard_cnt;
     uint32_t listener_cnt;
     struct daemon_listener listeners[DAEMON_LISTENERS_MAX];
-    uint32_t restarts;   /* times the dataplane ended unasked */
-    char last_exit[512]; /* how it ended last */
-    bool answers;        /* it answered the last ping */
-    /* by shard, of the last second; cpu -1: unknown */
-    double busy_percent[STATS_SHARDS_MAX];
-    int shard_cpu[STATS_SHARDS_MAX];
+    uint32_t restarts;                     /* times the dataplane ended unasked */
+    char last_exit[512];                   /* how it ended last */
+    bool answers;                          /* it answered the last ping */
+    double busy_percent[STATS_SHARDS_MAX]; /* by shard, of the last second */
     uint64_t busy_cycles[STATS_SHARDS_MAX], all_cycles[STATS_SHARDS_MAX]; /* at the last sample */
     uint64_t sample_ns;
 

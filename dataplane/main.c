@@ -279,8 +279,12 @@ static int open_stats(void)
                                      .to_ms = now_ms,
                                      .in_flight_lost_max = -1};
     }
+    int cpu[SHARD_MAX];
+    for (uint32_t i = 0; i < dp.plan.shard_cnt; i++)
+        cpu[i] = dp.plan.shards[i].cpu;
     struct stats_create_opts o = {
         .conf = &dp.conf,
+        .shard_cpu = cpu,
         .shard_cnt = (uint16_t)dp.plan.shard_cnt,
         .stage_cnt = pipeline_stage_cnt(),
         .stage_names = pipeline_stage_names(),

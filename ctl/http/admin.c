@@ -150,8 +150,7 @@ static json_t *shards_json(const struct daemon *d, const struct stats_reader *r)
         double us = h->tsc_hz == 0 ? 0 : (double)c->shard.turn_max_cycles * 1e6 / (double)h->tsc_hz;
         json_array_append_new(
             a, json_pack("{s:i, s:i, s:f, s:I, s:I, s:I, s:I}", "shard", (int)i, "cpu",
-                         i < STATS_SHARDS_MAX ? d->shard_cpu[i] : -1, "busy_percent",
-                         i < STATS_SHARDS_MAX ? d->busy_percent[i] : 0.0, "turn_max_us",
+                         (int)h->shard_cpu[i], "busy_percent", d->busy_percent[i], "turn_max_us",
                          (json_int_t)us, "partitions", (json_int_t)c->shard.partitions,
                          "connections", (json_int_t)c->shard.connections, "unflushed_bytes",
                          (json_int_t)c->shard.unflushed_bytes));

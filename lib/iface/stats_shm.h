@@ -40,10 +40,10 @@ extern const uint32_t stats_shard_desc_cnt, stats_port_desc_cnt, stats_listener_
 
 /* ---- what happened between the previous run and this one: the `_sluice.gaps` record */
 struct ledger_gap {
-    bool had_previous;          /* false: first start of this directory, no record */
-    bool clean;                 /* the previous run stopped in order */
-    bool nic_unobserved;        /* traffic may have come while nobody counted */
-    int64_t from_ms, to_ms;     /* wall clock: last known instant of the old run, start of this */
+    bool had_previous;      /* false: first start of this directory, no record */
+    bool clean;             /* the previous run stopped in order */
+    bool nic_unobserved;    /* traffic may have come while nobody counted */
+    int64_t from_ms, to_ms; /* wall clock: last known instant of the old run, start of this */
     uint32_t shards_before, shards; /* differ: an order boundary; before 0: not known */
     int64_t in_flight_lost_max; /* events in flight at from_ms; -1: unknown (the machine went down:
                                    what came after from_ms was not written down either) */
@@ -61,6 +61,7 @@ struct stats_header {
     uint64_t tsc_hz;
     int64_t start_wall_ms;
     struct ledger_gap gap;
+    int32_t shard_cpu[STATS_SHARDS_MAX]; /* where it is pinned; -1: nowhere */
     char stage_name[STATS_STAGES_MAX][STATS_STAGE_NAME_MAX];
     char port_name[CONF_PORTS_MAX][CONF_NAME_MAX];
     char listener_name[CONF_LISTENERS_MAX][CONF_NAME_MAX];
@@ -75,6 +76,7 @@ struct stats_create_opts {
     uint16_t shard_cnt;
     uint32_t stage_cnt;
     const char *const *stage_names;
+    const int *shard_cpu; /* shard_cnt; NULL: not pinned */
     uint64_t tsc_hz;
     int64_t start_wall_ms;
     const struct counters *carried; /* totals of earlier runs (ledger_recover); NULL: none */

@@ -397,6 +397,12 @@ def test_status_of_an_appliance_balances_and_names_its_doors(tmp_path):
         assert "DOES NOT" not in p.stdout
         shards = json.loads(a.ctl("--json", "status").stdout)["shards"]
         assert [s["shard"] for s in shards] == [0]
+        tasks = f"/proc/{a.dataplane_pid()}/task"
+        worker = [int(t) for t in os.listdir(tasks)
+                  if open(f"{tasks}/{t}/comm").read().strip() == "rte-worker-1"]
+        assert {shards[0]["cpu"]} == os.sched_getaffinity(worker[0])
+        for state in ("busy", "idle"):
+            assert a.metrics()[f'sluice_{state}_cycles_total{{shard="0"}}'] > 0
         p = a.ctl("topic", "create", "t", "--config", "retention.sm=1", check=False)
         assert p.returncode == 1 and "retention.ms" in p.stderr, "the nearest key is named"
         p = a.ctl("log", "recover", a.dir, check=False)
