@@ -15,8 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define LAST_BYTES 4096          /* of its stderr, kept for messages */
-#define ERR_FILE_MAX (16u << 20) /* the file is emptied beyond this */
+#define LAST_BYTES 4096 /* of its stderr, kept for messages */
 
 struct supervise {
     char program[PATH_MAX], conf_path[PATH_MAX], err_path[PATH_MAX];
@@ -188,6 +187,9 @@ void supervise_forward(struct supervise *s)
 {
     char buf[8192];
     ssize_t n;
+    struct stat st;
+    if (fstat(s->err_fd, &st) == 0 && st.st_size < s->err_pos)
+        s->err_pos = 0; /* the dataplane cut it */
     while ((n = pread(s->err_fd, buf, sizeof(buf), s->err_pos)) > 0) {
         s->err_pos += n;
         last_add(s, buf, (size_t)n);
@@ -198,8 +200,10 @@ void supervise_forward(struct supervise *s)
             at += w;
         }
     }
-    if (s->err_pos > (off_t)ERR_FILE_MAX && ftruncate(s->err_fd, 0) == 0)
-        s->err_pos = 0; /* it is opened for appending: the writer goes on at the new end */
+    if (s->err_pos > (off_t)LOG_FILE_MAX) {
+        log_file_bound(s->err_fd, LOG_FILE_MAX); /* its writer appends: it goes on at the new end */
+        s->err_pos = lseek(s->err_fd, 0, SEEK_END);
+    }
 }
 const char *supervise_last_lines(struct supervise *s)
 {

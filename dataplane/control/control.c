@@ -260,6 +260,7 @@ static void housekeeping(struct control *c, uint64_t now_ns)
     if (now_ns < c->ledger_ns)
         return;
     c->ledger_ns = now_ns + LEDGER_MS * UINT64_C(1000000);
+    log_file_bound(STDERR_FILENO, 2 * LOG_FILE_MAX);
     (void)control_save_ledger(c, false); /* logged there; the next one may succeed */
 }
 

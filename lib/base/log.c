@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -95,5 +96,20 @@ void log_write(struct log_site *site, enum log_level level, const char *file, co
 
     int fd = atomic_load_explicit(&out_fd, memory_order_relaxed);
     ssize_t rc = write(fd >= 0 ? fd : STDERR_FILENO, line, len);
+    (void)rc; /* nobody is left to tell */
+}
+
+void log_file_bound(int fd, uint64_t max)
+{
+    char kept[LOG_FILE_KEEP];
+    struct stat st;
+    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || (uint64_t)st.st_size <= max)
+        return;
+    off_t from = st.st_size > LOG_FILE_KEEP ? st.st_size - LOG_FILE_KEEP : 0;
+    ssize_t n = pread(fd, kept, sizeof(kept), from);
+    const char *line = n > 0 ? memchr(kept, '\n', (size_t)n) : NULL;
+    if (ftruncate(fd, 0) < 0 || line == NULL)
+        return;
+    ssize_t rc = write(fd, line + 1, (size_t)(n - (line + 1 - kept)));
     (void)rc; /* nobody is left to tell */
 }

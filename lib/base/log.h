@@ -23,6 +23,14 @@ void log_set_level(enum log_level level);
 /* Where lines go (tests, or a supervisor's pipe); -1: stderr. */
 void log_set_fd(int fd);
 
+/* When fd (open for reading, and for appending) is a regular file longer than `max`, it is cut to
+ * its last whole lines, at most LOG_FILE_KEEP bytes. What others write at that moment may be lost.
+ * sluiced bounds the dataplane's stderr at LOG_FILE_MAX; the dataplane itself at twice that, for
+ * the time when nobody reads. */
+#define LOG_FILE_MAX (UINT64_C(16) << 20)
+#define LOG_FILE_KEEP 16384
+void log_file_bound(int fd, uint64_t max);
+
 __attribute__((format(printf, 4, 5))) void log_write(struct log_site *site, enum log_level level,
                                                      const char *file, const char *fmt, ...);
 

@@ -6,6 +6,7 @@
 #include "lib/base/fault.c"
 #include "lib/base/clock.h"
 #include "tests/support/test.h"
+#include <fcntl.h>
 #include <pthread.h>
 
 static uint64_t now_ms = 1000;
@@ -110,6 +111,39 @@ static void a_long_line_is_cut(void **state)
     assert_true(strlen(out) <= LOG_LINE_MAX);
 }
 
+static void a_long_file_keeps_its_last_whole_lines_and_goes_on(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/sluice-log-XXXXXX", line[64];
+    int tmp = mkstemp(path);
+    assert_true(tmp >= 0);
+    close(tmp);
+    int fd = open(path, O_RDWR | O_APPEND);
+    for (int i = 0; i < 4000; i++) {
+        int n = snprintf(line, sizeof(line), "this is line %d\n", i);
+        assert_int_equal(write(fd, line, (size_t)n), n);
+    }
+    off_t before = lseek(fd, 0, SEEK_END);
+    log_file_bound(fd, (uint64_t)before);
+    assert_int_equal(lseek(fd, 0, SEEK_END), before); /* not above it */
+    log_file_bound(fd, (uint64_t)before - 1);
+    assert_in_range(lseek(fd, 0, SEEK_END), LOG_FILE_KEEP - 64, LOG_FILE_KEEP);
+    assert_int_equal(write(fd, "next\n", 5), 5);
+    static char text[LOG_FILE_KEEP + 64];
+    ssize_t n = pread(fd, text, sizeof(text) - 1, 0);
+    assert_true(n > 0);
+    text[n] = '\0';
+    assert_memory_equal(text, "this is line ", 13);
+    assert_non_null(strstr(text, "\nthis is line 3999\nnext\n"));
+    close(fd);
+    unlink(path);
+    int p[2]; /* no file: left alone */
+    assert_int_equal(pipe(p), 0);
+    log_file_bound(p[1], 0);
+    close(p[0]);
+    close(p[1]);
+}
+
 static void *shout(void *arg)
 {
     for (int i = 0; i < 2000; i++) {
@@ -197,5 +231,6 @@ static void faults_parse_from_text(void **state)
 
 TEST_MAIN(TEST(a_line_has_time_level_and_module), TEST(the_level_filters),
           TEST(a_noisy_site_is_limited_and_the_count_told), TEST(a_long_line_is_cut),
+          TEST(a_long_file_keeps_its_last_whole_lines_and_goes_on),
           TEST(lines_of_threads_do_not_mix), TEST(faults_fire_when_told),
           TEST(faults_parse_from_text))
