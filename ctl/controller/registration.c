@@ -10,21 +10,25 @@ static void propose_registration(struct controller *c, struct change *ch,
                                  const struct ctl_hello *hello, int64_t *ret_epoch)
 {
     struct register_broker_record r;
-    struct register_broker_record_feature feature;
+    struct register_broker_record_feature features[8];
     register_broker_record_init(&r);
-    register_broker_record_feature_init(&feature);
-    if (c->img->feature_cnt == 0)
-        meta_put_feature(&ch->b, "metadata.version", META_VERSION_LEVEL);
-    feature.name = span_str("metadata.version");
-    feature.min_supported_version = 7;
-    feature.max_supported_version = META_VERSION_LEVEL;
+    ASSERT(meta_feature_cnt <= sizeof(features) / sizeof(features[0]));
+    for (uint32_t i = 0; i < meta_feature_cnt; i++) {
+        const struct meta_feature_range *f = &meta_features[i];
+        register_broker_record_feature_init(&features[i]);
+        features[i].name = span_str(f->name);
+        features[i].min_supported_version = f->min;
+        features[i].max_supported_version = f->max;
+        if (image_feature(c->img, f->name) == 0) /* new here, or new in this build */
+            meta_put_feature(&ch->b, f->name, f->level);
+    }
     *ret_epoch = meta_log_next_offset(c->log) + ch->b.cnt;
     r.broker_id = c->id.node_id;
     r.incarnation_id = hello->incarnation;
     r.broker_epoch = *ret_epoch;
     r.fenced = false; /* the one broker there is: nothing would unfence it */
-    r.features.v = &feature;
-    r.features.cnt = 1;
+    r.features.v = features;
+    r.features.cnt = meta_feature_cnt;
     r.log_dirs = (struct wire_uuids){.v = c->id.dir_id, .cnt = c->id.dir_cnt};
     struct register_broker_record_end_point ends[CONF_KAFKA_MAX];
     r.end_points.v = ends;

@@ -63,6 +63,8 @@ int offset_fetch_start(struct kreq *req, struct wire_reader *r);
 int describe_groups_start(struct kreq *req, struct wire_reader *r);
 int list_groups_start(struct kreq *req, struct wire_reader *r);
 int delete_groups_start(struct kreq *req, struct wire_reader *r);
+int consumer_group_heartbeat_start(struct kreq *req, struct wire_reader *r);
+int consumer_group_describe_start(struct kreq *req, struct wire_reader *r);
 void group_one_cancel(struct kreq *req);
 int add_partitions_to_txn_start(struct kreq *req, struct wire_reader *r);
 int add_offsets_to_txn_start(struct kreq *req, struct wire_reader *r);

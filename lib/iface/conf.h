@@ -125,7 +125,8 @@ struct conf {
     /* consumer groups */
     uint32_t group_initial_rebalance_delay_ms;
     uint32_t group_min_session_timeout_ms, group_max_session_timeout_ms;
-    uint32_t group_max_size;
+    uint32_t group_max_size, group_consumer_max_size;
+    uint32_t group_consumer_session_timeout_ms, group_consumer_heartbeat_interval_ms;
     uint32_t offsets_partitions; /* of __consumer_offsets when sluiced creates it */
     uint64_t offsets_retention_ms;
 

@@ -186,6 +186,13 @@ const char *image_broker_config(const struct meta_image *img, const char *key)
     return meta_config_find(img->default_configs, img->default_config_cnt, key);
 }
 
+const struct meta_feature_range meta_features[] = {
+#define FEATURE(name, min, max, level) {name, min, max, level},
+#include "lib/meta/features.def"
+#undef FEATURE
+};
+const uint32_t meta_feature_cnt = sizeof(meta_features) / sizeof(meta_features[0]);
+
 int16_t image_feature(const struct meta_image *img, const char *name)
 {
     for (uint32_t i = 0; i < img->feature_cnt; i++) {

@@ -36,6 +36,13 @@ struct meta_feature {
     char name[64];
     int16_t level;
 };
+struct meta_feature_range { /* features.def */
+    const char *name;
+    int16_t min, max, level;
+};
+extern const struct meta_feature_range meta_features[];
+extern const uint32_t meta_feature_cnt;
+
 struct meta_broker { /* this node's registration */
     uint32_t refs;   /* atomic */
     struct uuid incarnation;

@@ -9,6 +9,7 @@
  * A member whose connection is gone stays "awaiting" with no call to answer: it counts as joined,
  * and its session decides afterwards. */
 #include "dataplane/kafka/group/classic.h"
+#include "dataplane/kafka/group/consumer.h"
 #include "lib/base/log.h"
 
 static void join_complete(struct group *g);
@@ -413,6 +414,10 @@ void group_on_leave(struct cpart *p, struct group_call *call)
     leave_group_response_init(out);
     if (in->group_id.len == 0) {
         call_fail(call, KE_INVALID_GROUP_ID);
+        return;
+    }
+    if (g != NULL && g->consumer != NULL) {
+        consumer_on_leave_group(g, call);
         return;
     }
     uint32_t members = g != NULL ? g->member_cnt : 0;

@@ -41,10 +41,13 @@ bool classic_supports(const struct group *g, const struct join_group_request *in
 struct span classic_protocol_vote(const struct group *g);
 struct pending_member *pending_find(const struct group *g, struct span id);
 void pending_free(struct pending_member *pm);
+bool classic_subscribes(const struct group *g, struct span topic);
 /* All members and pending ones out. */
 void classic_clear(struct group *g, int16_t error);
 
 /* ---- classic_record.c ---- */
+/* Key of the group's metadata record, in `a`. */
+struct span classic_key(struct arena *a, struct span id);
 /* Write the group as it is, with the assignments to come if `next`. done as in coord.h. Negative:
  * out of memory, nothing happens. */
 int classic_write(struct group *g, bool next, struct member *about,

@@ -1,5 +1,6 @@
 /* classic_join.c - JoinGroup: who may join a classic group, and how. See classic.h. */
 #include "dataplane/kafka/group/classic.h"
+#include "dataplane/kafka/group/consumer.h"
 
 static struct span member_id_make(struct group_call *call, struct span instance_id)
 {
@@ -287,6 +288,14 @@ void group_on_join(struct cpart *p, struct group_call *call)
     if (g == NULL) {
         classic_join_answer_error(call, in->member_id,
                                   is_new ? KE_NOT_AVAILABLE : KE_UNKNOWN_MEMBER);
+        return;
+    }
+    if (g->consumer != NULL && g->state != GROUP_EMPTY) { /* the protocols do not mix */
+        classic_join_answer_error(call, in->member_id, KE_INCONSISTENT_PROTOCOL);
+        return;
+    }
+    if (g->consumer != NULL && !consumer_to_classic(g)) {
+        classic_join_answer_error(call, in->member_id, KE_NOT_AVAILABLE);
         return;
     }
     struct member *m = is_new ? NULL : member_find(g, in->member_id);

@@ -361,7 +361,7 @@ static bool subscription_names(struct span metadata, struct span topic)
     return r.err != 0;
 }
 
-bool group_subscribes(const struct group *g, struct span topic)
+bool classic_subscribes(const struct group *g, struct span topic)
 {
     if (!group_is_consumer(g))
         return false;

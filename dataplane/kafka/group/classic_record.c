@@ -1,11 +1,12 @@
 /* classic_record.c - the record of a classic group: writing and reading it. See classic.h. */
 #include "dataplane/kafka/group/classic.h"
+#include "dataplane/kafka/group/consumer.h"
 
 #define GROUP_VALUE_VERSION 3
 
 /* ------------------------------------------------------------------ records */
 
-struct span group_key(struct arena *a, struct span id)
+struct span classic_key(struct arena *a, struct span id)
 {
     struct group_metadata_key key = {.group = id};
     size_t len = 2 + group_metadata_key_size(&key, 0);
@@ -52,7 +53,7 @@ int classic_write(struct group *g, bool next, struct member *about,
     }
     size_t len = 2 + group_metadata_value_size(&v, GROUP_VALUE_VERSION);
     uint8_t *p = len <= COORD_CALL_BYTES_MAX ? arena_alloc(&a, len) : NULL;
-    struct span key = group_key(&a, g->id);
+    struct span key = classic_key(&a, g->id);
     if (p == NULL || span_is_null(key))
         goto undo;
     struct wire_writer wr;
@@ -108,6 +109,9 @@ int group_replay(struct cpart *p, struct span id, const struct group_metadata_va
     struct group *g = v != NULL ? coord_get(p, id) : coord_find(p->c, id);
     if (g == NULL)
         return v != NULL ? -ENOMEM : 0;
+    if (g->consumer != NULL && v == NULL)
+        return 0; /* what it was before */
+    consumer_free(g);
     classic_clear(g, KE_LOADING);
     coord_drop(g->c, &g->protocol_type);
     coord_drop(g->c, &g->protocol_name);
@@ -132,6 +136,10 @@ int group_replay(struct cpart *p, struct span id, const struct group_metadata_va
 
 void group_loaded(struct group *g)
 {
+    if (g->consumer != NULL) {
+        consumer_loaded(g);
+        return;
+    }
     list_for_each(n, &g->members) group_touch(container_of(n, struct member, link));
     if (group_is_unused(g) && span_is_null(g->protocol_type) && g->generation == 0)
         group_remove(g, KE_UNKNOWN_MEMBER); /* all its offsets were deleted again */

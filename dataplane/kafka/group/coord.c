@@ -4,6 +4,7 @@
  * commits, assignments), or at once where later requests must see it (deletions); when the append
  * of the latter fails, the partition is read again. */
 #include "dataplane/kafka/group/coord.h"
+#include "dataplane/kafka/group/consumer.h"
 #include "dataplane/kafka/group/txn_offsets.h"
 #include "lib/base/hash.h"
 #include "lib/base/log.h"
@@ -227,7 +228,8 @@ static int part_replay(struct clog *l, const struct batch_info *b, const struct 
             rc = group_metadata_value_read(&v, version, a, &value);
         return rc < 0 ? rc : group_replay(p, key.group, deleted ? NULL : &value);
     }
-    return 0; /* of a newer kind of group */
+    rc = consumer_replay(p, type, &k, &v, version, deleted, a);
+    return rc < 0 ? rc : 0; /* 1: of another kind of group */
 }
 
 static struct clog *part_create(struct clog_set *set)
@@ -329,6 +331,12 @@ void coord_on_call(struct shard *s, struct msg *m)
         break;
     case OFFSET_DELETE_REQUEST_KEY:
         offsets_on_delete(p, call);
+        break;
+    case CONSUMER_GROUP_HEARTBEAT_REQUEST_KEY:
+        consumer_on_heartbeat(p, call);
+        break;
+    case CONSUMER_GROUP_DESCRIBE_REQUEST_KEY:
+        consumer_on_describe(p, call);
         break;
     default:
         UNREACHABLE();

@@ -38,6 +38,7 @@ enum kafka_error { /* Kafka's codes of the group APIs */
                    KE_INVALID_SESSION_TIMEOUT = 26,
                    KE_REBALANCE = 27,
                    KE_COMMIT_SIZE = 28,
+                   KE_UNSUPPORTED_VERSION = 35,
                    KE_INVALID_REQUEST = 42,
                    KE_INVALID_PRODUCER_EPOCH = 47,
                    KE_NON_EMPTY_GROUP = 68,
@@ -48,6 +49,11 @@ enum kafka_error { /* Kafka's codes of the group APIs */
                    KE_SUBSCRIBED = 86,
                    KE_UNSTABLE_OFFSET = 88,
                    KE_UNKNOWN_TOPIC_ID = 100,
+                   KE_FENCED_MEMBER_EPOCH = 110,
+                   KE_UNRELEASED_INSTANCE = 111,
+                   KE_UNSUPPORTED_ASSIGNOR = 112,
+                   KE_STALE_MEMBER_EPOCH = 113,
+                   KE_INVALID_REGEX = 128,
 };
 
 /* MSG_GROUP: one request about one group (ListGroups: about all of the shard). Until the reply the
@@ -76,11 +82,14 @@ struct group_call {
         struct offset_fetch_response_group fetch;
         struct describe_groups_response_group describe;
         struct list_groups_response list;
+        struct consumer_group_heartbeat_response consumer_heartbeat;
+        struct consumer_group_describe_response_group consumer_describe;
     } out;
     /* the owner's */
     struct coord *coord;
-    struct member *parked; /* whose join or sync this is */
-    void *ctx;             /* of a commit under way, in the arena */
+    struct member *parked;   /* whose join or sync this is */
+    void *ctx;               /* of a commit under way, in the arena */
+    struct group_call *next; /* waits for the same write */
 };
 /* MSG_GROUP_CANCEL: the connection of `call` is gone. A parked call is answered; crossing is fine.
  */

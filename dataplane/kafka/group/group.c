@@ -1,10 +1,10 @@
 /* group.c - what groups have in common: life, and their administration. See group.h. */
 #include "dataplane/kafka/group/classic.h"
+#include "dataplane/kafka/group/consumer.h"
 #include "dataplane/kafka/group/offsets.h"
 #include <stdlib.h>
 
 #define MS_NS UINT64_C(1000000)
-#define GROUP_OPERATIONS ((1 << 3) | (1 << 6) | (1 << 8)) /* READ, DELETE, DESCRIBE */
 
 const char *const group_state_text[GROUP_STATE_CNT] = {
 #define GROUP_STATE(name, text) [GROUP_##name] = text,
@@ -14,6 +14,20 @@ const char *const group_state_text[GROUP_STATE_CNT] = {
 
 /* ------------------------------------------------------------------ administration */
 
+struct span group_text(struct group_call *call, const char *tail)
+{
+    static const char head[] = "Group ";
+    size_t head_len = sizeof(head) - 1, id_len = call->group.len, tail_len = strlen(tail);
+    char *text = arena_alloc(&call->arena, head_len + id_len + tail_len);
+    if (text == NULL)
+        return WIRE_EMPTY;
+    memcpy(text, head, head_len);
+    if (id_len > 0)
+        memcpy(text + head_len, call->group.p, id_len);
+    memcpy(text + head_len + id_len, tail, tail_len);
+    return span_of(text, (uint32_t)(head_len + id_len + tail_len));
+}
+
 void group_on_describe(struct cpart *p, struct group_call *call)
 {
     struct describe_groups_response_group *out = &call->out.describe;
@@ -22,21 +36,12 @@ void group_on_describe(struct cpart *p, struct group_call *call)
     out->group_id = call->group;
     if (call->read_all)
         out->authorized_operations = GROUP_OPERATIONS;
-    if (g == NULL) {
+    if (g == NULL || g->consumer != NULL) {
         out->group_state = span_str(group_state_text[GROUP_DEAD]);
         if (call->version >= 6) {
-            static const char tail[] = " not found.";
-            static const char head[] = "Group ";
-            uint32_t len = (uint32_t)(sizeof(head) - 1 + call->group.len + sizeof(tail) - 1);
-            char *text = arena_alloc(&call->arena, len);
             out->error_code = KE_GROUP_NOT_FOUND;
-            if (text != NULL) {
-                memcpy(text, head, sizeof(head) - 1);
-                if (call->group.len > 0)
-                    memcpy(text + sizeof(head) - 1, call->group.p, call->group.len);
-                memcpy(text + sizeof(head) - 1 + call->group.len, tail, sizeof(tail) - 1);
-                out->error_message = span_of(text, len);
-            }
+            out->error_message =
+                group_text(call, g == NULL ? " not found." : " is not a classic group.");
         }
         call_reply(call);
         return;
@@ -95,18 +100,21 @@ void group_on_list(struct coord *c, struct group_call *call)
         call_fail(call, KE_UNKNOWN);
         return;
     }
-    for (uint32_t i = 0; i < c->logs.cnt && filter_has(in->types_filter, "classic"); i++)
+    bool classic = filter_has(in->types_filter, "classic");
+    bool consumer = filter_has(in->types_filter, "consumer");
+    for (uint32_t i = 0; i < c->logs.cnt; i++)
         list_for_each(n, &coord_part(c, i)->groups)
         {
             const struct group *g = container_of(n, struct group, part_link);
-            if (!filter_has(in->states_filter, group_state_text[g->state]))
+            if (!(g->consumer != NULL ? consumer : classic) ||
+                !filter_has(in->states_filter, group_state_text[g->state]))
                 continue;
             struct list_groups_response_group *o = &out->groups.v[out->groups.cnt++];
             list_groups_response_group_init(o);
             o->group_id = call_keep(call, g->id);
             o->protocol_type = call_keep(call, g->protocol_type);
             o->group_state = span_str(group_state_text[g->state]);
-            o->group_type = span_str("classic");
+            o->group_type = span_str(g->consumer != NULL ? "consumer" : "classic");
         }
     call_reply(call);
 }
@@ -130,15 +138,12 @@ void group_on_delete(struct cpart *p, struct group_call *call)
         return;
     }
     struct coord_write *w = coord_write_new(p, g);
-    struct span key = group_key(&call->arena, g->id);
-    if (w == NULL || span_is_null(key)) {
-        if (w != NULL)
-            coord_write_drop(w);
+    if (w == NULL) {
         call_fail(call, KE_UNKNOWN);
         return;
     }
     offsets_write_deleted(g, w, &call->arena);
-    coord_write_add(w, key, SPAN_NULL);
+    group_write_deleted(g, w, &call->arena);
     if (w->w.rc < 0) {
         coord_write_drop(w);
         call_fail(call, KE_UNKNOWN);
@@ -213,12 +218,36 @@ void group_remove(struct group *g, int16_t error)
 {
     timer_cancel(g->c->s->timers, &g->timer);
     classic_clear(g, error);
+    consumer_free(g);
     offsets_clear(g);
     g->state = GROUP_DEAD;
     list_del(&g->bucket);
     list_del(&g->part_link);
     g->c->group_cnt--;
     group_put(g);
+}
+
+bool group_has_record(const struct group *g)
+{
+    return g->consumer != NULL || g->protocol_type.len > 0 || g->generation > 0;
+}
+
+void group_write_deleted(const struct group *g, struct coord_write *w, struct arena *a)
+{
+    if (g->consumer != NULL) {
+        consumer_write_deleted(g, w, a);
+        return;
+    }
+    struct span key = classic_key(a, g->id);
+    if (span_is_null(key))
+        w->w.rc = -ENOMEM;
+    else
+        coord_write_add(w, key, SPAN_NULL);
+}
+
+bool group_subscribes(const struct group *g, struct span topic)
+{
+    return g->consumer != NULL ? consumer_subscribes(g, topic) : classic_subscribes(g, topic);
 }
 
 bool group_is_unused(const struct group *g)

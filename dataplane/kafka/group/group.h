@@ -1,5 +1,6 @@
 /* group.h - one group: members, generations, timers. States: group_state.def; rules: Kafka's
- * GroupMetadataManager. group.c is what groups have in common, classic*.c the classic protocol.
+ * GroupMetadataManager. group.c is what groups have in common, classic*.c the classic protocol,
+ * consumer*.c that of KIP-848.
  * Runs on: the shard of the group's partition. */
 #pragma once
 #include "dataplane/kafka/group/coord.h"
@@ -10,6 +11,7 @@ enum group_state {
 #undef GROUP_STATE
     GROUP_STATE_CNT
 };
+#define GROUP_OPERATIONS ((1 << 3) | (1 << 6) | (1 << 8)) /* READ, DELETE, DESCRIBE */
 extern const char *const group_state_text[GROUP_STATE_CNT];
 
 struct proto {
@@ -53,8 +55,9 @@ struct group {
     uint32_t member_cnt, pending_cnt, awaiting_join_cnt;
     bool member_added; /* during the initial delay */
     int32_t delay_ms, remaining_ms;
-    struct timer timer; /* the join phase's end, or the sync phase's */
-    bool writing;       /* an assignment is being made durable */
+    struct timer timer;      /* the join phase's end, or the sync phase's */
+    bool writing;            /* an assignment is being made durable */
+    struct cgroup *consumer; /* consumer.h; NULL: of the classic protocol */
     /* offsets.c */
     struct goffsets *offsets; /* by topic name */
     uint32_t topic_cnt, topic_cap;
@@ -71,6 +74,12 @@ const struct conf *group_conf(const struct group *g);
 /* (Re)arm a timer of the group in ms. */
 void group_arm(struct group *g, struct timer *t, int64_t ms, timer_fn *fn);
 void group_set_state(struct group *g, enum group_state state);
+/* It is in the log, and not only its offsets. */
+bool group_has_record(const struct group *g);
+/* The tombstones of its records but the offsets'. */
+void group_write_deleted(const struct group *g, struct coord_write *w, struct arena *a);
+/* "Group <id><tail>" in the call's arena. */
+struct span group_text(struct group_call *call, const char *tail);
 bool group_is_unused(const struct group *g);
 bool group_is_consumer(const struct group *g);
 bool group_subscribes(const struct group *g, struct span topic);
@@ -94,5 +103,3 @@ void group_unpark(struct group_call *call);
 NODISCARD int group_replay(struct cpart *p, struct span id, const struct group_metadata_value *v);
 /* After the last record: members have one session timeout to show up. */
 void group_loaded(struct group *g);
-/* Key of the group's metadata record, in `a`. */
-struct span group_key(struct arena *a, struct span id);

@@ -1,6 +1,7 @@
 /* offsets.c - committed offsets: commit, fetch, delete, expiry. A commit is installed when its
  * records are durable; the log completes appends of a partition in order, so later commits win. */
 #include "dataplane/kafka/group/txn_offsets.h"
+#include "dataplane/kafka/group/consumer.h"
 #include "lib/base/log.h"
 #include "lib/meta/image.h"
 #include <stdlib.h>
@@ -271,9 +272,10 @@ int offsets_replay(struct cpart *p, int64_t producer_id, const struct offset_com
 struct commit {         /* one under way */
     struct span *names; /* of the request's topics; null: unknown */
     int64_t now_ms;
+    const struct cmember *old; /* it speaks of an older epoch; only while the call is checked */
 };
 
-int16_t offsets_check(struct cpart *p, const struct commit_who *who, struct group **ret_group)
+int16_t offsets_check(struct cpart *p, struct commit_who *who, struct group **ret_group)
 {
     struct group *g = coord_find(p->c, who->group);
     struct member *m = NULL;
@@ -285,6 +287,9 @@ int16_t offsets_check(struct cpart *p, const struct commit_who *who, struct grou
         return g == NULL ? KE_NOT_AVAILABLE : 0;
     }
     *ret_group = g;
+    who->old = NULL;
+    if (g->consumer != NULL)
+        return consumer_check_commit(g, who);
     if (who->generation < 0 && g->state == GROUP_EMPTY)
         return 0; /* a consumer that assigns its partitions itself */
     if (who->generation >= 0 || who->member_id.len > 0 || !span_is_null(who->instance_id)) {
@@ -354,6 +359,11 @@ static int16_t commit_partition(struct group_call *call, struct group *g, struct
         return KE_UNKNOWN_TOPIC;
     if (part->committed_metadata.len > COMMIT_METADATA_MAX)
         return KE_METADATA_TOO_LARGE;
+    if (cm->old != NULL &&
+        !consumer_may_commit_old(
+            cm->old, &t->id, part->partition_index,
+            ((const struct offset_commit_request *)call->in)->generation_id_or_member_epoch))
+        return KE_STALE_MEMBER_EPOCH;
     struct goffset o = commit_offset(call->in, part, cm->now_ms);
     struct span key = offset_key(&call->arena, g->id, name, part->partition_index);
     struct span value = offset_value(&call->arena, &o);
@@ -388,6 +398,7 @@ void offsets_on_commit(struct cpart *p, struct group_call *call)
     if (w == NULL || cm == NULL || cm->names == NULL || out->topics.v == NULL)
         goto undo;
     cm->now_ms = p->c->s->wall_ms;
+    cm->old = who.old;
     call->ctx = cm;
     uint32_t good = 0;
     for (uint32_t i = 0; i < in->topics.cnt; i++) {
@@ -525,6 +536,13 @@ void offsets_on_fetch(struct cpart *p, struct group_call *call)
     const struct group *g = coord_find(p->c, in->group_id);
     offset_fetch_response_group_init(&call->out.fetch);
     call->out.fetch.group_id = in->group_id;
+    if (g != NULL && g->consumer != NULL && call->version >= 9) {
+        int16_t error = consumer_check_fetch(g, in->member_id, in->member_epoch);
+        if (error != 0) {
+            call_fail(call, error);
+            return;
+        }
+    }
     if (in->topics.null ? fetch_all(call, p->c, g) : fetch_asked(call, p->c, g))
         call_reply(call);
     else
@@ -615,7 +633,10 @@ static bool is_expired(const struct group *g, const struct ctopic *t, const stru
                        int64_t now_ms)
 {
     int64_t since = o->commit_ms;
-    if (g->protocol_type.len > 0) {
+    if (g->consumer != NULL) { /* counted from the commit */
+        if (group_subscribes(g, t->name))
+            return false;
+    } else if (g->protocol_type.len > 0) {
         if (g->state == GROUP_EMPTY)
             since = g->state_ms;
         else if (g->state != GROUP_STABLE || !group_is_consumer(g) || group_subscribes(g, t->name))
@@ -632,7 +653,7 @@ static void sweep(struct group *g, bool (*gone)(const struct group *g, const str
 {
     struct arena a;
     int64_t now_ms = g->c->s->wall_ms;
-    bool had = g->protocol_type.len > 0 || g->generation > 0;
+    bool had = group_has_record(g);
     bool busy = g->refs > 1; /* something is on its way into the log */
     if (g->offset_cnt == 0 && (busy || !group_is_unused(g)))
         return;
@@ -653,11 +674,8 @@ static void sweep(struct group *g, bool (*gone)(const struct group *g, const str
         }
     }
     if (!busy && group_is_unused(g) && w->w.rc == 0) {
-        if (had) {
-            struct span key = group_key(&a, g->id);
-            if (!span_is_null(key))
-                coord_write_add(w, key, SPAN_NULL);
-        }
+        if (had)
+            group_write_deleted(g, w, &a);
         group_remove(g, KE_UNKNOWN_MEMBER);
     }
     arena_fini(&a);

@@ -31,8 +31,11 @@ struct commit_who {
     int32_t generation;                        /* -1: none */
     int16_t version;                           /* of OffsetCommit */
     bool is_txn;                               /* TxnOffsetCommit */
+    /* Answer: the member of a consumer group when it speaks of an older epoch; then ask
+     * consumer_may_commit_old for each partition. Valid until the group changes. */
+    const struct cmember *old;
 };
-int16_t offsets_check(struct cpart *p, const struct commit_who *who, struct group **ret_group);
+int16_t offsets_check(struct cpart *p, struct commit_who *who, struct group **ret_group);
 /* NULL: none. */
 const struct goffset *offset_find(const struct group *g, struct span topic, int32_t partition);
 /* The offset's metadata is copied. False: out of memory, nothing changed. */

@@ -1,5 +1,6 @@
 /* txn_offsets.c - see txn_offsets.h. */
 #include "dataplane/kafka/group/txn_offsets.h"
+#include "dataplane/kafka/group/consumer.h"
 #include "lib/batch/layout.h"
 #include "lib/meta/image.h"
 
@@ -143,6 +144,7 @@ void coord_on_marker(struct coord *c, int32_t partition, int64_t producer_id, bo
 struct commit {         /* one under way */
     struct span *names; /* of the request's topics; null: unknown */
     int64_t now_ms;
+    const struct cmember *old; /* of commit_who; only while the call is checked */
 };
 
 static struct goffset offset_of(const struct txn_offset_commit_request_partition *part,
@@ -196,6 +198,10 @@ static int16_t add_partition(struct group_call *call, struct group *g, struct co
         return KE_UNKNOWN_TOPIC;
     if (part->committed_metadata.len > COMMIT_METADATA_MAX)
         return KE_METADATA_TOO_LARGE;
+    if (cm->old != NULL && !consumer_may_commit_old(
+                               cm->old, &t->id, part->partition_index,
+                               ((const struct txn_offset_commit_request *)call->in)->generation_id))
+        return KE_STALE_MEMBER_EPOCH;
     struct goffset o = offset_of(part, cm->now_ms);
     struct span key = offset_key(&call->arena, g->id, name, part->partition_index);
     struct span value = offset_value(&call->arena, &o);
@@ -229,6 +235,7 @@ void txn_offsets_on_commit(struct cpart *p, struct group_call *call)
     if (w == NULL || cm == NULL || cm->names == NULL || out->topics.v == NULL)
         goto undo;
     cm->now_ms = p->c->s->wall_ms;
+    cm->old = who.old;
     call->ctx = cm;
     uint32_t good = 0;
     for (uint32_t i = 0; i < in->topics.cnt; i++) {

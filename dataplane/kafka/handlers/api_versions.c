@@ -1,11 +1,9 @@
 /* api_versions.c - ApiVersions: the table of api.def, told to clients.
  *
  * A version we do not serve is answered in version 0 with error 35 and the range of this one API
- * (KIP-511), which is what every client's fall-back expects. Features: only what is true of the
- * metadata image; transaction.version and group.version are not finalized before those exist. */
+ * (KIP-511), which is what every client's fall-back expects. Features: what this build supports
+ * (lib/meta/features.def), and the levels that the metadata image has. */
 #include "dataplane/kafka/handlers.h"
-
-#define FEATURE_METADATA "metadata.version"
 
 static bool alnum(uint8_t c)
 {
@@ -32,6 +30,26 @@ static struct api_versions_response_api advertised(const struct api *a)
     out.min_version = w != NULL && w->advertised_min < a->min ? w->advertised_min : a->min;
     out.max_version = a->max;
     return out;
+}
+
+static void features_add(struct api_versions_response *resp, const struct meta_feature_range *f,
+                         int16_t level, int16_t version)
+{
+    if (f->min > 0 || version >= 4) { /* older clients fail on a lowest level of 0 (KAFKA-17492) */
+        struct api_versions_response_supported_feature *s =
+            &resp->supported_features.v[resp->supported_features.cnt++];
+        api_versions_response_supported_feature_init(s);
+        s->name = span_str(f->name);
+        s->min_version = f->min;
+        s->max_version = f->max;
+    }
+    if (level > 0) {
+        struct api_versions_response_finalized_feature *o =
+            &resp->finalized_features.v[resp->finalized_features.cnt++];
+        api_versions_response_finalized_feature_init(o);
+        o->name = span_str(f->name);
+        o->min_version_level = o->max_version_level = level;
+    }
 }
 
 static void respond_unsupported(struct kreq *req)
@@ -74,24 +92,16 @@ int api_versions_start(struct kreq *req, struct wire_reader *r)
         resp.api_keys.v[i] = advertised(api_at(i));
     resp.api_keys.cnt = cnt;
 
-    struct api_versions_response_supported_feature supported;
-    struct api_versions_response_finalized_feature finalized;
     const struct meta_image *img = req->k->s->image;
-    for (uint32_t i = 0; img != NULL && i < img->feature_cnt; i++) {
-        int16_t level = img->features[i].level;
-        if (level <= 0 || strcmp(img->features[i].name, FEATURE_METADATA) != 0)
-            continue;
-        api_versions_response_supported_feature_init(&supported);
-        supported.name = span_str(FEATURE_METADATA);
-        supported.min_version = supported.max_version = level;
-        resp.supported_features.v = &supported;
-        resp.supported_features.cnt = 1;
-        api_versions_response_finalized_feature_init(&finalized);
-        finalized.name = span_str(FEATURE_METADATA);
-        finalized.min_version_level = finalized.max_version_level = level;
-        resp.finalized_features.v = &finalized;
-        resp.finalized_features.cnt = 1;
-    }
+    resp.supported_features.v =
+        arena_array(&req->arena, meta_feature_cnt, sizeof(*resp.supported_features.v));
+    resp.finalized_features.v =
+        arena_array(&req->arena, meta_feature_cnt, sizeof(*resp.finalized_features.v));
+    if (resp.supported_features.v == NULL || resp.finalized_features.v == NULL)
+        return -E_LIMIT;
+    for (uint32_t i = 0; img != NULL && i < meta_feature_cnt; i++)
+        features_add(&resp, &meta_features[i], image_feature(img, meta_features[i].name),
+                     kreq_version(req));
     if (img != NULL && img->offset >= 0)
         resp.finalized_features_epoch = img->offset;
     KREQ_RESPOND(req, api_versions_response, &resp);

@@ -1,5 +1,6 @@
-/* group_many.c - the APIs about several groups: DescribeGroups, ListGroups, DeleteGroups,
- * OffsetFetch. One call per group (ListGroups: per shard), answered when all are home. */
+/* group_many.c - the APIs about several groups: DescribeGroups, ConsumerGroupDescribe, ListGroups,
+ * DeleteGroups, OffsetFetch. One call per group (ListGroups: per shard), answered when all are
+ * home. */
 #include "dataplane/kafka/handlers/group_call.h"
 
 struct many_op {
@@ -9,6 +10,7 @@ struct many_op {
     void (*respond)(struct many_op *op); /* calls[i].error and .out are filled */
     union {
         struct describe_groups_request describe;
+        struct consumer_group_describe_request consumer_describe;
         struct list_groups_request list;
         struct delete_groups_request delete;
         struct offset_fetch_request fetch;
@@ -107,6 +109,50 @@ int describe_groups_start(struct kreq *req, struct wire_reader *r)
     for (uint32_t i = 0; i < op->cnt; i++) {
         op->calls[i].read_all = op->in.describe.include_authorized_operations;
         ask(op, i, op->in.describe.groups.v[i], NULL);
+    }
+    all_asked(op);
+    return 0;
+}
+
+/* ------------------------------------------------------------------- ConsumerGroupDescribe */
+
+static void consumer_describe_respond(struct many_op *op)
+{
+    struct consumer_group_describe_response out;
+    consumer_group_describe_response_init(&out);
+    out.groups.v = arena_array(&op->req->arena, op->cnt, sizeof(*out.groups.v));
+    if (out.groups.v == NULL) {
+        kreq_fail(op->req);
+        return;
+    }
+    out.groups.cnt = op->cnt;
+    for (uint32_t i = 0; i < op->cnt; i++) {
+        if (op->calls[i].error == 0) {
+            out.groups.v[i] = op->calls[i].out.consumer_describe;
+            continue;
+        }
+        consumer_group_describe_response_group_init(&out.groups.v[i]);
+        out.groups.v[i].group_id = op->in.consumer_describe.group_ids.v[i];
+        out.groups.v[i].error_code = op->calls[i].error;
+    }
+    KREQ_RESPOND(op->req, consumer_group_describe_response, &out);
+}
+
+int consumer_group_describe_start(struct kreq *req, struct wire_reader *r)
+{
+    struct many_op *op = op_new(req, consumer_describe_respond);
+    if (op == NULL)
+        return -E_LIMIT;
+    int rc = consumer_group_describe_request_read(r, kreq_version(req), &req->arena,
+                                                  &op->in.consumer_describe);
+    if (rc == 0)
+        rc = calls_room(op, op->in.consumer_describe.group_ids.cnt,
+                        sizeof(struct consumer_group_describe_response_group));
+    if (rc < 0)
+        return rc;
+    for (uint32_t i = 0; i < op->cnt; i++) {
+        op->calls[i].read_all = op->in.consumer_describe.include_authorized_operations;
+        ask(op, i, op->in.consumer_describe.group_ids.v[i], NULL);
     }
     all_asked(op);
     return 0;

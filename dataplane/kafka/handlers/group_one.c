@@ -1,5 +1,6 @@
 /* group_one.c - the APIs about one group: JoinGroup, SyncGroup, Heartbeat, LeaveGroup,
- * OffsetCommit, OffsetDelete. Decoded here, answered by the shard of the group. */
+ * OffsetCommit, OffsetDelete, ConsumerGroupHeartbeat. Decoded here, answered by the shard of the
+ * group. */
 #include "dataplane/kafka/handlers/group_call.h"
 
 struct one_op {
@@ -12,6 +13,7 @@ struct one_op {
         struct leave_group_request leave;
         struct offset_commit_request commit;
         struct offset_delete_request offset_delete;
+        struct consumer_group_heartbeat_request consumer_group_heartbeat;
     } in;
 };
 
@@ -105,6 +107,16 @@ static void offset_delete_respond(struct kreq *req, struct one_op *op, int16_t e
     KREQ_RESPOND(req, offset_delete_response, out);
 }
 
+static void consumer_heartbeat_respond(struct kreq *req, struct one_op *op, int16_t error)
+{
+    struct consumer_group_heartbeat_response *out = &op->call.out.consumer_heartbeat;
+    if (error != 0) {
+        consumer_group_heartbeat_response_init(out);
+        out->error_code = error;
+    }
+    KREQ_RESPOND(req, consumer_group_heartbeat_response, out);
+}
+
 static void respond(struct one_op *op, struct kreq *req, int16_t error)
 {
     switch (req->api->key) {
@@ -122,6 +134,9 @@ static void respond(struct one_op *op, struct kreq *req, int16_t error)
         break;
     case API_KEY_OFFSET_COMMIT:
         commit_respond(req, op, error);
+        break;
+    case API_KEY_CONSUMER_GROUP_HEARTBEAT:
+        consumer_heartbeat_respond(req, op, error);
         break;
     default:
         offset_delete_respond(req, op, error);
@@ -175,3 +190,4 @@ ONE_START(heartbeat, heartbeat)
 ONE_START(leave_group, leave)
 ONE_START(offset_commit, commit)
 ONE_START(offset_delete, offset_delete)
+ONE_START(consumer_group_heartbeat, consumer_group_heartbeat)

@@ -19,6 +19,7 @@ Types: bool int8 int16 uint16 int32 int64 float64 uuid string bytes records, a s
 fields of a struct follow its first use, two columns further right; the struct's C name is
 <message>_<name>. VERSIONS is N, N-M or N+. `max` bounds reading (characters, bytes or elements) and
 must be given for arrays, bytes and records; for []bytes a second number bounds each element.
+`default empty`: a nullable tagged struct that is not there reads as an empty one, and null is written.
 Everything after '#' is a comment.
 """
 import argparse
@@ -146,7 +147,8 @@ def parse_field(msg, words):
         raise SchemaError(f"tagged field {f.name} is in a version that is not flexible")
     if f.nullable and not (f.array or is_struct or f.type in VARIABLE):
         raise SchemaError(f"field {f.name}: {f.type} cannot be null")
-    if f.nullable and is_struct and not f.array and f.default != "null":
+    if f.nullable and is_struct and not f.array and f.default != "null" and not (
+            f.default == "empty" and f.tag is not None):
         raise SchemaError(f"nullable struct {f.name} needs default null")
     if f.default == "null" and not f.nullable:
         raise SchemaError(f"field {f.name}: default null but not nullable")
@@ -286,6 +288,10 @@ def init_code(f):
     """C statement that sets the default; the struct is zeroed before. None: zero is right."""
     if f.array:
         return f"m->{f.name}.null = true;" if f.default == "null" else None
+    if f.struct is not None and f.default == "empty":
+        if any(init_code(g) for g in f.struct.fields):
+            raise SystemExit(f"struct {f.struct.cname}: its empty value is not all zero")
+        return f"m->{f.name} = (struct {f.struct.cname} *)(uintptr_t)&{f.struct.cname}_empty;"
     if f.struct is not None:
         return None if f.nullable else f"{f.struct.cname}_init(&m->{f.name});"
     if f.type in VARIABLE:
@@ -302,6 +308,8 @@ def differs_expr(f, base="m->"):
         if f.default == "null":
             return f"!{x}.null"
         return f"{x}.cnt != 0 || {x}.null" if f.nullable else f"{x}.cnt != 0"
+    if f.struct is not None and f.default == "empty":
+        return f"{x} == NULL || !{f.struct.cname}_is_default({x})"
     if f.struct is not None:
         return f"{x} != NULL" if f.nullable else f"!{f.struct.cname}_is_default(&{x})"
     if f.type in VARIABLE:
@@ -503,7 +511,8 @@ def default_structs(msg):
 
     for s in msg.structs.values():
         for f in s.fields:
-            if f.tag is not None and f.struct is not None and not f.array and not f.nullable:
+            if f.tag is not None and f.struct is not None and not f.array and (
+                    not f.nullable or f.default == "empty"):
                 add(f.struct)
     return found
 
@@ -574,6 +583,8 @@ def emit_source(messages, header):
            f'#include "{header}"', ""]
     for msg in messages:
         structs = inner_first(msg)
+        out += [f"static const struct {f.struct.cname} {f.struct.cname}_empty;"
+                for s in structs for f in s.fields if f.struct is not None and f.default == "empty"]
         for s in structs:
             out += emit_init(s)
         for s in default_structs(msg):

@@ -195,7 +195,9 @@ def is_default(f, v):
         if f.type == "uuid" and not f.array:
             return v in ("zero", bytes(16))
         return v == f.default
-    return not f.nullable and all(is_default(s, v[s.name]) for s in f.fields)
+    if v is None or f.default is None:
+        return v is None and f.default is None
+    return all(is_default(s, v[s.name]) for s in f.fields)
 
 
 def encode(fields, values, flexible):

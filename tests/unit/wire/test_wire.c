@@ -554,6 +554,8 @@ static void the_api_table_is_what_we_advertise(void **state)
         {61, "describe_producers", 0, 0, 0, 0},
         {65, "describe_transactions", 0, 0, 0, 0},
         {66, "list_transactions", 0, 2, 0, 0},
+        {68, "consumer_group_heartbeat", 0, 1, 0, 0},
+        {69, "consumer_group_describe", 0, 1, 0, 0},
         {74, "list_config_resources", 0, 1, 0, 0},
         {75, "describe_topic_partitions", 0, 0, 0, 0},
     };
