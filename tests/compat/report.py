@@ -2,6 +2,7 @@
 """Writes docs/clients.md from build/clients.json, which the last run of compat/test_matrix.py left:
     scripts/test --all clients && tests/compat/report.py
 `report.py --check` says whether the document is what that run saw, and exits 1 if not."""
+import contextlib
 import json
 import os
 import sys
@@ -58,7 +59,10 @@ def document(seen):
 
 def main():
     with open(os.path.join(ROOT, "build", "clients.json")) as f:
-        text = document(json.load(f))
+        seen = json.load(f)
+    with contextlib.suppress(FileNotFoundError), open(os.path.join(ROOT, "build", "clients-tools.json")) as f:
+        seen["tools"] = json.load(f)
+    text = document(seen)
     path = os.path.join(ROOT, "docs", "clients.md")
     if sys.argv[1:] == ["--check"]:
         same = os.path.exists(path) and open(path).read() == text

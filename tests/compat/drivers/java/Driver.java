@@ -268,13 +268,22 @@ public class Driver {
 
     // --- Kafka's command line tools ---
 
-    static class Exited extends RuntimeException {
-        final int code;
-
-        Exited(int code) {
+    /** Thrown in the place of an exit; what a tool makes of it does not change its first exit code. */
+    static class Exited extends Error {
+        Exited() {
             super(null, null, false, false);
-            this.code = code;
         }
+    }
+
+    static Integer exitCode;
+    static final List<Runnable> hooks = Collections.synchronizedList(new ArrayList<>());
+
+    static void exit(int code, String message) {
+        if (message != null)
+            System.out.println(message);
+        if (exitCode == null)
+            exitCode = code;
+        throw new Exited();
     }
 
     /** What a tool prints: System.out and System.err of the whole process, which tools keep references to. */
@@ -303,23 +312,20 @@ public class Driver {
         r.get("args").forEach(a -> args.add(a.asText()));
         System.setIn(new ByteArrayInputStream(r.path("input").asText().getBytes(StandardCharsets.UTF_8)));
         captured.take();
-        int code = 0;
+        exitCode = null;
+        hooks.clear();
         try {
             Class.forName(r.get("main").asText()).getMethod("main", String[].class)
                     .invoke(null, (Object) args.toArray(new String[0]));
         } catch (java.lang.reflect.InvocationTargetException e) {
-            Throwable t = e.getCause();
-            while (t.getCause() != null && !(t instanceof Exited))
-                t = t.getCause();
-            if (t instanceof Exited)
-                code = ((Exited) t).code;
-            else {
-                code = -1;
-                t.printStackTrace();
+            if (exitCode == null) {
+                exitCode = -1;
+                e.getCause().printStackTrace();
             }
         }
+        hooks.forEach(Runnable::run); // the console producer closes its producer there
         System.out.flush();
-        return Map.of("code", code, "out", captured.take());
+        return Map.of("code", exitCode == null ? 0 : exitCode, "out", captured.take());
     }
 
     static Map<String, Object> run(JsonNode r) throws Exception {
@@ -341,14 +347,9 @@ public class Driver {
         BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         System.setOut(capture);
         System.setErr(capture);
-        Exit.setExitProcedure((code, message) -> {
-            if (message != null)
-                System.out.println(message);
-            throw new Exited(code);
-        });
-        Exit.setHaltProcedure((code, message) -> {
-            throw new Exited(code);
-        });
+        Exit.setExitProcedure(Driver::exit);
+        Exit.setHaltProcedure(Driver::exit);
+        Exit.setShutdownHookAdder((name, hook) -> hooks.add(hook));
         ExecutorService threads = Executors.newCachedThreadPool(work -> {
             Thread t = new Thread(work);
             t.setDaemon(true);
