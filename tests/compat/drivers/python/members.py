@@ -33,8 +33,10 @@ class Member:
     def do_tasks(self):
         while not self.tasks.empty():
             task, done = self.tasks.get()
-            task()
-            done.set()
+            try:
+                task()
+            finally:
+                done.set()
 
     def call(self, task):
         """Runs task in the member's thread, between two polls."""
