@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #define DIRS_MAX 16
+#define ARGS_MAX 24
 
 static bool exists(const char *dir, const char *name)
 {
@@ -37,7 +38,7 @@ static pid_t lock_holder(const char *dir, const char *name)
 }
 
 /* sluice-log beside this program's own place: P/bin -> P/libexec/sluice; in a build folder
- * ctl/cli -> dataplane/store. */
+ * ctl/cli -> dataplane/logtool. */
 static bool program_find(char *path, size_t cap)
 {
     char self[PATH_MAX];
@@ -47,7 +48,7 @@ static bool program_find(char *path, size_t cap)
     self[n] = '\0';
     char *dir = dirname(self);
     static const char *const from[] = {"../libexec/sluice/sluice-log",
-                                       "../../dataplane/store/sluice-log"};
+                                       "../../dataplane/logtool/sluice-log"};
     for (size_t i = 0; i < 2; i++)
         if ((size_t)snprintf(path, cap, "%s/%s", dir, from[i]) < cap && access(path, X_OK) == 0)
             return true;
@@ -89,9 +90,9 @@ static int dirs_of(struct cli *c, const char *dir, struct log_dirs *d)
     if (pid != 0)
         return cli_fail(
             c, "IN_USE",
-            "%s is in use by process %d: recovery is for a stopped appliance (a running one "
-            "recovers by itself when it starts); stop it first",
-            dir, (int)pid);
+            "%s is in use by process %d: %s is for a stopped appliance (a running one recovers by "
+            "itself when it starts); stop it first",
+            dir, (int)pid, strrchr(c->cmd, ' ') + 1);
     if (is_log)
         return dirs_add(c, d, dir) ? EXIT_OK : EXIT_FAILED;
     if (!exists(dir, "log"))
@@ -157,17 +158,14 @@ static int run_as_json(struct cli *c, char *const *args)
     return code;
 }
 
-int cmd_log_recover(struct cli *c, int argc, char **argv)
+/* Run sluice-log with `args` and the log directories that `pos` stand for. as_is: it makes JSON by
+ * itself, or its output is what it is. */
+static int log_run(struct cli *c, const char *const *args, int arg_cnt, const char *const *pos,
+                   int pos_cnt, bool as_is)
 {
-    bool verbose = false;
-    const struct arg_opt opts[] = {{"--verbose", "-v", ARG_FLAG, &verbose, 0, 0, NULL}};
-    const char *pos[DIRS_MAX];
     char program[PATH_MAX + 64];
     struct log_dirs dirs = {0};
-    int n = args_parse(c->cmd, argc, argv, opts, 1, pos, DIRS_MAX);
-    if (n < 1)
-        return cli_usage(c);
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < pos_cnt; i++) {
         int code = dirs_of(c, pos[i], &dirs);
         if (code != EXIT_OK)
             return code;
@@ -175,18 +173,69 @@ int cmd_log_recover(struct cli *c, int argc, char **argv)
     if (!program_find(program, sizeof(program)))
         return cli_fail(c, "NOT_INSTALLED",
                         "%s is missing: is this program where it was installed?", program);
-    char *args[DIRS_MAX + 5];
+    char *argv[DIRS_MAX + ARGS_MAX + 2];
     int cnt = 0;
-    args[cnt++] = program;
-    args[cnt++] = "recover";
-    if (verbose)
-        args[cnt++] = "-v";
+    argv[cnt++] = program;
+    for (int i = 0; i < arg_cnt; i++)
+        argv[cnt++] = (char *)(uintptr_t)args[i]; /* execv's type; they are not written to */
     for (uint32_t i = 0; i < dirs.cnt; i++)
-        args[cnt++] = dirs.path[i];
-    args[cnt] = NULL;
-    if (c->json)
-        return run_as_json(c, args);
+        argv[cnt++] = dirs.path[i];
+    argv[cnt] = NULL;
+    if (c->json && !as_is)
+        return run_as_json(c, argv);
     (void)fflush(stdout);
-    execv(program, args); /* its output and exit code are ours */
+    execv(program, argv); /* its output and exit code are ours */
     return cli_fail(c, err_name(-errno), "%s: %s", program, strerror(errno));
+}
+
+int cmd_log_recover(struct cli *c, int argc, char **argv)
+{
+    bool verbose = false;
+    const struct arg_opt opts[] = {{"--verbose", "-v", ARG_FLAG, &verbose, 0, 0, NULL}};
+    const char *pos[DIRS_MAX], *const args[] = {"recover", "-v"};
+    int n = args_parse(c->cmd, argc, argv, opts, 1, pos, DIRS_MAX);
+    if (n < 1)
+        return cli_usage(c);
+    return log_run(c, args, verbose ? 2 : 1, pos, n, false);
+}
+
+static int audit(struct cli *c, int argc, char **argv, const char *what)
+{
+    bool deep = false, dry_run = false;
+    const char *topic = NULL, *pos[DIRS_MAX], *args[ARGS_MAX];
+    uint64_t jobs = 1;
+    char jobs_text[24];
+    const struct arg_opt opts[] = {{"--deep", NULL, ARG_FLAG, &deep, 0, 0, NULL},
+                                   {"--topic", NULL, ARG_TEXT, &topic, 0, 0, NULL},
+                                   {"--jobs", NULL, ARG_NUM, &jobs, 1, 64, NULL},
+                                   {"--dry-run", NULL, ARG_FLAG, &dry_run, 0, 0, NULL}};
+    bool is_repair = strcmp(what, "repair") == 0;
+    int n = args_parse(c->cmd, argc, argv, opts, is_repair ? 4 : 3, pos, DIRS_MAX), cnt = 0;
+    if (n < 1)
+        return cli_usage(c);
+    args[cnt++] = what;
+    (void)snprintf(jobs_text, sizeof(jobs_text), "%u", (unsigned)jobs);
+    args[cnt++] = "--jobs";
+    args[cnt++] = jobs_text;
+    if (deep)
+        args[cnt++] = "--deep";
+    if (dry_run)
+        args[cnt++] = "--dry-run";
+    if (c->json)
+        args[cnt++] = "--json";
+    if (topic != NULL) {
+        args[cnt++] = "--topic";
+        args[cnt++] = topic;
+    }
+    return log_run(c, args, cnt, pos, n, true);
+}
+
+int cmd_log_verify(struct cli *c, int argc, char **argv)
+{
+    return audit(c, argc, argv, "verify");
+}
+
+int cmd_log_repair(struct cli *c, int argc, char **argv)
+{
+    return audit(c, argc, argv, "repair");
 }

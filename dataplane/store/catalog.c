@@ -28,15 +28,16 @@ static int line_cmp(const void *a, const void *b)
     return c ? c : (x->partition > y->partition) - (x->partition < y->partition);
 }
 
-/* NULL for a missing or damaged file: Kafka starts from 0 then, and so do we. */
-static struct checkpoint *checkpoint_read(struct file_io *io, const char *dir, const char *name)
+int checkpoint_load(struct file_io *io, const char *dir, const char *name, struct checkpoint **ret)
 {
     char path[STORE_PATH_MAX];
     uint8_t *text;
     uint64_t len;
-    if (path_join(path, dir, name) < 0 ||
-        store_file_read(io, path, UINT64_C(1) << 30, &text, &len) < 0)
-        return NULL;
+    int rc = path_join(path, dir, name);
+    if (rc == 0)
+        rc = store_file_read(io, path, UINT64_C(1) << 30, &text, &len);
+    if (rc < 0)
+        return rc;
     char *at = (char *)text, *end;
     struct checkpoint *c = NULL;
     bool ok = strtol(at, &end, 10) == 0 && *end == '\n';
@@ -54,15 +55,30 @@ static struct checkpoint *checkpoint_read(struct file_io *io, const char *dir, c
              at[used] == '\n';
         at += used + 1;
     }
-    if (ok) {
-        c->cnt = (uint32_t)cnt;
-        qsort(c->line, c->cnt, sizeof(c->line[0]), line_cmp);
-    } else {
-        LOG_WARN("%s is damaged and is not used: every partition is read from its start", path);
-        free(c);
-        c = NULL;
-    }
+    ok = ok && (uint64_t)(at - (char *)text) == len;
     free(text);
+    if (!ok) {
+        free(c);
+        return -E_MALFORMED;
+    }
+    c->cnt = (uint32_t)cnt;
+    qsort(c->line, c->cnt, sizeof(c->line[0]), line_cmp);
+    *ret = c;
+    return 0;
+}
+
+void checkpoint_free(struct checkpoint *c)
+{
+    free(c);
+}
+
+/* NULL for a missing or damaged file: Kafka starts from 0 then, and so do we. */
+static struct checkpoint *checkpoint_read(struct file_io *io, const char *dir, const char *name)
+{
+    struct checkpoint *c = NULL;
+    if (checkpoint_load(io, dir, name, &c) == -E_MALFORMED)
+        LOG_WARN("%s/%s is damaged and is not used: every partition is read from its start", dir,
+                 name);
     return c;
 }
 
@@ -240,6 +256,22 @@ static int count_name(void *arg, const char *name)
         strcmp(name, FN_META ".tmp") != 0)
         ++*(uint32_t *)arg;
     return 0;
+}
+
+int meta_file_check(struct file_io *io, const char *dir)
+{
+    char path[STORE_PATH_MAX];
+    uint8_t *text;
+    uint64_t len;
+    struct meta_props m;
+    int rc = path_join(path, dir, FN_META);
+    if (rc == 0)
+        rc = store_file_read(io, path, 65536, &text, &len);
+    if (rc < 0)
+        return rc;
+    rc = meta_parse(&m, (char *)text);
+    free(text);
+    return rc;
 }
 
 static int meta_check(struct catalog *c, struct data_dir *d, const struct catalog_opts *opts,
@@ -519,7 +551,7 @@ int part_meta_read(struct file_io *io, const char *dir, struct uuid *ret_id)
     return rc;
 }
 
-static int part_meta_write(struct file_io *io, const char *dir, const struct uuid *id)
+int part_meta_write(struct file_io *io, const char *dir, const struct uuid *id)
 {
     char path[STORE_PATH_MAX], text[64], idt[UUID_TEXT_LEN + 1];
     uuid_format(id, idt);

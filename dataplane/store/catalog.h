@@ -132,6 +132,14 @@ void part_mark_destroy(struct data_dir *d, struct part_mark *m);
 NODISCARD int part_name_parse(const char *name, char topic[250], int32_t *ret_partition);
 /* partition.metadata of a directory. 0, -ENOENT, -E_MALFORMED. */
 NODISCARD int part_meta_read(struct file_io *io, const char *dir, struct uuid *ret_id);
+/* Flushed, but for the directory. 0 or -errno. */
+NODISCARD int part_meta_write(struct file_io *io, const char *dir, const struct uuid *id);
+/* One of the three checkpoint files of a data directory. 0, -ENOENT, -E_MALFORMED, -errno. */
+NODISCARD int checkpoint_load(struct file_io *io, const char *dir, const char *name,
+                              struct checkpoint **ret);
+void checkpoint_free(struct checkpoint *c); /* may be NULL */
+/* Is meta.properties of a data directory sound? 0, -ENOENT, -E_MALFORMED, -errno. */
+NODISCARD int meta_file_check(struct file_io *io, const char *dir);
 /* The checkpointed value, or -1 when the file has no line for it. */
 int64_t checkpoint_find(const struct checkpoint *c, const char *topic, int32_t partition);
 /* Remove a directory and the plain files in it; -ENOENT is success. */

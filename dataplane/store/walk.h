@@ -8,7 +8,7 @@
 #include "lib/batch/check.h"
 #include <stdint.h>
 
-#define WALK_WINDOW (UINT64_C(256) << 10) /* stays in a core's own cache: read, then checked */
+#define WALK_WINDOW (UINT64_C(512) << 10) /* stays in a core's own cache: read, then checked */
 
 struct walk {
     struct file_io *io;
