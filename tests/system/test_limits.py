@@ -1,6 +1,5 @@
-"""Quotas and connection limits on an appliance of two shards, with ordinary clients. Kafka's own
-kafka-configs sets them where it can be had; a small client of the protocol measures."""
-import socket
+"""Quotas and connection limits on an appliance of two shards, with ordinary clients; Kafka's own
+kafka-configs sets them where it can be had."""
 import struct
 import subprocess
 import time
@@ -8,6 +7,7 @@ import time
 import kafka_tools
 import pytest
 from appliance import Appliance, wait_for
+from wire import Wire, string
 
 
 @pytest.fixture(scope="module")
@@ -16,38 +16,12 @@ def appliance(tmp_path_factory):
         yield a
 
 
-def string(text):
-    return struct.pack(">h", len(text)) + text.encode()
-
-
-def request(sock, key, version, body, client="measured"):
-    head = struct.pack(">hhi", key, version, 7) + string(client)
-    sock.sendall(struct.pack(">i", len(head) + len(body)) + head + body)
-    size = struct.unpack(">i", take(sock, 4))[0]
-    return take(sock, size)[4:]
-
-
-def take(sock, count):
-    data = b""
-    while len(data) < count:
-        piece = sock.recv(count - len(data))
-        if not piece:
-            raise ConnectionError("closed")
-        data += piece
-    return data
-
-
-def connect(a):
-    host, port = a.kafka.split(":")
-    return socket.create_connection((host, int(port)), timeout=60)
-
-
 def alter_quota(a, client, key, value):
     """AlterClientQuotas 0; value None removes."""
     body = struct.pack(">i", 1) + struct.pack(">i", 1) + string("client-id") + string(client)
     body += struct.pack(">i", 1) + string(key) + struct.pack(">d?", value or 0, value is None) + b"\0"
-    with connect(a) as sock:
-        answer = request(sock, 49, 0, body, "admin")
+    with Wire(a.kafka, "admin") as c:
+        answer = c.ask(49, 0, body)
     assert struct.unpack(">iih", answer[:10]) == (0, 1, 0), answer
 
 
@@ -121,27 +95,24 @@ def test_kafka_configs_sets_describes_and_removes_quotas(appliance):
 def test_connections_above_the_limit_of_an_address_are_closed_and_counted(tmp_path):
     sets = ["shards=2", "kafka.connections_max_per_ip=20"]
     with Appliance(tmp_path, sets=sets) as a:
-        api_versions = struct.pack(">i", 10) + struct.pack(">hhih", 18, 0, 1, -1)
         open_, closed = [], 0
         for _ in range(30):
-            s = connect(a)
-            s.sendall(api_versions)
+            c = Wire(a.kafka)
             try:
-                take(s, 4)
-                open_.append(s)
+                c.ask(18, 0, b"")
+                open_.append(c)
             except (ConnectionError, OSError):
                 closed += 1
-                s.close()
+                c.sock.close()
         assert (len(open_), closed) == (20, 10)
         assert a.metrics_sum("sluice_conn_refused_total") == 10
-        for s in open_:
-            s.close()
+        for c in open_:
+            c.sock.close()
 
         def again():
             try:
-                with connect(a) as s:
-                    s.sendall(api_versions)
-                    return len(take(s, 4)) == 4
+                with Wire(a.kafka) as c:
+                    return len(c.ask(18, 0, b"")) > 4
             except (ConnectionError, OSError):
                 return False
         wait_for("room for a new connection", again)
@@ -149,7 +120,7 @@ def test_connections_above_the_limit_of_an_address_are_closed_and_counted(tmp_pa
 
 def test_idle_connections_are_closed(tmp_path):
     with Appliance(tmp_path, sets=["kafka.idle_max=1s"]) as a:
-        with connect(a) as s:
+        with Wire(a.kafka) as c:
             begin = time.monotonic()
-            assert s.recv(1) == b""
+            assert c.sock.recv(1) == b""
             assert time.monotonic() - begin >= 0.9

@@ -1,8 +1,11 @@
-/* test_gotchas.c - answers of Kafka's that are easily got wrong, each as a test of its name. */
+/* test_gotchas.c - answers of Kafka's that are easily got wrong, each as a test of its name;
+ * tests/system/test_gotchas.py has the list of all of them. */
 #include "tests/unit/dataplane/kafka/kafka_test.h"
 
 enum {
     PRODUCE = 0,
+    FETCH = 1,
+    METADATA = 3,
     SASL_HANDSHAKE = 17,
     API_VERSIONS = 18,
     SASL_AUTHENTICATE = 36,
@@ -129,7 +132,131 @@ static void flush_messages_and_flush_ms_make_every_answer_wait_for_the_flush(voi
     close_world();
 }
 
-TEST_MAIN(TEST(keys_of_topic_and_broker_are_honoured_by_the_next_produce),
+static void operations_nobody_asked_for_are_int32_min(void **state)
+{
+    (void)state;
+    open_world(NULL);
+    world_topic(w, "t", NULL);
+    struct client *c = client_open(w);
+    for (int16_t v = 8; v <= 13; v++)
+        for (int asked = 0; asked < 2; asked++) {
+            struct metadata_request m;
+            struct metadata_response resp;
+            metadata_request_init(&m);
+            m.topics.null = true;
+            m.include_topic_authorized_operations = asked;
+            m.include_cluster_authorized_operations = asked && v <= 10;
+            REQUEST(c, METADATA, v, metadata, &m);
+            world_run(w, 2);
+            RESPONSE(c, METADATA, v, metadata, &resp);
+            assert_int_equal(resp.topics.v[0].topic_authorized_operations == INT32_MIN, !asked);
+            if (v <= 10)
+                assert_int_equal(resp.cluster_authorized_operations == INT32_MIN, !asked);
+        }
+    client_close(c);
+    close_world();
+}
+
+static void a_topic_created_again_is_unknown_by_its_old_id(void **state)
+{
+    (void)state;
+    open_world(NULL);
+    world_topic(w, "t", NULL);
+    struct client *c = client_open(w);
+    struct span b = make_batch(1, 10, NULL);
+    struct produce1 p;
+    struct fetch_n f;
+    struct fetch_response resp;
+    struct uuid old = image_topic_by_name(w->image, span_str("t"))->id;
+    REQUEST(c, PRODUCE, 13, produce, produce1(&p, "t", 0, b, 1));
+    world_run(w, 3);
+    assert_int_equal(take_produce(c, 13).error_code, 0);
+    world_topic_delete(w, "t");
+    world_topic(w, "t", NULL);
+    struct uuid id = image_topic_by_name(w->image, span_str("t"))->id;
+    assert_false(uuid_eq(&old, &id));
+    produce1(&p, "t", 0, b, 1)->topic_data.v->topic_id = old;
+    REQUEST(c, PRODUCE, 13, produce, &p.req);
+    world_run(w, 3);
+    assert_int_equal(take_produce(c, 13).error_code, 100);
+    fetch_n(&f, "t", 1, 0, 1);
+    f.topic.topic_id = old;
+    REQUEST(c, FETCH, 13, fetch, &f.req);
+    world_run(w, 3);
+    RESPONSE(c, FETCH, 13, fetch, &resp);
+    assert_int_equal(resp.responses.v[0].partitions.v[0].error_code, 100);
+    REQUEST(c, FETCH, 13, fetch, fetch_n(&f, "t", 1, 0, 1)); /* the new one is empty */
+    world_run(w, 3);
+    RESPONSE(c, FETCH, 13, fetch, &resp);
+    assert_int_equal(resp.responses.v[0].partitions.v[0].error_code, 0);
+    assert_int_equal(resp.responses.v[0].partitions.v[0].high_watermark, 0);
+    free((void *)(uintptr_t)b.p);
+    client_close(c);
+    close_world();
+}
+
+static void an_offset_out_of_range_says_minus_one_everywhere(void **state)
+{
+    (void)state;
+    open_world(NULL);
+    world_topic(w, "t", NULL);
+    struct client *c = client_open(w);
+    static const int64_t offsets[] = {-1, 1, INT64_MAX};
+    for (size_t i = 0; i < 3; i++) {
+        struct fetch_n f;
+        struct fetch_response resp;
+        fetch_n(&f, "t", 1, 60000, 1);
+        f.part[0].fetch_offset = offsets[i];
+        REQUEST(c, FETCH, 12, fetch, &f.req);
+        world_run(w, 3); /* at once, whatever max_wait says */
+        RESPONSE(c, FETCH, 12, fetch, &resp);
+        const struct fetch_response_partition *p = resp.responses.v[0].partitions.v;
+        assert_int_equal(p->error_code, 1);
+        assert_int_equal(p->high_watermark, -1);
+        assert_int_equal(p->last_stable_offset, -1);
+        assert_int_equal(p->log_start_offset, -1);
+        assert_non_null(p->records.p);
+        assert_int_equal(p->records.len, 0);
+    }
+    client_close(c);
+    close_world();
+}
+
+/* Null for read_uncommitted, a list for read_committed; and without transactions both see as far as
+ * the high watermark. */
+static void isolation_decides_whether_aborted_transactions_are_listed(void **state)
+{
+    (void)state;
+    open_world(NULL);
+    world_topic(w, "t", NULL);
+    struct span b = make_batch(3, 10, NULL);
+    fake_plog_put(world_plog(w, "t", 0), b);
+    free((void *)(uintptr_t)b.p);
+    struct client *c = client_open(w);
+    for (int16_t v = 4; v <= 18; v++)
+        for (int8_t isolation = 0; isolation < 2; isolation++) {
+            struct fetch_n f;
+            struct fetch_response resp;
+            fetch_n(&f, "t", 1, 0, 1);
+            f.req.isolation_level = isolation;
+            REQUEST(c, FETCH, v, fetch, &f.req);
+            world_run(w, 3);
+            RESPONSE(c, FETCH, v, fetch, &resp);
+            const struct fetch_response_partition *p = resp.responses.v[0].partitions.v;
+            assert_int_equal(p->aborted_transactions.null, isolation == 0);
+            assert_int_equal(p->aborted_transactions.cnt, 0);
+            assert_int_equal(p->high_watermark, 3);
+            assert_int_equal(p->last_stable_offset, 3);
+        }
+    client_close(c);
+    close_world();
+}
+
+TEST_MAIN(TEST(operations_nobody_asked_for_are_int32_min),
+          TEST(a_topic_created_again_is_unknown_by_its_old_id),
+          TEST(an_offset_out_of_range_says_minus_one_everywhere),
+          TEST(isolation_decides_whether_aborted_transactions_are_listed),
+          TEST(keys_of_topic_and_broker_are_honoured_by_the_next_produce),
           TEST(flush_messages_and_flush_ms_make_every_answer_wait_for_the_flush),
           TEST(sasl_on_a_plaintext_listener_is_an_illegal_state_and_nothing_closes),
           TEST(the_quorum_of_the_metadata_log_is_this_node))

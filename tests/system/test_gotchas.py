@@ -1,0 +1,230 @@
+"""What a broker easily gets wrong, on a running appliance of two shards; and the list of all such
+points with the tests that hold them, which test_every_point_has_its_tests keeps true."""
+import os
+import re
+import struct
+import time
+
+import pytest
+from appliance import ROOT, Appliance, wait_for
+from wire import Wire, batch
+
+POINTS = {
+    "1 framing, headers, ApiVersions": [
+        "a_frame_size_outside_the_limits_closes_the_connection",
+        "api_versions_of_an_unknown_version_is_answered_in_version_0",
+        "a_bad_software_name_is_an_invalid_request", "api_versions_lists_exactly_what_is_served",
+        "what_cannot_be_understood_closes_the_connection",
+        "headers_of_the_wrong_version_end_in_kafkas_answer", "the_api_table_is_what_we_advertise"],
+    "2 order and flow control": [
+        "responses_leave_in_request_order_although_owners_answer_otherwise",
+        "appends_of_one_connection_keep_their_order_per_partition",
+        "acks_0_is_silent_and_closes_on_an_error"],
+    "2.5 throttling": [
+        "a_producer_keeps_to_its_rate_over_all_shards_and_connections",
+        "a_muted_connection_is_answered_first_and_read_later", "acks_0_is_muted_without_an_answer",
+        "a_consumer_keeps_to_its_rate", "a_throttled_fetch_is_empty_and_keeps_its_session",
+        "test_a_producers_rate_holds_and_another_clients_is_its_own"],
+    "2.6 idle connections": [
+        "idle_connections_close_but_parked_ones_do_not", "test_idle_connections_are_closed"],
+    "2.7 limits on connections": [
+        "max_connections_counts_all_shards_and_can_be_altered",
+        "max_connections_per_ip_counts_an_address_over_all_shards",
+        "test_connections_above_the_limit_of_an_address_are_closed_and_counted"],
+    "3 metadata": [
+        "metadata_names_one_broker_and_every_topic_in_all_versions",
+        "metadata_tells_what_is_wrong_with_a_name_or_an_id",
+        "operations_nobody_asked_for_are_int32_min"],
+    "3.2 auto-creation": [
+        "metadata_creates_a_topic_that_is_asked_for",
+        "auto_creation_without_a_control_plane_is_leader_not_available"],
+    "3.6 advertised listeners": [
+        "the_advertised_address_is_the_listeners",
+        "test_each_listener_tells_its_own_advertised_address"],
+    "3.10, 15 delete and create again": [
+        "a_topic_created_again_is_unknown_by_its_old_id",
+        "test_a_parked_fetch_ends_when_its_topic_is_deleted",
+        "test_live_clients_go_on_with_a_topic_created_again"],
+    "4 produce": [
+        "every_version_appends_and_tells_the_offset",
+        "what_is_wrong_with_a_partition_is_told_for_that_partition",
+        "acks_all_waits_for_the_flush_and_acks_1_does_not", "a_timeout_is_answered_and_the_data_stays",
+        "the_base_offset_must_be_0", "counts_must_agree_and_be_positive",
+        "attribute_bits_of_the_broker_are_refused", "compacted_topics_need_keys",
+        "batches_that_are_too_large_are_refused_with_their_own_errors",
+        "the_header_maximum_is_not_believed", "zstd_needs_a_newer_request"],
+    "4.3 timestamp bounds": [
+        "timestamps_have_inclusive_bounds",
+        "test_log_append_time_and_timestamp_bounds_are_honoured_live"],
+    "4.4, 5 LogAppendTime": [
+        "log_append_time_is_stamped_under_a_new_crc",
+        "test_log_append_time_is_told_to_the_producer_and_kept"],
+    "4.8, 8 duplicates": [
+        "the_last_five_batches_are_recognized_and_no_more",
+        "test_a_duplicate_is_answered_with_the_original_offset_also_after_a_restart"],
+    "8 sequences": [
+        "a_gap_is_refused_and_an_unknown_producer_may_start_anywhere",
+        "sequences_wrap_from_the_largest_int_to_zero",
+        "a_new_epoch_starts_at_zero_and_an_old_one_is_fenced",
+        "a_duplicate_is_known_after_a_restart_and_after_a_crash",
+        "producer_ids_are_unique_and_survive_the_control_planes_absence"],
+    "6.3 first oversized batch": ["the_first_batch_is_returned_whole_although_it_is_too_large"],
+    "6.2 long poll, min.bytes, max.wait": [
+        "a_parked_fetch_wakes_when_bytes_are_durable",
+        "a_parked_fetch_waits_for_min_bytes_of_all_partitions_together",
+        "a_parked_fetch_answers_at_max_wait_with_what_there_is", "max_wait_is_bounded",
+        "test_a_parked_consumer_of_all_partitions_is_woken_by_any_shard"],
+    "6 fetch": [
+        "every_version_returns_the_bytes_of_the_log", "nothing_there_is_empty_never_null",
+        "errors_are_answered_at_once_per_partition", "max_bytes_bounds_the_answer_in_request_order",
+        "an_offset_out_of_range_says_minus_one_everywhere"],
+    "6.7, 6.13 isolation": ["isolation_decides_whether_aborted_transactions_are_listed"],
+    "7 fetch sessions": [
+        "ids_and_epochs_follow_the_table", "the_epoch_after_the_last_is_one",
+        "only_news_is_sent_and_an_error_makes_the_next_answer_news",
+        "unknown_sessions_are_refused_and_whole_requests_need_none"],
+    "9 ListOffsets, OffsetForLeaderEpoch": [
+        "list_offsets_knows_the_special_timestamps_of_each_version",
+        "list_offsets_finds_the_record_not_the_batch",
+        "offset_for_leader_epoch_asks_every_owner_and_checks_epochs",
+        "leader_epochs_fence_and_answer_as_kafka_does"],
+    "14 SASL": ["sasl_on_a_plaintext_listener_is_an_illegal_state_and_nothing_closes"],
+    "16 admin": [
+        "create_topics_follows_kafkas_rules", "validate_only_creates_nothing_and_duplicates_are_refused",
+        "more_replicas_are_refused_or_clamped_as_configured",
+        "describe_configs_tells_value_source_and_synonyms",
+        "a_value_is_described_by_every_step_it_may_come_from",
+        "incremental_alter_configs_follows_kafkas_rules", "alter_configs_replaces_every_override",
+        "broker_configs_are_altered_where_kafka_allows_it", "create_partitions_only_grows",
+        "delete_records_moves_the_log_start_and_says_where_it_is",
+        "describe_cluster_knows_brokers_only", "describe_topic_partitions_goes_on_from_its_cursor",
+        "describe_log_dirs_groups_sizes_by_directory_and_topic"],
+    "17 tagged fields and encoding": [
+        "tags_nobody_knows_are_skipped",
+        "counts_and_lengths_of_2_gib_hold_no_more_than_the_request_pays_for"],
+    "18 limits": [
+        "large_requests_wait_for_each_other_and_slow_ones_are_closed",
+        "test_two_hundred_connections_that_declare_100_mib_do_not_slow_the_others"],
+}
+
+
+def test_every_point_has_its_tests():
+    defined = set()
+    for base, _, files in os.walk(os.path.join(ROOT, "tests")):
+        for name in files:
+            if name.endswith((".c", ".py")):
+                with open(os.path.join(base, name), encoding="utf-8") as f:
+                    text = f.read()
+                defined |= set(re.findall(r"^(?:static void|def) (\w+)\(", text, re.M))
+    missing = [t for tests in POINTS.values() for t in tests if t not in defined]
+    assert not missing, f"no such tests: {missing}"
+
+
+@pytest.fixture(scope="module")
+def appliance(tmp_path_factory):
+    with Appliance(tmp_path_factory.mktemp("gotchas"), sets=["shards=2"]) as a:
+        yield a
+
+
+def now():
+    return int(time.time() * 1000)
+
+
+def test_a_duplicate_is_answered_with_the_original_offset_also_after_a_restart(tmp_path):
+    with Appliance(tmp_path, sets=["shards=2"]) as a:
+        a.ctl("topic", "create", "dup")
+        with Wire(a.kafka) as c:
+            producer = c.producer_id()
+            sent = [batch([b"%d" % i, b"+"], now(), (*producer, 2 * i)) for i in range(8)]
+            for i, b in enumerate(sent):
+                assert c.produce("dup", 0, b)[:2] == (0, 2 * i)
+            for i in range(3, 8):  # the last five are known
+                assert c.produce("dup", 0, sent[i])[:2] == (0, 2 * i)
+            assert c.produce("dup", 0, sent[2])[0] == 45
+            gap = batch([b"gap"], now(), (*producer, 99))
+            assert c.produce("dup", 0, gap)[0] == 45
+            old = batch([b"old"], now(), (producer[0], -1, 16))
+            assert c.produce("dup", 0, old)[0] != 0
+        a.kill_dataplane()
+        wait_for("the topic is served again", lambda: a.end_offset("dup") == 16)
+        with Wire(a.kafka) as c:
+            assert c.produce("dup", 0, sent[7])[:2] == (0, 14)
+            assert c.produce("dup", 0, gap)[0] == 45
+            assert c.produce("dup", 0, batch([b"next"], now(), (*producer, 16)))[:2] == (0, 16)
+        assert a.end_offset("dup") == 17
+
+
+def test_log_append_time_is_told_to_the_producer_and_kept(appliance):
+    a = appliance
+    a.ctl("topic", "create", "stamped", "--config", "message.timestamp.type=LogAppendTime")
+    a.ctl("topic", "create", "plain")
+    with Wire(a.kafka) as c:
+        before = now()
+        error, offset, stamp, start = c.produce("stamped", 0, batch([b"a", b"b"], 1000))
+        assert (error, offset, start) == (0, 0, 0) and before - 1000 <= stamp <= now() + 1000
+        records = c.fetch("stamped", 0, 0)[3]
+        attributes, = struct.unpack_from(">h", records, 21)
+        maximum, = struct.unpack_from(">q", records, 35)
+        assert attributes & 8 and maximum == stamp
+        assert c.produce("plain", 0, batch([b"a"], now()))[2] == -1
+        assert c.produce("plain", 0, batch([b"late"], now() + 7200000))[0] == 32
+
+
+def test_each_listener_tells_its_own_advertised_address(tmp_path):
+    sets = ["kafka.listeners[1].name=outside", "kafka.listeners[1].bind=127.0.0.1:0",
+            "kafka.listeners[1].advertised_host=log.example.org",
+            "kafka.listeners[1].advertised_port=19092"]
+    with Appliance(tmp_path, sets=sets) as a:
+        told = {}
+        for name in (n for n in a.ports() if n in ("outside", "kafka", "plaintext")):
+            with Wire(f"127.0.0.1:{a.port(name)}") as c:
+                (_, host, port), = c.brokers()
+                told[name] = (host, port)
+        inside = next(n for n in told if n != "outside")
+        assert told == {"outside": ("log.example.org", 19092),
+                        inside: ("127.0.0.1", a.port(inside))}
+
+
+def test_a_parked_fetch_ends_when_its_topic_is_deleted(appliance):
+    a = appliance
+    a.ctl("topic", "create", "doomed", "--partitions", "2")
+    for partition in (0, 1):
+        with Wire(a.kafka) as c:
+            assert c.produce("doomed", partition, batch([b"x"], now()))[0] == 0
+    with Wire(a.kafka) as first, Wire(a.kafka) as second:
+        for partition, c in enumerate((first, second)):
+            c.send(1, 4, c.fetch_body("doomed", partition, 1, wait_ms=60000))
+        begin = time.monotonic()
+        a.ctl("topic", "delete", "doomed")
+        got = [c.fetched("doomed", c.answer())[0] for c in (first, second)]
+    print(f"ended {time.monotonic() - begin:.1f} s after they began")
+    assert got == [3, 3]
+
+
+def test_live_clients_go_on_with_a_topic_created_again(tmp_path):
+    """The same producer and consumer of librdkafka, with all they remember of the topic: its id is
+    another now, and its offsets start at 0 again."""
+    confluent_kafka = pytest.importorskip("confluent_kafka")
+    with Appliance(tmp_path, sets=["shards=2"]) as a:
+        common = {"bootstrap.servers": a.kafka, "topic.metadata.refresh.interval.ms": 500}
+        producer = confluent_kafka.Producer({**common, "linger.ms": 0})
+        consumer = confluent_kafka.Consumer({**common, "group.id": "live"})
+
+        def sent(value):
+            errors = []
+            producer.produce("again", value, on_delivery=lambda err, _: errors.append(err))
+            producer.flush(10)
+            return errors == [None]
+
+        def seen(value):
+            m = consumer.poll(0.5)
+            return m is not None and m.error() is None and m.value() == value
+        begin = confluent_kafka.TopicPartition("again", 0, confluent_kafka.OFFSET_BEGINNING)
+        for round_ in range(3):
+            value = b"round %d" % round_
+            a.ctl("topic", "create", "again")
+            wait_for("the producer reaches the topic", lambda v=value: sent(v))
+            consumer.assign([begin])
+            wait_for("the consumer reads it", lambda v=value: seen(v))
+            a.ctl("topic", "delete", "again")
+        consumer.close()
