@@ -69,6 +69,9 @@ void group_one_cancel(struct kreq *req);
 int add_partitions_to_txn_start(struct kreq *req, struct wire_reader *r);
 int add_offsets_to_txn_start(struct kreq *req, struct wire_reader *r);
 int txn_offset_commit_start(struct kreq *req, struct wire_reader *r);
+int write_txn_markers_start(struct kreq *req, struct wire_reader *r);
+int describe_transactions_start(struct kreq *req, struct wire_reader *r);
+int list_transactions_start(struct kreq *req, struct wire_reader *r);
 int end_txn_start(struct kreq *req, struct wire_reader *r);
 
 /* An admin request that somebody (a client, or Metadata's auto-creation) wants answered by

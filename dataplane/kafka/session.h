@@ -193,6 +193,11 @@ static inline int16_t kreq_version(const struct kreq *req)
  * kreq_put in the reply handler. */
 void kreq_send(struct kreq *req, uint16_t to, struct msg *m, enum msg_type type);
 void kreq_put(struct kreq *req);
+/* A reference for a message that is sent otherwise. */
+static inline void kreq_hold(struct kreq *req)
+{
+    req->refs++;
+}
 /* Run api->resume at the next kafka_poll. */
 void kreq_kick(struct kreq *req);
 /* req waits for the world (state of an API_PARKS handler) until kreq_unpark, which is fine at any

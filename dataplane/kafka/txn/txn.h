@@ -53,6 +53,7 @@ enum txn_error { /* Kafka's codes */
                  TE_PRODUCER_FENCED = 90,
                  TE_ID_NOT_FOUND = 105,
                  TE_ABORTABLE = 120,
+                 TE_INVALID_REGEX = 128,
 };
 
 enum txn_op { TXN_INIT, TXN_ADD, TXN_VERIFY, TXN_END, TXN_DESCRIBE, TXN_LIST };
@@ -75,6 +76,7 @@ struct txn_call {
     int32_t timeout_ms;     /* INIT */
     struct txn_parts asked; /* ADD, VERIFY: names and arrays are the origin's */
     const struct list_transactions_request *list;
+    struct topic_regex *pattern; /* LIST: of ids, the owner's; NULL: all */
     struct arena arena;
     int16_t error;           /* not 0: the answer */
     int64_t ret_producer_id; /* INIT, END */

@@ -1,5 +1,6 @@
 /* txn_coord.c - the table of transactional ids, what records mean, and requests. txn.h has the
  * rules. */
+#include "dataplane/kafka/group/topic_regex.h"
 #include "dataplane/kafka/txn/txn.h"
 #include "lib/base/hash.h"
 #include "lib/base/log.h"
@@ -224,7 +225,8 @@ static void on_describe(struct tpart *p, struct txn_call *call)
     txn_reply(p->c, call, describe_parts(call, prepared ? &t->left : &t->v.parts) ? 0 : TE_UNKNOWN);
 }
 
-static bool is_listed(const struct txn_call *call, const struct txn *t)
+/* 1, 0, or -E_LIMIT: the pattern takes too many steps. */
+static int is_listed(const struct txn_call *call, const struct txn *t)
 {
     const struct list_transactions_request *in = call->list;
     bool state = in->state_filters.cnt == 0, producer = in->producer_id_filters.cnt == 0;
@@ -235,37 +237,55 @@ static bool is_listed(const struct txn_call *call, const struct txn *t)
     int64_t now_ms = t->p->c->s->wall_ms;
     bool old = in->duration_filter < 0 ||
                (t->v.start_ms >= 0 && now_ms - t->v.start_ms > in->duration_filter);
-    return state && producer && old && t->v.epoch >= 0;
+    if (!state || !producer || !old || t->v.epoch < 0)
+        return 0;
+    return call->pattern != NULL ? topic_regex_match(call->pattern, t->id) : 1;
 }
 
-static void on_list(struct txn_coord *c, struct txn_call *call)
+/* The ids that the request's filters let through. 0 or Kafka's code. */
+static int16_t list_fill(struct txn_coord *c, struct txn_call *call)
 {
     struct list_transactions_response *out = &call->out.list;
-    list_transactions_response_init(out);
     out->transaction_states.v =
         arena_array(&call->arena, c->txn_cnt, sizeof(*out->transaction_states.v));
-    if (out->transaction_states.v == NULL) {
-        txn_reply(c, call, TE_UNKNOWN);
-        return;
-    }
+    if (out->transaction_states.v == NULL)
+        return TE_UNKNOWN;
     for (uint32_t i = 0; i < c->logs.cnt; i++)
         list_for_each(n, &container_of(c->logs.v[i], struct tpart, log)->txns)
         {
             const struct txn *t = container_of(n, struct txn, part_link);
             struct list_transactions_response_state *o =
                 &out->transaction_states.v[out->transaction_states.cnt];
-            if (!is_listed(call, t))
+            int rc = is_listed(call, t);
+            if (rc < 0)
+                return TE_INVALID_REGEX;
+            if (rc == 0)
                 continue;
             list_transactions_response_state_init(o);
-            if (!keep(call, t->id, &o->transactional_id)) {
-                txn_reply(c, call, TE_UNKNOWN);
-                return;
-            }
+            if (!keep(call, t->id, &o->transactional_id))
+                return TE_UNKNOWN;
             o->producer_id = t->v.producer_id;
             o->transaction_state = span_str(txn_state_text[t->v.state]);
             out->transaction_states.cnt++;
         }
-    txn_reply(c, call, 0);
+    return 0;
+}
+
+static void on_list(struct txn_coord *c, struct txn_call *call)
+{
+    struct span pattern = call->list->transactional_id_pattern;
+    int16_t error = 0;
+    char why[128];
+    list_transactions_response_init(&call->out.list);
+    call->pattern = NULL;
+    if (pattern.len > 0) {
+        int rc = topic_regex_compile(pattern, &call->pattern, why, sizeof(why));
+        error = rc == -ENOMEM ? TE_UNKNOWN : rc < 0 ? TE_INVALID_REGEX : 0;
+    }
+    if (error == 0)
+        error = list_fill(c, call);
+    topic_regex_free(call->pattern);
+    txn_reply(c, call, error);
 }
 
 void txn_on_call(struct shard *s, struct msg *m)
