@@ -1,37 +1,105 @@
 /* test_store_crash.c - append, cut the power at any operation, recover, compare with the model.
  *
- * The model remembers every batch ever offered. After each cut: every acknowledged batch is there,
- * at its offset, unaltered; offsets are dense; nothing is there twice, nothing that was not
- * offered. test_store_crash [seeds [first seed]] */
+ * The model remembers every batch ever offered. After each cut: every acknowledged batch that
+ * retention and DeleteRecords left is there, at its offset, unaltered; offsets are dense; nothing
+ * is there twice, nothing that was not offered. Half of the batches come from idempotent producers,
+ * which offer again, in order, what failed or was not answered, until all of it is acknowledged.
+ * test_store_crash [seeds [first seed]] */
 #include "tests/support/store_env.h"
 #include "tests/support/test.h"
 
 #define PARTS 6u
 #define OFFERED_MAX 4096u
+#define PRODUCERS 3u
+#define LANE_MAX PRODUCER_BATCHES /* not acknowledged, of one producer in one partition */
 
+struct lane;
 struct offer {
     struct plog_append a;
+    struct lane *lane; /* NULL: of nobody who would offer it again */
     uint8_t *bytes;
     uint32_t part, len;
     int32_t cnt;
     uint64_t tag;
     bool in_flight, acked;
+    bool found; /* the last look at the log has found it */
     int64_t base;
+};
+struct lane {                  /* one idempotent producer in one partition */
+    struct offer *o[LANE_MAX]; /* not acknowledged, oldest first */
+    uint32_t cnt, in_flight;
+    int32_t sequence;
+    bool again; /* something failed: when nothing is in flight, all of it */
 };
 struct model {
     struct env e;
     struct offer *o; /* OFFERED_MAX */
     uint32_t cnt;
+    struct lane lanes[PRODUCERS][PARTS];
+    int64_t start_max[PARTS]; /* where retention and DeleteRecords may have moved the log start */
 };
+
+static void offer_done(struct plog_append *a);
+
+static void offer_submit(struct model *m, struct offer *o)
+{
+    o->a = (struct plog_append){.origin = PLOG_CLIENT,
+                                .wait_durable = o->a.wait_durable,
+                                .batch = span_of(o->bytes, o->len),
+                                .max_timestamp_ms = o->a.max_timestamp_ms,
+                                .done = offer_done};
+    o->in_flight = true;
+    if (o->lane != NULL)
+        o->lane->in_flight++;
+    plog_append(m->e.parts[o->part], &o->a);
+}
+
+static void lane_answered(struct lane *l, struct offer *o)
+{
+    l->in_flight--;
+    if (!o->acked && o->found && o->a.rc == -E_OUT_OF_ORDER_SEQUENCE) {
+        /* It is there, but its answer was lost and it is not the producer's last batch below a
+         * snapshot: Kafka's snapshots know that one only. */
+        o->acked = true;
+    }
+    if (!o->acked) {
+        /* Everything before it is acknowledged, or was offered before it. */
+        if (l->o[0] == o && !l->again)
+            assert_int_not_equal(o->a.rc, -E_OUT_OF_ORDER_SEQUENCE);
+        l->again = true;
+        return;
+    }
+    uint32_t i = 0;
+    while (l->o[i] != o)
+        i++;
+    memmove(&l->o[i], &l->o[i + 1], (--l->cnt - i) * sizeof(l->o[0]));
+}
 
 static void offer_done(struct plog_append *a)
 {
     struct offer *o = container_of(a, struct offer, a);
     o->in_flight = false;
     o->acked = a->rc == 0 && a->wait_durable;
-    o->base = a->base_offset;
-    free(o->bytes);
-    o->bytes = NULL;
+    if (o->acked)
+        o->base = a->base_offset;
+    if (o->lane != NULL)
+        lane_answered(o->lane, o);
+    if (o->lane == NULL || o->acked) {
+        free(o->bytes);
+        o->bytes = NULL;
+    }
+}
+
+static void lanes_again(struct model *m)
+{
+    for (uint32_t i = 0; i < PRODUCERS * PARTS; i++) {
+        struct lane *l = &m->lanes[i / PARTS][i % PARTS];
+        if (!l->again || l->in_flight > 0)
+            continue;
+        l->again = false;
+        for (uint32_t k = 0; k < l->cnt; k++) /* answers come later, l->o stays */
+            offer_submit(m, l->o[k]);
+    }
 }
 
 static void offer_one(struct model *m)
@@ -47,23 +115,59 @@ static void offer_one(struct model *m)
     *o = (struct offer){.part = (uint32_t)env_rnd(e, PARTS),
                         .len = len,
                         .cnt = 1 + (int32_t)env_rnd(e, 5),
-                        .tag = m->cnt + 1,
-                        .in_flight = true};
+                        .tag = m->cnt + 1};
+    uint32_t producer = (uint32_t)env_rnd(e, 2 * PRODUCERS);
+    struct lane *l = producer < PRODUCERS ? &m->lanes[producer][o->part] : NULL;
+    if (l != NULL && (l->again || l->cnt == LANE_MAX))
+        return;
     struct env_batch b = {.tag = o->tag,
                           .len = len,
                           .cnt = o->cnt,
                           .ts = 1700000000000 + (int64_t)env_rnd(e, 100000),
-                          .producer_id = -1,
-                          .producer_epoch = -1,
-                          .base_seq = -1};
+                          .producer_id = l != NULL ? 1000 + (int64_t)producer : -1,
+                          .producer_epoch = l != NULL ? 0 : -1,
+                          .base_seq = l != NULL ? l->sequence : -1};
+    if (l != NULL) {
+        l->sequence += o->cnt;
+        l->o[l->cnt++] = o;
+    }
+    o->lane = l;
     o->bytes = env_batch_build(&b);
-    o->a = (struct plog_append){.origin = PLOG_CLIENT,
-                                .wait_durable = env_rnd(e, 5) != 0,
-                                .batch = span_of(o->bytes, len),
-                                .max_timestamp_ms = b.ts,
-                                .done = offer_done};
+    o->a.wait_durable = l != NULL || env_rnd(e, 5) != 0;
+    o->a.max_timestamp_ms = b.ts;
     m->cnt++;
-    plog_append(e->parts[o->part], &o->a);
+    offer_submit(m, o);
+}
+
+/* What takes away from the beginning of a log, and what ends its segments. */
+static void shorten_one(struct model *m)
+{
+    struct env *e = &m->e;
+    uint32_t part = (uint32_t)env_rnd(e, PARTS);
+    struct plog *p = e->parts[part];
+    struct plog_segment seg;
+    struct plog_offsets off;
+    int64_t start = 0;
+    switch (env_rnd(e, 3)) {
+    case 0:
+        plog_roll_now(p);
+        break;
+    case 1: /* retention */
+        if (!plog_segment_get(p, 0, &seg) || !seg.can_drop)
+            break;
+        start = seg.next_offset;
+        if (plog_drop_segments(p, 1, env_rnd(e, 2) == 0) == 0)
+            start = 0;
+        break;
+    default: /* DeleteRecords, into the middle of a batch too */
+        plog_offsets_get(p, &off);
+        start = (int64_t)env_rnd(e, (uint64_t)off.durable + 1);
+        if (env_rnd(e, 3) != 0)
+            start = start < off.log_start + 20 ? start : off.log_start;
+        assert_int_equal(plog_set_log_start(p, start), 0);
+    }
+    if (start > m->start_max[part])
+        m->start_max[part] = start;
 }
 
 static void verify_part(struct model *m, uint32_t part, uint8_t *seen)
@@ -73,7 +177,7 @@ static void verify_part(struct model *m, uint32_t part, uint8_t *seen)
     struct plog_offsets off;
     plog_offsets_get(e->parts[part], &off);
     int64_t next = off.log_start;
-    assert_int_equal(next, 0);
+    assert_in_range(next, 0, m->start_max[part]);
     while (next < off.durable) {
         struct env_read x;
         assert_int_equal(env_read(e, part, next, buf, sizeof(buf), &x), 0);
@@ -82,6 +186,8 @@ static void verify_part(struct model *m, uint32_t part, uint8_t *seen)
             const uint8_t *b = buf + at;
             struct batch_info info;
             assert_int_equal(batch_verify(b, x.r.len - at, &info), 0);
+            if (next == off.log_start && info.base_offset < next)
+                next = info.base_offset; /* DeleteRecords into the middle of a batch */
             assert_int_equal(info.base_offset, next);
             uint64_t tag = load_be64(b + BATCH_HEADER_LEN);
             assert_in_range(tag, 1, m->cnt);
@@ -93,6 +199,8 @@ static void verify_part(struct model *m, uint32_t part, uint8_t *seen)
             seen[tag] = 1;
             if (o->acked)
                 assert_int_equal(o->base, next);
+            o->found = true;
+            o->base = next;
             next += info.last_offset_delta + 1;
             at += info.total_len;
         }
@@ -105,20 +213,31 @@ static void verify(struct model *m)
     for (uint32_t i = 0; i < PARTS; i++)
         if (m->e.parts[i] != NULL)
             verify_part(m, i, seen);
-    for (uint32_t i = 0; i < m->cnt; i++)
-        if (m->o[i].acked && !seen[m->o[i].tag])
+    for (uint32_t i = 0; i < m->cnt; i++) {
+        struct plog_offsets off;
+        plog_offsets_get(m->e.parts[m->o[i].part], &off);
+        if (m->o[i].acked && !seen[m->o[i].tag] && m->o[i].base + m->o[i].cnt > off.log_start)
             fail_msg("batch %" PRIu64 " (partition %" PRIu32 ", offset %" PRId64 ", %" PRIu32
                      " bytes) was acknowledged and is gone",
                      m->o[i].tag, m->o[i].part, m->o[i].base, m->o[i].len);
+    }
     free(seen);
 }
 
 static void answer_lost(struct model *m)
 {
     for (uint32_t i = 0; i < m->cnt; i++) { /* their connection is gone: nobody was answered */
-        m->o[i].in_flight = false;
-        free(m->o[i].bytes);
-        m->o[i].bytes = NULL;
+        struct offer *o = &m->o[i];
+        o->in_flight = false;
+        if (o->lane != NULL)
+            continue;
+        free(o->bytes);
+        o->bytes = NULL;
+    }
+    for (uint32_t i = 0; i < PRODUCERS * PARTS; i++) {
+        struct lane *l = &m->lanes[i / PARTS][i % PARTS];
+        l->in_flight = 0;
+        l->again = l->cnt > 0;
     }
 }
 
@@ -128,10 +247,27 @@ static void run_until(struct model *m, uint32_t steps)
     for (uint32_t i = 0; i < steps && !fake_disk_is_dead(e->disk); i++) {
         for (uint64_t n = env_rnd(e, 6); n > 0; n--)
             offer_one(m);
+        if (env_rnd(e, 30) == 0)
+            shorten_one(m);
+        lanes_again(m);
         env_step(e, (uint32_t)env_rnd(e, 8), env_rnd(e, 10) == 0 ? 60000000 : env_rnd(e, 3000000));
         if (env_rnd(e, 60) == 0)
             env_step(e, 8, 1500000000); /* drain, idle close, checkpoints */
     }
+}
+
+/* Whoever offers again until it is acknowledged gets through in the end. */
+static void run_until_acked(struct model *m)
+{
+    bool open = true;
+    for (int i = 0; open && i < 20000; i++) {
+        open = false;
+        lanes_again(m);
+        env_step(&m->e, 1000, 1000000);
+        for (uint32_t k = 0; k < PRODUCERS * PARTS; k++)
+            open |= m->lanes[k / PARTS][k % PARTS].cnt > 0;
+    }
+    assert_false(open);
 }
 
 static bool verbose; /* SLUICE_TEST_LOG: print what recovery says */
@@ -165,8 +301,9 @@ static void one_seed(uint64_t seed)
                    at);
         if (!clean)
             fake_disk_die_at(e->disk, at);
-        else if (env_rnd(e, 2))
-            fake_disk_fail_at(e->disk, at, env_rnd(e, 2) ? -EIO : -ENOSPC);
+        if (clean ? env_rnd(e, 2) == 0 : env_rnd(e, 3) == 0) /* before that one failure */
+            fake_disk_fail_at(e->disk, at - env_rnd(e, at - fake_disk_ops(e->disk)),
+                              env_rnd(e, 2) ? -EIO : -ENOSPC);
         run_until(&m, clean ? 60 : 4000);
         if (clean && !fake_disk_is_dead(e->disk)) {
             env_settle(e);
@@ -188,6 +325,7 @@ static void one_seed(uint64_t seed)
         assert_int_equal(env_open(e), 0);
         verify(&m);
     }
+    run_until_acked(&m);
     env_settle(e);
     assert_int_equal(env_close(e), 0);
     assert_int_equal(env_open(e), 0);
