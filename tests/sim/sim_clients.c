@@ -318,8 +318,9 @@ static void client_read(struct client *c)
         on_answer(c, span_of(c->in + at + 4, len));
         at += 4 + len;
     }
-    memmove(c->in, c->in + at, c->in_len - at);
     c->in_len -= at;
+    if (at > 0)
+        memmove(c->in, c->in + at, c->in_len);
 }
 
 /* ------------------------------------------------------------------ actions */
