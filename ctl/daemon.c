@@ -404,6 +404,21 @@ static void producer_ids(struct daemon *d, uint64_t id)
     LINK_ENCODE(ctl_producer_ids_response, &m,
                 link_send(d->link, CTL_PRODUCER_IDS_RESPONSE, id, span_));
 }
+static void missing(struct daemon *d, const struct ctl_partitions_missing *m)
+{
+    d->missing_cnt = m->total > 0 ? (uint32_t)m->total : 0;
+    d->missing_named = 0;
+    for (uint32_t i = 0; i < m->partitions.cnt && d->missing_named < DAEMON_MISSING_MAX; i++) {
+        const struct ctl_partitions_missing_partition *p = &m->partitions.v[i];
+        const struct meta_topic *t =
+            image_topic_by_id(controller_image(d->controller), &p->topic_id);
+        if (t == NULL)
+            continue; /* deleted: the next list does not have it */
+        snprintf(d->missing[d->missing_named++], sizeof(d->missing[0]),
+                 "partition %.80s-%d cannot be made (tried again every few seconds): %.120s",
+                 t->name, p->partition, p->reason.p != NULL ? (const char *)p->reason.p : "");
+    }
+}
 static void gap(const struct ctl_gap *m)
 {
     static const char *const kinds[] = {"?", "a stop", "a crash",
@@ -424,6 +439,7 @@ static int on_frame(void *arg, const struct ctl_frame *f)
         struct ctl_metadata_applied applied;
         struct ctl_admin_request admin;
         struct ctl_producer_ids_request ids;
+        struct ctl_partitions_missing missing;
         struct ctl_gap gap;
         struct ctl_ping ping;
     } m;
@@ -444,6 +460,11 @@ static int on_frame(void *arg, const struct ctl_frame *f)
         rc = ctl_producer_ids_request_read(&r, CTL_MESSAGE_VERSION, &a, &m.ids);
         if (rc == 0)
             producer_ids(d, f->id);
+        break;
+    case CTL_PARTITIONS_MISSING:
+        rc = ctl_partitions_missing_read(&r, CTL_MESSAGE_VERSION, &a, &m.missing);
+        if (rc == 0)
+            missing(d, &m.missing);
         break;
     case CTL_GAP:
         rc = ctl_gap_read(&r, CTL_MESSAGE_VERSION, &a, &m.gap);
@@ -470,6 +491,7 @@ static void on_down(void *arg, const char *why)
     d->connection++;
     controller_lost(d->controller);
     d->answers = false;
+    d->missing_cnt = d->missing_named = 0;
     if (d->phase == DAEMON_READY) {
         LOG_WARN("lost the dataplane's control socket: %s", why);
         d->phase = DAEMON_STARTING;
@@ -875,57 +897,4 @@ int daemon_stats_open(const struct daemon *d, struct stats_reader **ret)
     char path[PATH_MAX];
     run_path(d, path, "stats.shm");
     return stats_open(path, ret);
-}
-static void reason_add(char reasons[DAEMON_REASONS_MAX][256], uint32_t *cnt, const char *fmt, ...)
-    __attribute__((format(printf, 3, 4)));
-static void reason_add(char reasons[DAEMON_REASONS_MAX][256], uint32_t *cnt, const char *fmt, ...)
-{
-    va_list ap;
-    if (*cnt == DAEMON_REASONS_MAX)
-        return;
-    va_start(ap, fmt);
-    vsnprintf(reasons[(*cnt)++], 256, fmt, ap);
-    va_end(ap);
-}
-/* What serves, but not everything: from the counters. */
-static uint32_t storage_health(const struct daemon *d, char reasons[DAEMON_REASONS_MAX][256])
-{
-    uint32_t cnt = 0;
-    char path[PATH_MAX];
-    struct stats_reader *r;
-    struct counters *total = malloc(sizeof(*total));
-    run_path(d, path, "stats.shm");
-    if (total == NULL || stats_open(path, &r) < 0) {
-        free(total);
-        return 0; /* the dataplane makes it anew when it starts */
-    }
-    if (stats_read_total(r, total) == 0) {
-        if (total->shard.read_only)
-            reason_add(reasons, &cnt,
-                       "the log is read-only: a disk has less than storage.min_free left; free "
-                       "some space or shorten retention");
-        if (total->shard.fenced_partitions > 0)
-            reason_add(reasons, &cnt,
-                       "%llu partitions are closed after a disk error and being recovered",
-                       (unsigned long long)total->shard.fenced_partitions);
-    }
-    stats_close(r);
-    free(total);
-    return cnt;
-}
-uint32_t daemon_health(const struct daemon *d, char reasons[DAEMON_REASONS_MAX][256])
-{
-    uint32_t cnt = 0;
-    if (d->phase == DAEMON_STOPPING)
-        reason_add(reasons, &cnt, "stopping");
-    else if (!supervise_is_running(d->supervise))
-        reason_add(reasons, &cnt, "the dataplane is not running%s%s",
-                   d->last_exit[0] != '\0' ? ": it " : "", d->last_exit);
-    else if (d->phase != DAEMON_READY)
-        reason_add(reasons, &cnt, "the dataplane is starting");
-    else if (!d->answers)
-        reason_add(reasons, &cnt, "the dataplane does not answer");
-    else
-        cnt = storage_health(d, reasons);
-    return cnt;
 }

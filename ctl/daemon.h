@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 #define DAEMON_LISTENERS_MAX (CONF_LISTENERS_MAX + CONF_KAFKA_MAX)
+#define DAEMON_MISSING_MAX 4
 
 enum daemon_phase { DAEMON_STARTING, DAEMON_READY, DAEMON_STOPPING };
 
@@ -45,9 +46,12 @@ struct daemon {
     int32_t shard_cnt;
     uint32_t listener_cnt;
     struct daemon_listener listeners[DAEMON_LISTENERS_MAX];
-    uint32_t restarts;                     /* times the dataplane ended unasked */
-    char last_exit[512];                   /* how it ended last */
-    bool answers;                          /* it answered the last ping */
+    uint32_t restarts;   /* times the dataplane ended unasked */
+    char last_exit[512]; /* how it ended last */
+    bool answers;        /* it answered the last ping */
+    /* partitions that could not be made on disk: how many, and the first of them */
+    uint32_t missing_cnt, missing_named;
+    char missing[DAEMON_MISSING_MAX][256];
     double busy_percent[STATS_SHARDS_MAX]; /* by shard, of the last second */
     uint64_t busy_cycles[STATS_SHARDS_MAX], all_cycles[STATS_SHARDS_MAX]; /* at the last sample */
     uint64_t sample_ns;
@@ -76,6 +80,6 @@ int daemon_run(const struct daemon_opts *opts);
 /* The mapping of DIR/run/stats.shm, opened again when the dataplane made a new one. The caller
  * closes it with stats_close. 0 or what stats_open says. */
 NODISCARD int daemon_stats_open(const struct daemon *d, struct stats_reader **ret);
-/* Why the appliance is not all right, as a list of sentences; count. */
+/* health.c: why the appliance is not all right, as a list of sentences; count. */
 #define DAEMON_REASONS_MAX 8
 uint32_t daemon_health(const struct daemon *d, char reasons[DAEMON_REASONS_MAX][256]);

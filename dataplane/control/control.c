@@ -130,6 +130,7 @@ static void on_connect(void *arg)
     c->lost_ns = 0;
     c->greeted = false;
     c->pid_request_id = 0;
+    c->missing_told = false;
     control_records_clear(c);
     send_hello(c);
 }
@@ -164,6 +165,7 @@ static int on_hello_reply(struct control *c, struct span body)
         if (c->admin[i].m != NULL && !c->admin[i].sent)
             control_admin_send(c, &c->admin[i], now_ns);
     control_pids_serve(c);
+    control_missing_tell(c);
     return 0;
 }
 

@@ -8,6 +8,7 @@
 #include <stdio.h>
 
 #define RETRY_MISSING_NS UINT64_C(5000000000)
+#define MISSING_TOLD_MAX 100 /* named to sluiced; the rest is a number */
 
 /* ---- metadata ---- */
 
@@ -181,7 +182,7 @@ static int topic_add(struct apply *a, const struct meta_topic *t, uint32_t from,
     return rc;
 }
 
-static void missing_add(struct control *c, const struct uuid *topic_id, int32_t partition)
+static void missing_add(struct control *c, const struct missing_part *m)
 {
     if (c->missing_cnt == c->missing_cap) {
         uint32_t cap = c->missing_cap ? c->missing_cap * 2 : 16;
@@ -191,7 +192,7 @@ static void missing_add(struct control *c, const struct uuid *topic_id, int32_t 
         c->missing = v;
         c->missing_cap = cap;
     }
-    c->missing[c->missing_cnt++] = (struct missing_part){*topic_id, partition};
+    c->missing[c->missing_cnt++] = *m;
     c->missing_ns = clock_mono_ns() + RETRY_MISSING_NS;
 }
 
@@ -205,7 +206,8 @@ static int make_parts(struct apply *a)
         struct part_make *m = &a->makes[i];
         if (m->rc < 0) {
             topic_failed(a, f->topic, m->rc, "cannot create a partition directory");
-            missing_add(a->c, &f->topic->id, m->o.partition);
+            missing_add(a->c,
+                        &(struct missing_part){f->topic->id, m->o.partition, m->o.dir_idx, m->rc});
         } else if (rc == 0)
             rc = part_add(a, f->owner, f->topic, m->part, m->o.partition, f->conf);
         else
@@ -448,6 +450,40 @@ static void publish(struct apply *a, const struct meta_image *next, const struct
     changes_report(a, next, a->after);
 }
 
+/* Those of topics that are gone. */
+static void missing_forget(struct control *c)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < c->missing_cnt; i++)
+        if (image_topic_by_id(c->image, &c->missing[i].topic_id) != NULL)
+            c->missing[kept++] = c->missing[i];
+    c->missing_cnt = kept;
+}
+
+void control_missing_tell(struct control *c)
+{
+    struct ctl_partitions_missing m;
+    struct ctl_partitions_missing_partition rows[MISSING_TOLD_MAX];
+    static char reason[MISSING_TOLD_MAX][CONF_PATH_MAX + 128]; /* one control thread */
+    if (!c->greeted || (c->missing_cnt == 0 && !c->missing_told))
+        return;
+    ctl_partitions_missing_init(&m);
+    m.total = (int32_t)c->missing_cnt;
+    m.partitions.v = rows;
+    for (uint32_t i = 0; i < c->missing_cnt && i < MISSING_TOLD_MAX; i++) {
+        const struct missing_part *p = &c->missing[i];
+        ctl_partitions_missing_partition_init(&rows[i]);
+        rows[i].topic_id = p->topic_id;
+        rows[i].partition = p->partition;
+        snprintf(reason[i], sizeof(reason[i]), "%s, in %s", err_text(p->rc),
+                 c->opts.catalog->dirs[p->dir_idx].path);
+        rows[i].reason = span_str(reason[i]);
+        m.partitions.cnt++;
+    }
+    SEND(c, CTL_PARTITIONS_MISSING, 0, ctl_partitions_missing, &m);
+    c->missing_told = c->missing_cnt > 0;
+}
+
 /* Publish `next` (taken over). */
 static int apply_image(struct control *c, struct meta_image *next, struct apply *a)
 {
@@ -476,6 +512,8 @@ static int apply_image(struct control *c, struct meta_image *next, struct apply 
     owner_map_destroy(c->owner_map);
     c->image = next;
     c->owner_map = map;
+    missing_forget(c);
+    control_missing_tell(c);
     control_gaps_run(c);
     return 0;
 }
@@ -591,6 +629,7 @@ void control_retry_missing(struct control *c, uint64_t now_ns)
         rc = make_parts(a);
         publish(a, c->image, c->owner_map);
         LOG_INFO("%u of %u missing partitions have been made", cnt - c->missing_cnt, cnt);
+        control_missing_tell(c);
     }
     if (rc < 0)
         LOG_ERROR("missing partitions: %s", err_text(rc));

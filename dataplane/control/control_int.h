@@ -66,8 +66,11 @@ struct control {
     struct missing_part {
         struct uuid topic_id;
         int32_t partition;
+        uint32_t dir_idx;
+        int rc; /* why */
     } * missing;
     uint32_t missing_cnt, missing_cap;
+    bool missing_told;   /* sluiced's list is not empty */
     uint64_t missing_ns; /* when to try */
 
     struct gap_msg *gap;            /* the record that is being appended; NULL: none */
@@ -117,6 +120,7 @@ void control_await_replies(struct control *c);
 /* control_image.c: one METADATA_BATCH frame. Negative: protocol error. */
 int control_on_metadata_batch(struct control *c, uint64_t id, struct span body);
 void control_retry_missing(struct control *c, uint64_t now_ns);
+void control_missing_tell(struct control *c); /* sluiced, unless it knows that there are none */
 void control_records_clear(struct control *c);
 void control_doomed_find(struct control *c);                    /* those that an earlier run left */
 void control_doomed_remove(struct control *c, uint32_t budget); /* blocks for at most that many */

@@ -24,6 +24,7 @@
  *                                       the batch that carried the change
  *   dataplane   PRODUCER_IDS_REQUEST    PRODUCER_IDS_RESPONSE, the block's record is durable
  *   sluiced     PARTITION_STATS_REQUEST PARTITION_STATS_RESPONSE, one or more, last has more=false
+ *   dataplane   PARTITIONS_MISSING      nothing: partitions whose directory cannot be made, now
  *   dataplane   GAP                     nothing
  *   sluiced     DRAIN_REQUEST           DRAIN_RESPONSE, everything flushed and closed
  *
@@ -66,6 +67,7 @@ enum ctl_type {
     CTL_PRODUCER_IDS_RESPONSE = 21,
     CTL_PARTITION_STATS_REQUEST = 32,
     CTL_PARTITION_STATS_RESPONSE = 33,
+    CTL_PARTITIONS_MISSING = 34,
     CTL_GAP = 36,
 };
 

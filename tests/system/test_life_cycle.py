@@ -1,5 +1,7 @@
 """The life of the two processes, sentence by sentence as docs/ARCHITECTURE.md has it."""
 import contextlib
+import errno
+import json
 import os
 import signal
 import socket
@@ -166,3 +168,23 @@ def test_an_unreadable_directory_and_a_full_disk_are_named(tmp_path):
     p = subprocess.run([program("sluiced"), "--dev", "--data", str(blocked)], text=True,
                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=30)
     assert p.returncode != 0 and str(blocked) in p.stdout
+
+
+def test_a_partition_that_cannot_be_made_is_named_until_it_is_there(tmp_path):
+    with Appliance(tmp_path) as a:
+        in_the_way = os.path.join(a.dir, "log", "t-1")
+        with open(in_the_way, "w"):
+            pass
+        p = a.ctl("topic", "create", "t", "--partitions", "3", check=False)
+        assert p.returncode == 1
+        status, body = wait_for("/health names it", lambda: (
+            lambda h: h if "t-1" in h[1] else None)(a.get("/health")))
+        assert status == 200 and json.loads(body)["status"] == "degraded"
+        assert "cannot be made" in body and os.strerror(errno.EEXIST) in body
+        assert "t-0" not in body and "t-2" not in body
+        assert "partition t-1 cannot be made" in a.ctl("status", check=False).stdout
+        a.kcat("-P", "-t", "t", "-p", "2", input=b"x\n")
+        os.unlink(in_the_way)
+        wait_for("it is made", lambda: "t-1" not in a.get("/health")[1])
+        a.kcat("-P", "-t", "t", "-p", "1", input=b"x\n")
+        assert "t-1" not in a.ctl("status").stdout

@@ -586,6 +586,7 @@ static void control_frames_carry_what_was_written(void **state)
     assert_int_equal(CTL_PRODUCER_IDS_RESPONSE, CTL_PRODUCER_IDS_RESPONSE_KEY);
     assert_int_equal(CTL_PARTITION_STATS_REQUEST, CTL_PARTITION_STATS_REQUEST_KEY);
     assert_int_equal(CTL_PARTITION_STATS_RESPONSE, CTL_PARTITION_STATS_RESPONSE_KEY);
+    assert_int_equal(CTL_PARTITIONS_MISSING, CTL_PARTITIONS_MISSING_KEY);
     assert_int_equal(CTL_GAP, CTL_GAP_KEY);
 
     struct ctl_frame f;
