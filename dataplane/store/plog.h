@@ -256,7 +256,7 @@ struct plog_set_stats {
     uint64_t reads_memory, reads_disk, read_bytes;
     uint64_t space_segments, space_bytes, space_waits; /* dropped for space; appends that waited */
     uint64_t found_batches, found_tails, found_segments; /* damaged, by this start; of shard 0 */
-    uint64_t stalls;                                   /* writes that met a full disk */
+    uint64_t stalls;                                     /* writes that met a full disk */
     uint64_t rolls, segments_dropped, fenced, recovered, duplicates, damaged_reads;
     uint64_t unflushed_bytes, staging_free_bytes, oldest_unflushed_ns;
     uint32_t partitions, journal_free_files;

@@ -35,7 +35,7 @@ static inline bool ends_with(const char *s, const char *suffix)
 /* recover_part.c */
 int recover_path(char out[STORE_PATH_MAX], const struct part *p);
 int recover_seg_create(struct part *p, const char *dir, int64_t base);
-int recover_epochs_store(struct part *p, const char *dir);
+int recover_epochs_store(struct part *p, const char *dir, bool sync);
 void recover_mark_set(struct part *p);
 /* The .txnindex of the segments from `first` on, then the snapshot of producers at the end: who
  * finds that does not look for aborted transactions below it. */
@@ -53,6 +53,7 @@ struct scan {
     uint32_t first;        /* segment of the scan */
     bool cut;              /* this segment was cut: later ones are not used */
     uint32_t cut_seg;      /* the one that was cut */
+    bool was_shortened;    /* bytes or segments were taken from the log */
     bool limit_hit;        /* ... because of recover_part_opts.limit */
 };
 /* What a batch that is in the log means for producers and transactions. */

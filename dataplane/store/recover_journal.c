@@ -133,7 +133,7 @@ int recover_part_append(struct part *p, const struct span *batches, uint32_t cnt
     p->recovery_point = p->next;
     p->was_clean = false;
     recover_mark_set(p);
-    rc = recover_derived(o, rep, t.dir, recover_epochs_store(p, t.dir));
+    rc = recover_derived(o, rep, t.dir, recover_epochs_store(p, t.dir, true));
     if (rc == 0)
         rc = recover_derived(o, rep, t.dir, recover_state_store(p, t.dir, p->seg_cnt - 1));
     return rc;

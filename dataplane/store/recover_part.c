@@ -172,7 +172,8 @@ static int snapshot_store(struct part *p, const char *dir, int64_t at)
         return rc;
     rc = path_seg(path, dir, at, SFX_SNAPSHOT);
     if (rc == 0)
-        rc = store_file_write(p->dir->io, path, b, len, true);
+        rc =
+            store_file_update(p->dir->io, path, b, len, false); /* lost: an older one and the log */
     free(b);
     return rc;
 }
@@ -353,8 +354,10 @@ static int segs_put_aside(struct scan *s, uint32_t first)
         if (rc < 0)
             return rc;
     }
+    bool some = s->p->seg_cnt > first;
+    s->was_shortened = s->was_shortened || some;
     s->p->seg_cnt = first;
-    return 0;
+    return some ? io->ops->dir_sync(io, s->dir) : 0; /* before their names are taken again */
 }
 
 static int epochs_load(struct part *p, const char *dir)
@@ -374,7 +377,7 @@ static int epochs_load(struct part *p, const char *dir)
     return rc;
 }
 
-int recover_epochs_store(struct part *p, const char *dir)
+int recover_epochs_store(struct part *p, const char *dir, bool sync)
 {
     char path[STORE_PATH_MAX], *text;
     size_t len;
@@ -383,7 +386,7 @@ int recover_epochs_store(struct part *p, const char *dir)
         return rc;
     rc = path_join(path, dir, FN_EPOCHS);
     if (rc == 0)
-        rc = store_file_write(p->dir->io, path, text, len, true);
+        rc = store_file_update(p->dir->io, path, text, len, sync);
     free(text);
     return rc;
 }
@@ -537,12 +540,15 @@ static int part_finish(struct scan *s, struct found *x, bool clean)
     if (clean)
         return 0;
     epochs_truncate_end(&p->epochs, p->next);
-    int rc = recover_derived(s->o, s->rep, s->dir, recover_epochs_store(p, s->dir));
+    /* An epoch without a record is not worth a flush: if it comes back, it is above the end again.
+     */
+    int rc =
+        recover_derived(s->o, s->rep, s->dir, recover_epochs_store(p, s->dir, s->was_shortened));
     if (rc == 0)
         rc = recover_derived(s->o, s->rep, s->dir, recover_state_store(p, s->dir, s->first));
     if (rc == 0)
         rc = snapshots_prune(s, x);
-    if (rc == 0)
+    if (rc == 0 && (s->was_shortened || p->aborted.cnt > 0)) /* the names of .txnindex files */
         rc = p->dir->io->ops->dir_sync(p->dir->io, s->dir);
     return rc;
 }

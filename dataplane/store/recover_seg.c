@@ -173,6 +173,8 @@ static int seg_scan_walk(struct scan *s, struct walk *w, struct seg_index *ix, i
     return 0;
 }
 
+/* Behind the recovery point nobody knows what is flushed; below it, and in an empty file, all is.
+ */
 static int file_cut(struct file_io *io, const char *path, uint64_t len, bool cut)
 {
     struct file *f;
@@ -230,7 +232,9 @@ int recover_seg(struct scan *s, struct part_seg *g, int64_t end)
         rc = seg_scan_walk(s, &w, &ix, g->base, end, &len);
     uint64_t size = w.size;
     walk_close(&w);
-    if (rc == 0)
+    bool flushed = len == size && (size == 0 || s->next <= s->po->recovery_point);
+    s->was_shortened = s->was_shortened || len < size;
+    if (rc == 0 && !flushed)
         rc = file_cut(io, path, len, len < size);
     if (rc == 0) {
         s->rep->bytes_scanned += size;

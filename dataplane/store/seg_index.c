@@ -192,13 +192,15 @@ undo:
 
 int seg_index_store(const struct seg_index *ix, struct file_io *io, const char *dir, bool sync)
 {
+    int (*store)(struct file_io *, const char *, const void *, uint64_t, bool) =
+        sync ? store_file_write : store_file_update;
     char path[STORE_PATH_MAX];
     int rc = path_seg(path, dir, ix->base, SFX_INDEX);
     if (rc == 0)
-        rc = store_file_write(io, path, ix->off, (uint64_t)ix->off_cnt * INDEX_ENTRY_LEN, sync);
+        rc = store(io, path, ix->off, (uint64_t)ix->off_cnt * INDEX_ENTRY_LEN, sync);
     if (rc == 0)
         rc = path_seg(path, dir, ix->base, SFX_TIMEINDEX);
     if (rc == 0)
-        rc = store_file_write(io, path, ix->ts, (uint64_t)ix->ts_cnt * TIMEINDEX_ENTRY_LEN, sync);
+        rc = store(io, path, ix->ts, (uint64_t)ix->ts_cnt * TIMEINDEX_ENTRY_LEN, sync);
     return rc;
 }

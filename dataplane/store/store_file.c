@@ -2,6 +2,7 @@
 #include "dataplane/store/store_file.h"
 #include "dataplane/store/format.h"
 #include <stdlib.h>
+#include <string.h>
 
 static int read_all(struct file *f, const struct file_io_ops *ops, uint8_t *p, uint64_t len)
 {
@@ -61,6 +62,23 @@ int store_file_write(struct file_io *io, const char *path, const void *p, uint64
         rc = io->ops->fsync(f);
     io->ops->close(f);
     return rc;
+}
+
+int store_file_update(struct file_io *io, const char *path, const void *p, uint64_t len, bool sync)
+{
+    struct file_stat st;
+    uint8_t *old;
+    uint64_t old_len;
+    int rc = io->ops->stat(io, path, &st);
+    if (rc == 0 && st.size == len) {
+        rc = store_file_read(io, path, len, &old, &old_len);
+        bool same = rc == 0 && old_len == len && (len == 0 || memcmp(old, p, len) == 0);
+        if (rc == 0)
+            free(old);
+        if (same)
+            return 0;
+    }
+    return store_file_write(io, path, p, len, sync); /* whatever was the matter with it */
 }
 
 int store_file_replace(struct file_io *io, const char *dir, const char *name, const void *p,

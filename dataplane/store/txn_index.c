@@ -119,8 +119,11 @@ int txn_index_store(struct file_io *io, const char *dir, int64_t base, const uin
     if (rc < 0)
         return rc;
     if (p != NULL)
-        return store_file_write(io, path, p, len, true);
-    rc = io->ops->unlink(io, path);
+        return store_file_update(io, path, p, len, true);
+    struct file_stat st;
+    rc = io->ops->stat(io, path, &st);
+    if (rc == 0)
+        rc = io->ops->unlink(io, path);
     return rc == -ENOENT ? 0 : rc;
 }
 

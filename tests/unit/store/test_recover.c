@@ -172,7 +172,27 @@ static void restarts_do_not_thin_out_the_index(void **state)
     free(ix[1]);
 }
 
-TEST_MAIN(TEST(segments_behind_damage_are_kept_whatever_the_checkpoint_says),
+static void a_partition_that_nobody_touched_costs_a_start_no_write_and_no_flush(void **state)
+{
+    uint64_t ops[2];
+    for (uint32_t i = 0; i < 2; i++) {
+        struct env *e = start(i == 0 ? 5 : 105, NULL);
+        (void)put(e, 0, 1, 1000);
+        env_settle(e);
+        crash(e);
+        reopen(e);
+        crash(e); /* not closed cleanly, and as the first crash left it */
+        uint64_t before = fake_disk_ops(e->disk);
+        reopen(e);
+        ops[i] = fake_disk_ops(e->disk) - before;
+        assert_int_equal(e->rep.cnt[RC_SCANNED], i == 0 ? 5 : 105);
+        stop(e);
+    }
+    assert_int_equal(ops[0], ops[1]);
+}
+
+TEST_MAIN(TEST(a_partition_that_nobody_touched_costs_a_start_no_write_and_no_flush),
+          TEST(segments_behind_damage_are_kept_whatever_the_checkpoint_says),
           TEST(an_index_that_lost_its_entries_is_rebuilt_at_a_clean_start),
           TEST(an_index_without_entries_is_right_for_one_large_batch),
           TEST(restarts_do_not_thin_out_the_index))
