@@ -34,6 +34,18 @@ static uint32_t storage_health(const struct daemon *d, char reasons[DAEMON_REASO
             reason_add(reasons, &cnt,
                        "%llu partitions are closed after a disk error and being recovered",
                        (unsigned long long)total->shard.fenced_partitions);
+        uint64_t lost = total->shard.scrub_quarantined + total->shard.found_damaged_batches;
+        if (lost > 0)
+            reason_add(reasons, &cnt,
+                       "%llu batches of the log are lost to damage on disk; everything else is "
+                       "served, readers of their offsets get CORRUPT_MESSAGE",
+                       (unsigned long long)lost);
+        if (total->shard.scrub_transient + total->shard.scrub_errors > 0)
+            reason_add(reasons, &cnt,
+                       "reading the log again met %llu errors and %llu places that were wrong only "
+                       "once: memory, cable, controller or disk may be failing",
+                       (unsigned long long)total->shard.scrub_errors,
+                       (unsigned long long)total->shard.scrub_transient);
     }
     stats_close(r);
     free(total);

@@ -23,6 +23,7 @@
 #include "dataplane/net/port.h"
 #include "dataplane/net/sock_dgram.h"
 #include "dataplane/store/plog.h"
+#include "dataplane/upkeep/scrub.h"
 #include "dataplane/upkeep/upkeep.h"
 #include "dataplane/topo/topo_mem.h"
 #include "lib/base/assert.h"
@@ -80,6 +81,7 @@ struct pshard {
     struct dgram_handover *handover;
     struct timer second; /* what is looked at once a second */
     struct upkeep upkeep;
+    struct scrub *scrub;
     bool store_closing, store_closed;
     int store_rc;
     uint64_t kernel_drops[CONF_LISTENERS_MAX]; /* already counted */
@@ -575,10 +577,22 @@ static void on_second(struct timer *t, uint64_t now_ns)
         count_kernel_drops(ps);
     if (!ps->s.stopping)
         (void)upkeep_poll(&ps->upkeep, &ps->s); /* counts are in the upkeep itself */
+    if (!ps->s.stopping)
+        scrub_poll(ps->scrub, now_ns);
     timer_arm(ps->s.timers, t, now_ns + SECOND_NS, on_second);
 }
 static int second_create(struct pshard *ps)
 {
+    struct scrub_conf sc = {.set = ps->s.plogs,
+                            .io = &ps->files,
+                            .rate_bytes = ps->s.conf->scrub_rate_bytes,
+                            .interval_ns = (uint64_t)ps->s.conf->scrub_interval_ms * 1000000,
+                            .threaded = true,
+                            .cpus = ps->p->o.plan->other_cpus,
+                            .cpu_cnt = ps->p->o.plan->other_cnt};
+    int rc = scrub_create(&sc, &ps->scrub);
+    if (rc < 0)
+        return rc;
     upkeep_init(&ps->upkeep, ps->s.plogs, RETENTION_CHECK_MS);
     timer_arm(ps->s.timers, &ps->second, clock_mono_ns() + SECOND_NS, on_second);
     return 0;
@@ -590,6 +604,7 @@ static bool second_is_idle(struct pshard *ps)
 static void second_destroy(struct pshard *ps)
 {
     timer_cancel(ps->s.timers, &ps->second);
+    scrub_destroy(ps->scrub);
 }
 
 /* Top to bottom: created; bottom to top: drained, settled, closed and destroyed. */
@@ -818,6 +833,23 @@ static void publish_store(struct pshard *ps, struct shard_stats *c)
     c->read_bytes = st.read_bytes;
 }
 
+static void publish_scrub(struct pshard *ps, struct shard_stats *c)
+{
+    struct scrub_stats st;
+    if (ps->scrub == NULL)
+        return;
+    scrub_stats_get(ps->scrub, &st);
+    c->scrub_bytes = st.bytes;
+    c->scrub_segments = st.segments;
+    c->scrub_passes = st.passes;
+    c->scrub_pass_bytes = st.pass_bytes;
+    c->scrub_found = st.found;
+    c->scrub_repaired = st.repaired;
+    c->scrub_quarantined = st.quarantined;
+    c->scrub_transient = st.transient;
+    c->scrub_errors = st.errors;
+}
+
 static void publish_kafka(struct pshard *ps, struct shard_stats *c)
 {
     struct kafka_stats st;
@@ -850,6 +882,7 @@ static void publish(struct pshard *ps, bool busy)
     c->sleeps = s->sleeps;
     c->msgs = mbox_handled(s->mbox);
     publish_store(ps, c);
+    publish_scrub(ps, c);
     publish_kafka(ps, c);
     memcpy(c->stage_cycles, s->stage_cycles, sizeof(s->stage_cycles));
     memcpy(c->stage_items, s->stage_items, sizeof(s->stage_items));

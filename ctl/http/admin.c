@@ -197,6 +197,19 @@ static json_t *notes_json(const struct stats_reader *r)
                              (unsigned long long)s->found_damaged_batches,
                              (unsigned long long)s->found_damaged_tails,
                              (unsigned long long)s->found_quarantined));
+        if (s->scrub_found > 0)
+            json_array_append_new(
+                a, json_sprintf("reading closed segments again found %llu damages: %llu put right, "
+                                "%llu kept aside with their records lost; the log names topic, "
+                                "partition, offsets and file position (lines with \"damage\")",
+                                (unsigned long long)s->scrub_found,
+                                (unsigned long long)s->scrub_repaired,
+                                (unsigned long long)s->scrub_quarantined));
+        if (s->scrub_transient > 0)
+            json_array_append_new(
+                a, json_sprintf("%llu places of the log were read wrong once and right the second "
+                                "time: memory, cable or controller may be failing",
+                                (unsigned long long)s->scrub_transient));
         if (s->space_deleted_segments > 0)
             json_array_append_new(
                 a, json_sprintf("%llu segments (%llu bytes) were deleted before their time because "

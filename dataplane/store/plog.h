@@ -172,6 +172,12 @@ struct plog_segment {
     bool can_drop; /* and nobody is at it just now: reads, housekeeping, a fenced partition */
 };
 bool plog_segment_get(const struct plog *p, uint32_t idx, struct plog_segment *ret);
+/* For the scrubber. Claim: the segment is looked at in this pass from now on; false: it was already.
+ * A suspect is cleared when it was looked at; a read that meets damage makes it one again. */
+bool plog_scrub_claim(struct plog *p, uint32_t idx, uint64_t pass);
+void plog_suspect_clear(struct plog *p, int64_t base);
+/* Suspect segments of the set. */
+uint32_t plog_set_suspects(const struct plog_set *set);
 /* Drop the `cnt` oldest segments, all sealed: log start moves at once, files are removed by
  * housekeeping. Count dropped (fewer when one is being read by housekeeping). for_space: not what
  * the topic's retention asks for, so that a reader may miss them: plog_gap_take tells. */

@@ -56,13 +56,14 @@ struct seg {
     bool is_dirty;     /* written since the last flush was submitted */
     bool has_index;    /* ix holds all entries */
     bool index_changed;
-    bool for_space;     /* it is dropped for */
-    bool is_unfinished; /* appended to since attach: a zero tail and the last index entries are due
-                         */
-    bool job;           /* a job is about this segment */
-    bool is_suspect; /* a read met damage: the scrubber should look */
-    int open_rc;        /* of the last failed open */
-    uint32_t io;        /* operations in flight on `file` */
+    bool for_space;      /* it is dropped for */
+    bool is_unfinished;  /* appended to since attach: a zero tail and the last index entries are due
+                          */
+    bool job;            /* a job is about this segment */
+    bool is_suspect;     /* a read met damage: the scrubber should look */
+    uint64_t scrub_pass; /* the scrubber's last one here */
+    int open_rc;         /* of the last failed open */
+    uint32_t io;         /* operations in flight on `file` */
     uint64_t used_ns;
     struct seg_index ix; /* max_ts and max_ts_offset are always valid */
     uint8_t *snapshot;   /* producers as of the next segment's base, until sealed */
@@ -159,6 +160,7 @@ struct plog_read_io {
     struct seg *s;
     bool copying;     /* the first batch was found */
     int64_t expect;   /* no batch from `pos` on is below; -1: not known yet */
+    int64_t ix_last;  /* last offset of the batch at pos, by the index; -1: not from there */
     uint64_t pos;     /* next byte wanted of the file */
     uint64_t read_at; /* file position of the bounce buffer */
     uint32_t read_len;
@@ -169,6 +171,7 @@ struct plog_read_io {
 
 struct plog_set {
     struct shard *shard;
+    uint32_t suspect_cnt; /* segments with is_suspect */
     struct file_io *io;
     struct catalog *cat;
     struct plog_set_conf conf;

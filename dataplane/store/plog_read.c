@@ -200,6 +200,7 @@ static void damage_seen(struct plog_read_io *k, uint64_t pos, const char *what)
         LOG_ERROR("%s-%d: %s at position %llu of segment %lld, looking for offset %lld",
                   k->p->part->topic, k->p->part->partition, what, (unsigned long long)pos,
                   (long long)s->base, (long long)k->r->offset);
+    k->set->suspect_cnt += !s->is_suspect;
     s->is_suspect = true;
     if (!s->is_rolled)
         plog_roll_now(k->p);
@@ -308,11 +309,23 @@ static void seek_next_segment(struct plog_read_io *k)
     read_start(p, r);
 }
 
+/* The index does not fit the log, one of them is damaged: batch by batch, then. */
+static void seek_from_start(struct plog_read_io *k)
+{
+    k->pos = 0;
+    k->expect = k->s->base;
+    k->ix_last = -1;
+}
+
 /* Walk headers in the bounce buffer. True: more is to be read. */
 static bool seek_in_buffer(struct plog_read_io *k)
 {
     struct seg *s = k->s;
     for (;;) {
+        if (k->pos + BATCH_HEADER_LEN > s->written && k->ix_last >= 0) {
+            seek_from_start(k);
+            return true;
+        }
         if (k->pos + BATCH_HEADER_LEN > s->written) {
             seek_next_segment(k);
             return false;
@@ -326,6 +339,11 @@ static bool seek_in_buffer(struct plog_read_io *k)
         bool is_batch = length >= BATCH_HEADER_LEN - BATCH_LOG_OVERHEAD &&
                         k->pos + total <= s->written && h[BATCH_MAGIC] == 2 &&
                         batch_base_offset(h) >= k->expect && batch_last_offset_delta(h) >= 0;
+        if (k->ix_last >= 0 && (!is_batch || batch_last_offset(h) != k->ix_last)) {
+            seek_from_start(k);
+            return true;
+        }
+        k->ix_last = -1;
         if (!is_batch) {
             damage_seen(k, k->pos, "no batch");
             disk_done(k, -E_CORRUPT_BATCH);
@@ -385,7 +403,7 @@ static void read_step(struct plog_read_io *k)
 
 static void read_go(struct plog_read_io *k)
 {
-    k->pos = seg_index_pos(&k->s->ix, k->r->offset);
+    k->pos = seg_index_seek(&k->s->ix, k->r->offset, &k->ix_last);
     k->expect = k->pos == 0 ? k->s->base : -1;
     k->copying = false;
     k->read_len = 0;
@@ -578,7 +596,8 @@ void plog_wait(struct plog *p, struct plog_wait *w)
         wait_end(p, w, rc);
         return;
     }
-    if (w->min_bytes != PLOG_WAIT_GONE && w->isolation == PLOG_READ_COMMITTED && p->stable <= w->offset && p->stable < p->end.offset)
+    if (w->min_bytes != PLOG_WAIT_GONE && w->isolation == PLOG_READ_COMMITTED &&
+        p->stable <= w->offset && p->stable < p->end.offset)
         w->start_bytes = START_ANYWHERE; /* behind an open transaction: any move of it counts */
     else if (w->offset >= p->end.offset || w->min_bytes == PLOG_WAIT_GONE)
         w->start_bytes = p->end.lsn;

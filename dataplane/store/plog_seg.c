@@ -21,6 +21,7 @@ static struct seg *seg_new(struct plog *p, int64_t base)
 void plog_seg_free(struct seg *s)
 {
     ASSERT(s->file == NULL);
+    s->plog->set->suspect_cnt -= s->is_suspect;
     ASSERT(list_is_empty(&s->waiters));
     seg_index_fini(&s->ix);
     free(s->snapshot);
@@ -176,6 +177,29 @@ bool plog_segment_get(const struct plog *p, uint32_t idx, struct plog_segment *r
                     list_is_empty(&s->waiters) && idx + 1 < p->seg_cnt,
     };
     return true;
+}
+
+bool plog_scrub_claim(struct plog *p, uint32_t idx, uint64_t pass)
+{
+    struct seg *s = p->segs[idx];
+    bool is_new = s->scrub_pass != pass;
+    s->scrub_pass = pass;
+    return is_new;
+}
+
+void plog_suspect_clear(struct plog *p, int64_t base)
+{
+    for (uint32_t i = 0; i < p->seg_cnt; i++) {
+        if (p->segs[i]->base != base || !p->segs[i]->is_suspect)
+            continue;
+        p->segs[i]->is_suspect = false;
+        p->set->suspect_cnt--;
+    }
+}
+
+uint32_t plog_set_suspects(const struct plog_set *set)
+{
+    return set->suspect_cnt;
 }
 
 uint32_t plog_drop_segments(struct plog *p, uint32_t cnt, bool for_space)

@@ -86,6 +86,12 @@ bool seg_index_is_full(const struct seg_index *ix)
 
 uint32_t seg_index_pos(const struct seg_index *ix, int64_t offset)
 {
+    int64_t last;
+    return seg_index_seek(ix, offset, &last);
+}
+
+uint32_t seg_index_seek(const struct seg_index *ix, int64_t offset, int64_t *ret_last)
+{
     uint32_t lo = 0, hi = ix->off_cnt; /* entries [0, lo) are <= offset */
     while (lo < hi) {
         uint32_t mid = lo + (hi - lo) / 2;
@@ -95,7 +101,9 @@ uint32_t seg_index_pos(const struct seg_index *ix, int64_t offset)
         else
             hi = mid;
     }
-    return lo == 0 ? 0 : load_be32(ix->off + (size_t)(lo - 1) * INDEX_ENTRY_LEN + 4);
+    const uint8_t *e = lo == 0 ? NULL : ix->off + (size_t)(lo - 1) * INDEX_ENTRY_LEN;
+    *ret_last = e == NULL ? -1 : ix->base + (int32_t)load_be32(e);
+    return e == NULL ? 0 : load_be32(e + 4);
 }
 
 int64_t seg_index_ts_offset(const struct seg_index *ix, int64_t ts)

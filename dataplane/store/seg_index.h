@@ -33,6 +33,8 @@ void seg_index_finish(struct seg_index *ix);
 bool seg_index_is_full(const struct seg_index *ix);
 /* Position from which a scan for `offset` may start. */
 uint32_t seg_index_pos(const struct seg_index *ix, int64_t offset);
+/* The same, with the last offset of the batch that should be there; -1: there is no entry. */
+uint32_t seg_index_seek(const struct seg_index *ix, int64_t offset, int64_t *ret_last);
 /* Offset from which a scan for the first record with timestamp >= ts may start. */
 int64_t seg_index_ts_offset(const struct seg_index *ix, int64_t ts);
 /* Blocking. load: 0 or -errno, -E_MALFORMED when a file is not a sane index (rebuild it then).

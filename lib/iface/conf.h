@@ -105,6 +105,8 @@ struct conf {
     uint32_t journal_file_cnt;        /* per shard and data directory */
     uint32_t journal_threshold_bytes; /* partitions with less queued go to the journal */
     uint64_t storage_min_free_bytes;
+    uint64_t scrub_rate_bytes; /* a second and shard; 0: off */
+    int64_t scrub_interval_ms;
 
     /* topic defaults (Kafka's broker keys) */
     int32_t num_partitions;
