@@ -65,26 +65,59 @@ void kafka_on_admin_reply(struct shard *s, struct msg *m)
     kreq_put(req);
 }
 
-int16_t ask_send(struct ask_op *ask, const struct meta_topic *t, int32_t partition)
+void asks_begin(struct asks *a, struct kreq *req, void (*home)(struct asks *a))
+{
+    *a = (struct asks){.req = req, .pending = 1, .home = home};
+}
+
+static void ask_post(struct ask_op *ask, uint16_t owner)
+{
+    ask->of->pending++;
+    kreq_send(ask->of->req, owner, &ask->m.msg, MSG_PARTITION_ASK);
+}
+
+int16_t ask_send(struct asks *a, struct ask_op *ask, const struct meta_topic *t, int32_t partition)
 {
     enum { ERR_UNKNOWN_TOPIC = 3, ERR_NOT_LEADER = 6 };
     if (t == NULL || partition < 0 || (uint32_t)partition >= t->partition_cnt)
         return ERR_UNKNOWN_TOPIC;
-    uint16_t owner = partition_owner(ask->req->k->s, t, partition);
+    uint16_t owner = partition_owner(a->req->k->s, t, partition);
     if (owner == OWNER_NONE)
         return ERR_NOT_LEADER;
+    ask->of = a;
     ask->m.topic_id = t->id;
     ask->m.partition = partition;
-    kreq_send(ask->req, owner, &ask->m.msg, MSG_PARTITION_ASK);
+    ask_post(ask, owner);
     return 0;
+}
+
+int ask_again(struct ask_op *ask)
+{
+    const struct shard *s = ask->of->req->k->s;
+    uint16_t owner = owner_map_find(s->owners, &ask->m.topic_id, ask->m.partition);
+    if (owner == OWNER_NONE)
+        return -E_NOT_OWNER;
+    ask_post(ask, owner);
+    return 0;
+}
+
+void asks_sent(struct asks *a)
+{
+    if (--a->pending == 0)
+        a->home(a);
 }
 
 void kafka_on_ask_reply(struct shard *s, struct msg *m)
 {
     (void)s;
     struct ask_op *ask = container_of(m, struct ask_op, m.msg);
-    struct kreq *req = ask->req;
-    ask->done(ask);
+    struct asks *a = ask->of;
+    struct kreq *req = a->req;
+    if (req->conn != NULL)
+        ask->done(ask);
+    a->pending--;
+    if (a->pending == 0 && req->conn != NULL)
+        a->home(a);
     kreq_put(req);
 }
 

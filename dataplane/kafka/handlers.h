@@ -43,15 +43,25 @@ int describe_quorum_start(struct kreq *req, struct wire_reader *r);
 int sasl_handshake_start(struct kreq *req, struct wire_reader *r);
 int sasl_authenticate_start(struct kreq *req, struct wire_reader *r);
 
-/* A question to the owner of a partition (owner.h): `done` runs when the answer is there, rc in
- * m.msg.rc - also when the connection is gone. The op lives in the request's arena. */
+/* Questions to the owners of partitions (owner.h), any number for one request:
+ *     asks_begin -> ask_send each -> asks_sent -> ask.done each -> asks.home
+ * All of it lives in the request's arena. Once the connection is gone neither done nor home run. */
+struct asks {
+    struct kreq *req;
+    uint32_t pending;             /* questions out, and one until asks_sent */
+    void (*home)(struct asks *a); /* all are answered: respond. Inside asks_sent if none is out */
+};
 struct ask_op {
     struct ask_msg m;
-    struct kreq *req;
-    void (*done)(struct ask_op *ask);
+    struct asks *of;
+    void (*done)(struct ask_op *ask); /* the answer is there, rc in m.msg.rc */
 };
+void asks_begin(struct asks *a, struct kreq *req, void (*home)(struct asks *a));
 /* Fills topic, partition and sends. 0, or the Kafka code why there is nobody to ask. */
-int16_t ask_send(struct ask_op *ask, const struct meta_topic *t, int32_t partition);
+int16_t ask_send(struct asks *a, struct ask_op *ask, const struct meta_topic *t, int32_t partition);
+/* From done: the same question to the same partition once more. 0 or -E_NOT_OWNER. */
+NODISCARD int ask_again(struct ask_op *ask);
+void asks_sent(struct asks *a);
 int find_coordinator_start(struct kreq *req, struct wire_reader *r);
 int join_group_start(struct kreq *req, struct wire_reader *r);
 int sync_group_start(struct kreq *req, struct wire_reader *r);

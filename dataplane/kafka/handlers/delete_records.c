@@ -5,34 +5,29 @@
 
 enum { ERR_POLICY_VIOLATION = 44 };
 
-struct delete_op;
 struct delete_part {
     struct ask_op ask;
-    struct delete_op *op;
     struct delete_records_response_partition *out;
 };
 struct delete_op {
-    struct kreq *req;
+    struct asks asks;
     struct delete_records_request in;
     struct delete_records_response resp;
     struct delete_part *parts;
-    uint32_t pending;
 };
 
-static void respond(struct delete_op *op)
+static void respond(struct asks *a)
 {
-    KREQ_RESPOND(op->req, delete_records_response, &op->resp);
+    struct delete_op *op = container_of(a, struct delete_op, asks);
+    KREQ_RESPOND(a->req, delete_records_response, &op->resp);
 }
 
 static void on_answer(struct ask_op *ask)
 {
     struct delete_part *p = container_of(ask, struct delete_part, ask);
-    struct delete_op *op = p->op;
     p->out->error_code = (int16_t)err_kafka_code(ask->m.msg.rc);
     if (ask->m.msg.rc == 0)
         p->out->low_watermark = ask->m.del.ret_low_watermark;
-    if (--op->pending == 0 && op->req->conn != NULL)
-        respond(op);
 }
 
 static int16_t topic_refused(const struct meta_image *img, const struct meta_topic *t)
@@ -42,9 +37,8 @@ static int16_t topic_refused(const struct meta_image *img, const struct meta_top
     return deletes ? 0 : ERR_POLICY_VIOLATION;
 }
 
-static int delete_alloc(struct delete_op *op)
+static int delete_alloc(struct delete_op *op, struct kreq *req)
 {
-    struct kreq *req = op->req;
     uint32_t topics = op->in.topics.cnt;
     uint64_t parts = 0;
     for (uint32_t i = 0; i < topics; i++)
@@ -72,15 +66,14 @@ int delete_records_start(struct kreq *req, struct wire_reader *r)
     struct delete_op *op = arena_alloc(&req->arena, sizeof(*op));
     if (op == NULL)
         return -E_LIMIT;
-    op->req = req;
     int rc = delete_records_request_read(r, kreq_version(req), &req->arena, &op->in);
     if (rc < 0)
         return rc;
     delete_records_response_init(&op->resp);
-    rc = delete_alloc(op);
+    rc = delete_alloc(op, req);
     if (rc < 0)
         return rc;
-    op->pending = 1; /* ours, until all are asked */
+    asks_begin(&op->asks, req, respond);
     struct delete_part *p = op->parts;
     for (uint32_t i = 0; i < op->in.topics.cnt; i++) {
         const struct delete_records_request_topic *in = &op->in.topics.v[i];
@@ -88,21 +81,17 @@ int delete_records_start(struct kreq *req, struct wire_reader *r)
         const struct meta_topic *t = img != NULL ? image_topic_by_name(img, in->name) : NULL;
         int16_t refused = topic_refused(img, t);
         for (uint32_t j = 0; j < in->partitions.cnt; j++, p++) {
-            p->op = op;
             p->out = &op->resp.topics.v[i].partitions.v[j];
             delete_records_response_partition_init(p->out);
             p->out->partition_index = in->partitions.v[j].partition_index;
             p->out->low_watermark = -1;
-            p->ask.req = req;
             p->ask.done = on_answer;
             p->ask.m.kind = ASK_DELETE_RECORDS;
             p->ask.m.del.offset = in->partitions.v[j].offset;
             p->out->error_code =
-                refused != 0 ? refused : ask_send(&p->ask, t, p->out->partition_index);
-            op->pending += p->out->error_code == 0;
+                refused != 0 ? refused : ask_send(&op->asks, &p->ask, t, p->out->partition_index);
         }
     }
-    if (--op->pending == 0)
-        respond(op);
+    asks_sent(&op->asks);
     return 0;
 }

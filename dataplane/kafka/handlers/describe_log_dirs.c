@@ -7,26 +7,23 @@
  * Kafka. */
 #include "dataplane/kafka/handlers.h"
 
-struct dirs_op;
 struct size_part {
     struct ask_op ask;
-    struct dirs_op *op;
     struct span topic;
     bool known;
 };
 struct dirs_op {
-    struct kreq *req;
+    struct asks asks;
     struct describe_log_dirs_request in;
     struct size_part *parts;
     uint32_t part_cnt;
-    uint32_t pending;
 };
 
 /* The topics of one directory: runs of parts with the same topic. */
 static int dir_fill(const struct dirs_op *op, uint32_t dir,
                     struct describe_log_dirs_response_dir *out)
 {
-    struct arena *a = &op->req->arena;
+    struct arena *a = &op->asks.req->arena;
     uint32_t topics = 0, parts = 0;
     struct span last = SPAN_NULL;
     for (uint32_t i = 0; i < op->part_cnt; i++) {
@@ -37,8 +34,8 @@ static int dir_fill(const struct dirs_op *op, uint32_t dir,
         last = p->topic;
         parts++;
     }
-    kreq_arena_allow(op->req, topics * sizeof(*out->topics.v) +
-                                  parts * sizeof(*out->topics.v->partitions.v) + 256);
+    kreq_arena_allow(op->asks.req, topics * sizeof(*out->topics.v) +
+                                       parts * sizeof(*out->topics.v->partitions.v) + 256);
     out->topics.v = arena_array(a, topics, sizeof(*out->topics.v));
     struct describe_log_dirs_response_partition *next = arena_array(a, parts, sizeof(*next));
     if (out->topics.v == NULL || next == NULL)
@@ -63,9 +60,10 @@ static int dir_fill(const struct dirs_op *op, uint32_t dir,
     return 0;
 }
 
-static void respond(struct dirs_op *op)
+static void respond(struct asks *a)
 {
-    struct kreq *req = op->req;
+    struct dirs_op *op = container_of(a, struct dirs_op, asks);
+    struct kreq *req = a->req;
     const struct plog_set *set = req->k->s->plogs;
     struct describe_log_dirs_response resp;
     describe_log_dirs_response_init(&resp);
@@ -95,24 +93,17 @@ static void respond(struct dirs_op *op)
 
 static void on_answer(struct ask_op *ask)
 {
-    struct size_part *p = container_of(ask, struct size_part, ask);
-    struct dirs_op *op = p->op;
-    p->known = ask->m.msg.rc == 0;
-    if (--op->pending == 0 && op->req->conn != NULL)
-        respond(op);
+    container_of(ask, struct size_part, ask)->known = ask->m.msg.rc == 0;
 }
 
 static void ask(struct dirs_op *op, const struct meta_topic *t, int32_t partition,
                 struct span topic)
 {
     struct size_part *p = &op->parts[op->part_cnt++];
-    p->op = op;
     p->topic = topic;
-    p->ask.req = op->req;
     p->ask.done = on_answer;
     p->ask.m.kind = ASK_SIZE;
-    if (ask_send(&p->ask, t, partition) == 0)
-        op->pending++;
+    (void)ask_send(&op->asks, &p->ask, t, partition); /* nobody to ask: in no directory */
 }
 
 /* The name in memory that lives as long as the request: the image may be replaced meanwhile. */
@@ -128,7 +119,7 @@ static struct span name_copy(struct kreq *req, const struct meta_topic *t)
 
 static int ask_all(struct dirs_op *op, const struct meta_image *img)
 {
-    struct kreq *req = op->req;
+    struct kreq *req = op->asks.req;
     uint64_t cap = img != NULL ? img->partition_cnt : 0;
     uint64_t topics = img != NULL ? img->topic_cnt : 0;
     kreq_arena_allow(req, cap * sizeof(*op->parts) + topics * (TOPIC_NAME_MAX + 64) +
@@ -150,7 +141,7 @@ static int ask_all(struct dirs_op *op, const struct meta_image *img)
 
 static int ask_named(struct dirs_op *op, const struct meta_image *img)
 {
-    struct kreq *req = op->req;
+    struct kreq *req = op->asks.req;
     uint64_t cap = 0;
     for (uint32_t i = 0; i < op->in.topics.cnt; i++)
         cap += op->in.topics.v[i].partitions.cnt;
@@ -172,15 +163,13 @@ int describe_log_dirs_start(struct kreq *req, struct wire_reader *r)
     struct dirs_op *op = arena_alloc(&req->arena, sizeof(*op));
     if (op == NULL)
         return -E_LIMIT;
-    op->req = req;
     int rc = describe_log_dirs_request_read(r, kreq_version(req), &req->arena, &op->in);
     if (rc < 0)
         return rc;
-    op->pending = 1; /* ours, until all are asked */
+    asks_begin(&op->asks, req, respond);
     rc = op->in.topics.null ? ask_all(op, req->k->s->image) : ask_named(op, req->k->s->image);
     if (rc < 0)
         return rc;
-    if (--op->pending == 0)
-        respond(op);
+    asks_sent(&op->asks);
     return 0;
 }

@@ -2,41 +2,35 @@
  * answered when all are home. Consumers detect with it that the log was cut behind their back. */
 #include "dataplane/kafka/handlers.h"
 
-struct epoch_op;
 struct epoch_part {
     struct ask_op ask;
-    struct epoch_op *op;
     struct offset_for_leader_epoch_response_partition *out;
 };
 struct epoch_op {
-    struct kreq *req;
+    struct asks asks;
     struct offset_for_leader_epoch_request in;
     struct offset_for_leader_epoch_response resp;
     struct epoch_part *parts;
-    uint32_t pending;
 };
 
-static void respond(struct epoch_op *op)
+static void respond(struct asks *a)
 {
-    KREQ_RESPOND(op->req, offset_for_leader_epoch_response, &op->resp);
+    struct epoch_op *op = container_of(a, struct epoch_op, asks);
+    KREQ_RESPOND(a->req, offset_for_leader_epoch_response, &op->resp);
 }
 
 static void on_answer(struct ask_op *ask)
 {
     struct epoch_part *p = container_of(ask, struct epoch_part, ask);
-    struct epoch_op *op = p->op;
     p->out->error_code = (int16_t)err_kafka_code(ask->m.msg.rc);
     if (ask->m.msg.rc == 0) {
         p->out->leader_epoch = ask->m.epoch.ret_epoch;
         p->out->end_offset = ask->m.epoch.ret_end_offset;
     }
-    if (--op->pending == 0 && op->req->conn != NULL)
-        respond(op);
 }
 
-static int epoch_alloc(struct epoch_op *op)
+static int epoch_alloc(struct epoch_op *op, struct kreq *req)
 {
-    struct kreq *req = op->req;
     uint32_t topics = op->in.topics.cnt;
     uint64_t parts = 0;
     for (uint32_t i = 0; i < topics; i++)
@@ -64,35 +58,30 @@ int offset_for_leader_epoch_start(struct kreq *req, struct wire_reader *r)
     struct epoch_op *op = arena_alloc(&req->arena, sizeof(*op));
     if (op == NULL)
         return -E_LIMIT;
-    op->req = req;
     int rc = offset_for_leader_epoch_request_read(r, kreq_version(req), &req->arena, &op->in);
     if (rc < 0)
         return rc;
     offset_for_leader_epoch_response_init(&op->resp);
-    rc = epoch_alloc(op);
+    rc = epoch_alloc(op, req);
     if (rc < 0)
         return rc;
-    op->pending = 1; /* ours, until all are asked */
+    asks_begin(&op->asks, req, respond);
     struct epoch_part *p = op->parts;
     for (uint32_t i = 0; i < op->in.topics.cnt; i++) {
         const struct offset_for_leader_epoch_request_topic *in = &op->in.topics.v[i];
         const struct meta_image *img = req->k->s->image;
         const struct meta_topic *t = img != NULL ? image_topic_by_name(img, in->topic) : NULL;
         for (uint32_t j = 0; j < in->partitions.cnt; j++, p++) {
-            p->op = op;
             p->out = &op->resp.topics.v[i].partitions.v[j];
             offset_for_leader_epoch_response_partition_init(p->out);
             p->out->partition = in->partitions.v[j].partition;
-            p->ask.req = req;
             p->ask.done = on_answer;
             p->ask.m.kind = ASK_EPOCH_END;
             p->ask.m.epoch.current_leader_epoch = in->partitions.v[j].current_leader_epoch;
             p->ask.m.epoch.epoch = in->partitions.v[j].leader_epoch;
-            p->out->error_code = ask_send(&p->ask, t, p->out->partition);
-            op->pending += p->out->error_code == 0;
+            p->out->error_code = ask_send(&op->asks, &p->ask, t, p->out->partition);
         }
     }
-    if (--op->pending == 0)
-        respond(op);
+    asks_sent(&op->asks);
     return 0;
 }
