@@ -51,6 +51,7 @@ struct scan {
     int64_t next;          /* one past the last good batch */
     int64_t producer_from; /* batches below are in the loaded snapshot */
     uint32_t first;        /* segment of the scan */
+    bool txn_index_bad;    /* and reported */
     bool cut;              /* this segment was cut: later ones are not used */
     uint32_t cut_seg;      /* the one that was cut */
     bool was_shortened;    /* bytes or segments were taken from the log */

@@ -209,8 +209,10 @@ static int txn_indexes_load(struct scan *s, uint32_t cnt, int64_t to)
     aborted_fini(&p->aborted);
     for (uint32_t i = 0; rc == 0 && i < cnt; i++)
         rc = txn_index_load(p->dir->io, s->dir, p->segs[i].base, to, &p->aborted);
-    if (rc == -E_MALFORMED)
+    if (rc == -E_MALFORMED && !s->txn_index_bad) {
+        s->txn_index_bad = true;
         recover_note(s->rep, RC_TXNINDEX_BAD, "%s", s->dir);
+    }
     return rc;
 }
 
