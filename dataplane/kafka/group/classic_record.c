@@ -141,6 +141,7 @@ void group_loaded(struct group *g)
         return;
     }
     list_for_each(n, &g->members) group_touch(container_of(n, struct member, link));
-    if (group_is_unused(g) && span_is_null(g->protocol_type) && g->generation == 0)
+    bool held = g->refs > 1; /* offsets of an open transaction */
+    if (!held && group_is_unused(g) && span_is_null(g->protocol_type) && g->generation == 0)
         group_remove(g, KE_UNKNOWN_MEMBER); /* all its offsets were deleted again */
 }
