@@ -2,6 +2,7 @@
 directories, elections, producers; librdkafka (confluent-kafka), kafka-python, Kafka's own tools."""
 import json
 import os
+import re
 import socket
 import struct
 import subprocess
@@ -263,6 +264,60 @@ def test_kafka_configs_adds_appends_and_deletes(appliance):
     assert got["cleanup.policy"].value == "compact,delete"
     out = tool(appliance, main, "--alter", *res, "--add-config", "no.such=1", fails=True)
     assert "InvalidConfigurationException" in out and "no.such" in out
+
+
+def test_kafka_configs_alters_the_broker_live(appliance):
+    """A dynamic default of the broker holds for topics without a value of their own, at once."""
+    kafka_tools.jars()
+    main = "kafka.admin.ConfigCommand"
+    t = create(appliance, "tool-broker")
+    own = create(appliance, "tool-broker-own", config={"max.message.bytes": "100000"})
+    big = os.urandom(5000)
+    broker = ("--entity-type", "brokers", "--entity-name", "1")
+    everyone = ("--entity-type", "brokers", "--entity-default")
+    try:
+        tool(appliance, main, "--alter", *everyone, "--add-config", "message.max.bytes=1000")
+        err, _ = produce(appliance, t, big)
+        assert err is not None and err.code() == confluent_kafka.KafkaError.MSG_SIZE_TOO_LARGE
+        assert produce(appliance, own, big)[0] is None
+        assert describe(appliance, t)["max.message.bytes"].value == "1000"
+        assert describe(appliance, t)["max.message.bytes"].source == \
+            ConfigSource.DYNAMIC_DEFAULT_BROKER_CONFIG.value
+        tool(appliance, main, "--alter", *broker, "--add-config", "message.max.bytes=9000")
+        assert produce(appliance, t, big)[0] is None
+        assert describe(appliance, t)["max.message.bytes"].source == \
+            ConfigSource.DYNAMIC_BROKER_CONFIG.value
+        out = tool(appliance, main, "--describe", *broker)
+        assert "message.max.bytes=9000" in out and "DYNAMIC_DEFAULT_BROKER_CONFIG" in out, out
+        out = tool(appliance, main, "--alter", *broker, "--add-config", "num.partitions=7", fails=True)
+        assert "Cannot update these configs dynamically" in out, out
+        out = tool(appliance, main, "--alter", *broker, "--add-config", "no.such.key=7", fails=True)
+        assert "Unknown broker config name" in out, out
+    finally:
+        tool(appliance, main, "--alter", *broker, "--delete-config", "message.max.bytes")
+        tool(appliance, main, "--alter", *everyone, "--delete-config", "message.max.bytes")
+    assert describe(appliance, t)["max.message.bytes"].source == ConfigSource.DEFAULT_CONFIG.value
+
+
+def test_a_replication_factor_above_one_is_refused_or_clamped(tmp_path):
+    kafka_tools.jars()
+    args = ("--create", "--topic", "three", "--partitions", "1", "--replication-factor", "3")
+    with Appliance(tmp_path) as a:
+        assert "replication factor 1 or -1" in tool(a, "org.apache.kafka.tools.TopicCommand", *args,
+                                                    fails=True)
+        a.stop()
+        a.sets.append("topic_defaults.replicas_above_one=clamp")
+        a.start()
+        tool(a, "org.apache.kafka.tools.TopicCommand", *args)
+        out = tool(a, "org.apache.kafka.tools.TopicCommand", "--describe", "--topic", "three")
+        assert "ReplicationFactor: 1" in out, out
+
+
+def test_kafka_metadata_quorum_describes_this_node(appliance):
+    kafka_tools.jars()
+    out = kafka_tools.run("org.apache.kafka.tools.MetadataQuorumCommand", "--bootstrap-server",
+                          appliance.kafka, "describe", "--status").stdout
+    assert re.search(r"LeaderId:\s+1\b", out) and re.search(r"HighWatermark:\s+\d+", out), out
 
 
 def test_kafka_delete_records_moves_the_start_for_good(tmp_path):
