@@ -239,3 +239,55 @@ int cmd_log_repair(struct cli *c, int argc, char **argv)
 {
     return audit(c, argc, argv, "repair");
 }
+
+/* Reads only, so that a running appliance does not matter. A data directory stands for its log/. */
+int cmd_log_dump(struct cli *c, int argc, char **argv)
+{
+    bool keys = false, values = false;
+    const char *topic = NULL, *pos[DIRS_MAX], *args[ARGS_MAX + DIRS_MAX];
+    uint64_t offset = UINT64_MAX, count = 0;
+    char offset_text[24], count_text[24], paths[DIRS_MAX][PATH_MAX], program[PATH_MAX + 64];
+    const struct arg_opt opts[] = {{"--topic", NULL, ARG_TEXT, &topic, 0, 0, NULL},
+                                   {"--offset", NULL, ARG_NUM, &offset, 0, INT64_MAX, NULL},
+                                   {"--count", NULL, ARG_NUM, &count, 1, UINT64_MAX, NULL},
+                                   {"--keys", NULL, ARG_FLAG, &keys, 0, 0, NULL},
+                                   {"--values", NULL, ARG_FLAG, &values, 0, 0, NULL}};
+    int n = args_parse(c->cmd, argc, argv, opts, 5, pos, DIRS_MAX), cnt = 0;
+    if (n < 1)
+        return cli_usage(c);
+    if (!program_find(program, sizeof(program)))
+        return cli_fail(c, "NOT_INSTALLED",
+                        "%s is missing: is this program where it was installed?", program);
+    args[cnt++] = program;
+    args[cnt++] = "dump";
+    if (keys)
+        args[cnt++] = "--keys";
+    if (values)
+        args[cnt++] = "--values";
+    if (c->json)
+        args[cnt++] = "--json";
+    if (topic != NULL) {
+        args[cnt++] = "--topic";
+        args[cnt++] = topic;
+    }
+    if (offset != UINT64_MAX) {
+        (void)snprintf(offset_text, sizeof(offset_text), "%llu", (unsigned long long)offset);
+        args[cnt++] = "--offset";
+        args[cnt++] = offset_text;
+    }
+    if (count != 0) {
+        (void)snprintf(count_text, sizeof(count_text), "%llu", (unsigned long long)count);
+        args[cnt++] = "--count";
+        args[cnt++] = count_text;
+    }
+    for (int i = 0; i < n; i++) {
+        bool is_home = topic != NULL && !exists(pos[i], "meta.properties") && exists(pos[i], "log");
+        if (snprintf(paths[i], PATH_MAX, is_home ? "%s/log" : "%s", pos[i]) >= PATH_MAX)
+            return cli_fail(c, "ENAMETOOLONG", "%s: %s", pos[i], strerror(ENAMETOOLONG));
+        args[cnt++] = paths[i];
+    }
+    args[cnt] = NULL;
+    (void)fflush(stdout);
+    execv(program, (char *const *)(uintptr_t)args); /* execv's type; they are not written to */
+    return cli_fail(c, err_name(-errno), "%s: %s", program, strerror(errno));
+}

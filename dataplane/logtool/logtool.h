@@ -23,3 +23,8 @@ void out_text(FILE *f, struct span s);
 
 /* ---- topics.c: what __cluster_metadata-0 of a directory says, as far as it can be read. */
 struct meta_image *topics_load(struct file_io *io, const char *dir); /* NULL: there is none */
+
+/* ---- decode.c: records of __consumer_offsets, __transaction_state, __cluster_metadata, and
+ * control records, as JSON. False, and nothing was put: it is none, or cannot be understood. */
+bool decode_record(FILE *out, const char *topic, struct span key, struct span value);
+bool decode_control(FILE *out, struct span key, struct span value);

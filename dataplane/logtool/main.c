@@ -2,7 +2,8 @@
  *
  *     sluice-log recover [-v] DIR...
  *     sluice-log verify [--deep] [--json] [--jobs N] [--topic T[:P]] DIR...
- *     sluice-log repair [--dry-run] [--deep] [--json] [--jobs N] [--topic T[:P]] DIR...
+ *     sluice-log dump [--topic T:P] [--offset N] [--count N] [--keys] [--values] [--json]
+ * FILE|DIR... sluice-log repair [--dry-run] [--deep] [--json] [--jobs N] [--topic T[:P]] DIR...
  *
  * DIR is a Kafka log.dir of a stopped appliance; its journal stands beside it. After recover
  * Kafka's tools read every byte that was acknowledged. */
@@ -52,13 +53,16 @@ int main(int argc, char **argv)
     static const struct {
         const char *name;
         int (*run)(int argc, char **argv);
-    } cmds[] = {{"recover", cmd_recover}, {"verify", cmd_verify}, {"repair", cmd_verify}};
+    } cmds[] = {{"recover", cmd_recover},
+                {"verify", cmd_verify},
+                {"repair", cmd_verify},
+                {"dump", cmd_dump}};
     for (size_t i = 0; argc > 1 && i < sizeof(cmds) / sizeof(cmds[0]); i++) {
         if (strcmp(argv[1], cmds[i].name) != 0)
             continue;
         accel_init(false);
         return cmds[i].run(argc - 1, argv + 1);
     }
-    fprintf(stderr, "usage: sluice-log recover|verify|repair ... DIR...\n");
+    fprintf(stderr, "usage: sluice-log recover|verify|repair|dump ... DIR...\n");
     return LOGTOOL_USAGE;
 }
