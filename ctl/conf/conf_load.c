@@ -617,13 +617,11 @@ static void check_ports(struct conf_load *l)
         snprintf(path, sizeof(path), "ports[%u].addresses", i);
         if (p->addr_cnt == 0)
             report_at(l, path, "must have at least one address");
-        for (uint32_t j = 0; j < p->route_cnt; j++) {
-            snprintf(path, sizeof(path), "ports[%u].routes[%u].via", i, j);
-            if (net_addr_is_any(&p->routes[j].via))
-                report_at(l, path, "must be given");
-            else if (net_addr_is_v4(&p->routes[j].via) != net_addr_is_v4(&p->routes[j].dst.ip))
-                report_at(l, path, "and 'to' must both be IPv4 or both be IPv6");
-        }
+        snprintf(path, sizeof(path), "ports[%u].routes", i);
+        if (p->route_cnt > 0) /* rather than a setting that does nothing */
+            report_at(l, path,
+                      "cannot be set: a port sends nothing but answers, each to the station that "
+                      "asked (a router, for those beyond it), so that it follows no routes");
     }
 }
 static void check_sizes(struct conf_load *l)
