@@ -275,6 +275,11 @@ struct world *world_create(const struct world_opts *opts)
     return w;
 }
 
+void world_use(struct world *w)
+{
+    the_world = w;
+}
+
 void world_destroy(struct world *w)
 {
     w->ctl_away = false;

@@ -65,6 +65,8 @@ struct world_opts {
 };
 struct world *world_create(const struct world_opts *opts);
 void world_destroy(struct world *w);
+/* Where there are several: the one whose control thread answers from now on. */
+void world_use(struct world *w);
 /* A topic of WORLD_TOPIC_PARTITIONS partitions, partition p on shard p % shards; config "k=v" or
  * NULL. */
 void world_topic(struct world *w, const char *name, const char *config);
