@@ -23,204 +23,10 @@ static struct net *conn_net(const struct kconn *c)
     return c->k->s->net;
 }
 
-static void conn_ready(struct kconn *c)
+void kconn_ready(struct kconn *c)
 {
     if (!list_is_linked(&c->ready))
         list_add_tail(&c->k->ready, &c->ready);
-}
-
-/* ---------------------------------------------------------------- requests */
-
-static struct kreq *kreq_get(struct kafka *k)
-{
-    struct list *n = list_pop_head(&k->free_reqs);
-    if (n == NULL && k->reqs_fresh == k->reqs_max)
-        return NULL;
-    struct kreq *req = n != NULL ? container_of(n, struct kreq, link) : &k->reqs[k->reqs_fresh++];
-    struct arena arena = req->arena;
-    memset(req, 0, sizeof(*req));
-    req->arena = arena;
-    req->k = k;
-    req->refs = 1;
-    k->req_cnt++;
-    return req;
-}
-
-static void starved_wake(struct kafka *k);
-
-static void kreq_free(struct kreq *req)
-{
-    struct kafka *k = req->k;
-    kreq_unpark(req);
-    for (uint32_t i = req->seg_idx; i < req->seg_cnt; i++)
-        buf_put(req->segs[i].b);
-    if (list_is_linked(&req->kick))
-        list_del(&req->kick);
-    kbuf_put(req->frame);
-    arena_reset(&req->arena);
-    list_add_head(&k->free_reqs, &req->link);
-    k->req_cnt--;
-    uint64_t charge = req->arena_charge;
-    req->arena_charge = 0;
-    budget_release(&k->responses, charge);
-    starved_wake(k);
-}
-
-void kreq_put(struct kreq *req)
-{
-    ASSERT(req->refs > 0);
-    if (--req->refs == 0)
-        kreq_free(req);
-}
-
-void kreq_send(struct kreq *req, uint16_t to, struct msg *m, enum msg_type type)
-{
-    req->refs++;
-    m->type = (uint16_t)type;
-    m->origin = req->k->s->id;
-    m->is_reply = 0;
-    m->rc = 0;
-    mbox_send(req->k->s->mbox, to, m);
-}
-
-void kreq_kick(struct kreq *req)
-{
-    if (req->conn != NULL && !list_is_linked(&req->kick))
-        list_add_tail(&req->k->kicked, &req->kick);
-}
-
-void kreq_unpark(struct kreq *req)
-{
-    if (!list_is_linked(&req->park))
-        return;
-    list_del(&req->park);
-    req->k->parked_bytes -= req->parked_bytes;
-}
-
-void kreq_park(struct kreq *req)
-{
-    struct kafka *k = req->k;
-    kreq_unpark(req);
-    req->parked_bytes = req->arena.total + req->frame->buf.cap;
-    k->parked_bytes += req->parked_bytes;
-    list_add_tail(&k->parked, &req->park);
-    while (k->parked_bytes > k->responses.cap / KAFKA_PARKED_SHARE) {
-        struct kreq *oldest = container_of(k->parked.next, struct kreq, park);
-        k->st.parked_hurried++;
-        oldest->hurried = true;
-        kreq_unpark(oldest);
-        kreq_kick(oldest);
-    }
-}
-
-bool kreq_is_hurried(const struct kreq *req)
-{
-    return req->hurried || req->conn == NULL || req->k->draining || req->conn->rx_eof;
-}
-
-void kreq_arena_allow(struct kreq *req, uint64_t bytes)
-{
-    req->arena.bytes_max += bytes;
-}
-
-/* What the arena holds is charged after the fact: it is bounded by bytes_max already. */
-static void kreq_charge_arena(struct kreq *req)
-{
-    if (req->arena.total > req->arena_charge) {
-        budget_charge(&req->k->responses, req->arena.total - req->arena_charge);
-        req->arena_charge = req->arena.total;
-    }
-}
-
-static void kreq_set_done(struct kreq *req)
-{
-    struct kconn *c = req->conn;
-    ASSERT(req->state == RQ_RUNNING);
-    req->state = RQ_DONE;
-    if (c == NULL)
-        return;
-    c->running_cnt--;
-    if ((req->api->flags & API_PIPELINES) == 0)
-        c->running_serial_cnt--;
-    conn_ready(c);
-}
-
-int kreq_out_begin(struct kreq *req, size_t body_len, size_t ref_bytes, struct wire_writer *w)
-{
-    if (req->conn == NULL)
-        return -ECANCELED;
-    struct wire_writer count;
-    const struct wire_api *wapi = wire_api_find(req->api->key);
-    wire_writer_init_count(&count);
-    wire_response_header_write(&count, wapi, kreq_version(req), req->hdr.correlation_id);
-    size_t frame = count.len + body_len + ref_bytes;
-    size_t cap = 4 + count.len + body_len;
-    struct kafka *k = req->k;
-    struct kbuf *kb = NULL;
-    if (frame <= INT32_MAX) {
-        budget_charge(&k->responses, cap);
-        kb = kbuf_create(k->s->id, &k->responses, (uint32_t)cap, cap);
-        if (kb == NULL)
-            budget_release(&k->responses, cap);
-    }
-    if (kb == NULL) {
-        LOG_WARN("%s of %s: no memory for a response of %zu bytes, closing", req->api->name,
-                 req->conn->peer, frame);
-        kreq_fail(req);
-        return -ENOMEM;
-    }
-    wire_writer_init(w, kb->data, cap);
-    wire_put_i32(w, (int32_t)frame);
-    wire_response_header_write(w, wapi, kreq_version(req), req->hdr.correlation_id);
-    return 0;
-}
-
-void kreq_out_end(struct kreq *req, struct wire_writer *w, struct kbuf **data, uint32_t data_cnt)
-{
-    ASSERT(w->err == 0);
-    ASSERT(w->len == w->cap); /* x_size and x_write agree */
-    struct kbuf *kb = container_of(w->p, struct kbuf, data);
-    req->segs =
-        (struct bytes_ref *)arena_array(&req->arena, 2 * (size_t)data_cnt + 1, sizeof(*req->segs));
-    if (req->segs == NULL) {
-        kbuf_put(kb);
-        for (uint32_t i = 0; i < data_cnt; i++)
-            kbuf_put(data[i]);
-        kreq_fail(req);
-        return;
-    }
-    uint32_t cnt = 0;
-    size_t pos = 0;
-    for (uint32_t i = 0; i < data_cnt; i++) {
-        size_t at = w->refs[i].at;
-        if (at > pos) {
-            buf_get(&kb->buf);
-            req->segs[cnt++] = (struct bytes_ref){&kb->buf, (uint32_t)pos, (uint32_t)(at - pos)};
-            pos = at;
-        }
-        if (data[i] != NULL)
-            req->segs[cnt++] = (struct bytes_ref){&data[i]->buf, 0, w->refs[i].bytes.len};
-    }
-    if (w->len > pos) {
-        buf_get(&kb->buf);
-        req->segs[cnt++] = (struct bytes_ref){&kb->buf, (uint32_t)pos, (uint32_t)(w->len - pos)};
-    }
-    kbuf_put(kb);
-    req->seg_cnt = cnt;
-    req->k->st.responses++;
-    kreq_set_done(req);
-}
-
-void kreq_done_silent(struct kreq *req, bool close)
-{
-    req->no_response = true;
-    req->close_after = close;
-    kreq_set_done(req);
-}
-
-void kreq_fail(struct kreq *req)
-{
-    kreq_done_silent(req, true);
 }
 
 /* ------------------------------------------------------------- connections */
@@ -234,14 +40,14 @@ static void on_frame_granted(struct budget_waiter *w)
 {
     struct kconn *c = container_of(w, struct kconn, frame_wait);
     c->frame_granted = true;
-    conn_ready(c);
+    kconn_ready(c);
 }
 
 static void on_gate_granted(struct budget_waiter *w)
 {
     struct kconn *c = container_of(w, struct kconn, gate_wait);
     c->gate_granted = true; /* conn_gate gives the byte back: a release must not nest in another */
-    conn_ready(c);
+    kconn_ready(c);
 }
 
 static void conn_drop_frame(struct kconn *c)
@@ -432,7 +238,7 @@ static void on_unmute(struct timer *t, uint64_t now_ns)
     struct kconn *c = container_of(t, struct kconn, unmute);
     (void)now_ns;
     c->muted_until_ns = 0;
-    conn_ready(c);
+    kconn_ready(c);
 }
 
 void kconn_mute(struct kconn *c, uint64_t until_ns)
@@ -460,8 +266,7 @@ static bool conn_can_read(const struct kconn *c)
     return conn_may_read(c) && conn_can_have_req(c);
 }
 
-/* One connection that can read on does so; conn_run passes it on to the next. */
-static void starved_wake(struct kafka *k)
+void kafka_starved_wake(struct kafka *k)
 {
     list_for_each(n, &k->starved)
     {
@@ -469,7 +274,7 @@ static void starved_wake(struct kafka *k)
         if (!conn_can_have_req(c))
             continue;
         list_del(n);
-        conn_ready(c);
+        kconn_ready(c);
         return;
     }
 }
@@ -544,12 +349,12 @@ static void conn_read(struct kconn *c)
     if (rc < 0)
         c->closing = true;
     else if (c->rx_pending && rc > 0 && taken >= KAFKA_CONN_READ_MAX)
-        conn_ready(c); /* others first */
+        kconn_ready(c); /* others first */
     if (!c->rx_pending && c->rx_eof)
         c->closing = true; /* answer what is there, then close */
     if (c->rx_pending && conn_may_read(c) && !conn_can_have_req(c) && !list_is_linked(&c->starved))
         list_add_tail(&c->k->starved, &c->starved);
-    starved_wake(c->k);
+    kafka_starved_wake(c->k);
 }
 
 static bool conn_gate(struct kconn *c, const struct api *api)
@@ -688,7 +493,7 @@ static void conn_run(struct kconn *c)
     if (c->close_now || (c->closing && list_is_empty(&c->reqs)))
         conn_close(c, false);
     else if (c->rx_pending && conn_can_read(c) && !budget_is_waiting(&c->frame_wait))
-        conn_ready(c); /* answering made room to read on */
+        kconn_ready(c); /* answering made room to read on */
 }
 
 int kafka_conn_open(struct kafka *k, uint16_t listener_idx, conn_id id)
@@ -736,7 +541,7 @@ int kafka_conn_open(struct kafka *k, uint16_t listener_idx, conn_id id)
     k->conn_cnt++;
     k->st.connections_opened++;
     c->rx_pending = true; /* bytes may have come with the accept */
-    conn_ready(c);
+    kconn_ready(c);
     return 0;
 }
 
@@ -769,7 +574,7 @@ void kafka_on_event(struct kafka *k, const struct net_ev *ev)
     if (ev->what & NET_EV_CLOSED)
         conn_gone(c);
     else
-        conn_ready(c);
+        kconn_ready(c);
 }
 
 uint32_t kafka_poll(struct shard *s, uint32_t budget)
@@ -817,7 +622,7 @@ void kafka_drain(struct kafka *k)
         struct kconn *c = container_of(n, struct kconn, link);
         c->closing = true;
         conn_hurry(c);
-        conn_ready(c);
+        kconn_ready(c);
     }
 }
 
@@ -980,26 +785,4 @@ void kafka_stats_get(const struct kafka *k, struct kafka_stats *ret_stats)
     ret_stats->requests_inflight = k->req_cnt;
     ret_stats->request_bytes_used = k->probes.used + k->frames_small.used + k->frames_large.used;
     ret_stats->response_bytes_used = k->responses.used;
-}
-
-void kreq_advertised(struct kreq *req, struct span *ret_host, int32_t *ret_port)
-{
-    struct kafka *k = req->k;
-    uint16_t idx = req->conn->listener_idx;
-    const struct conf_kafka_listener *l = &k->s->conf->kafka[idx];
-    *ret_port = l->advertised_port != 0 ? l->advertised_port
-                : k->port[idx] != 0     ? k->port[idx]
-                                        : l->bind.port;
-    if (l->advertised_host[0] != '\0') {
-        *ret_host = span_str(l->advertised_host);
-        return;
-    }
-    /* A wildcard cannot be connected to: name the address this client already reached us by. */
-    struct net_addr ip = net_addr_is_any(&l->bind) ? req->conn->local : l->bind;
-    char *text = (char *)arena_alloc(&req->arena, NET_ADDR_TEXT_MAX);
-    if (text == NULL) {
-        *ret_host = WIRE_EMPTY;
-        return;
-    }
-    *ret_host = span_of(text, net_addr_format_ip(&ip, text));
 }

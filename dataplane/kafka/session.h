@@ -232,6 +232,15 @@ uint32_t kreq_throttle(struct kreq *req, enum quota_type type, uint64_t bytes);
 /* The rate in force for the client that sent req, bytes a second; 0: none. */
 double kreq_quota(const struct kreq *req, enum quota_type type);
 
+/* ---- between session.c and request.c ---- */
+/* Has work: conn_run looks at it in this or the next kafka_poll. */
+void kconn_ready(struct kconn *c);
+/* One connection that can read on does so; conn_run passes it on to the next. */
+void kafka_starved_wake(struct kafka *k);
+struct kreq *kreq_get(struct kafka *k); /* NULL: all are in use */
+/* What the arena holds is charged after the fact: it is bounded by bytes_max already. */
+void kreq_charge_arena(struct kreq *req);
+
 /* Write response `m` of generated type x and finish the request. */
 #define KREQ_RESPOND(req, x, m)                                                                    \
     do {                                                                                           \
