@@ -178,13 +178,13 @@ def test_a_partition_that_cannot_be_made_is_named_until_it_is_there(tmp_path):
         p = a.ctl("topic", "create", "t", "--partitions", "3", check=False)
         assert p.returncode == 1
         status, body = wait_for("/health names it", lambda: (
-            lambda h: h if "t-1" in h[1] else None)(a.get("/health")))
+            lambda h: h if "partition t-1" in h[1] else None)(a.get("/health")))
         assert status == 200 and json.loads(body)["status"] == "degraded"
         assert "cannot be made" in body and os.strerror(errno.EEXIST) in body
-        assert "t-0" not in body and "t-2" not in body
+        assert "partition t-0" not in body and "partition t-2" not in body
         assert "partition t-1 cannot be made" in a.ctl("status", check=False).stdout
         a.kcat("-P", "-t", "t", "-p", "2", input=b"x\n")
         os.unlink(in_the_way)
-        wait_for("it is made", lambda: "t-1" not in a.get("/health")[1])
+        wait_for("it is made", lambda: "partition t-1" not in a.get("/health")[1])
         a.kcat("-P", "-t", "t", "-p", "1", input=b"x\n")
-        assert "t-1" not in a.ctl("status").stdout
+        assert "partition t-1" not in a.ctl("status").stdout
