@@ -213,6 +213,9 @@ static const char *request_fault(const struct group_call *call)
         return "MemberEpoch is invalid.";
     if (in->member_epoch == CONSUMER_EPOCH_LEAVE_STATIC && span_is_null(in->instance_id))
         return "InstanceId can't be null.";
+    if (in->member_epoch <
+        0) /* who leaves says nothing more: @platformatic/kafka sends a timeout of 0 */
+        return NULL;
     if (in->rebalance_timeout_ms < -1 || in->rebalance_timeout_ms == 0)
         return "RebalanceTimeoutMs must be positive.";
     if (in->member_epoch != CONSUMER_EPOCH_JOIN)
