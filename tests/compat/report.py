@@ -20,6 +20,9 @@ writes what this one reads: content, headers and order by partition. Nothing is 
   partition has one owner, all records are read, none twice without a rebalance.
 * **commit and resume**: all members commit and leave; a member of another library, then a new one of this,
   read exactly what came later.
+* **group of the new protocol**: the same three steps with members whose partitions the server assigns.
+* **transactions**: one committed, one aborted, one committed; a read_committed consumer of another library
+  reads two, and the other way round.
 * **static member bounce**: its process is killed and comes back; the other member sees no rebalance.
 * **idempotent through a restart**: the dataplane is killed with SIGKILL under a producer; afterwards every
   record is there once and in order, at the offset that was acknowledged.

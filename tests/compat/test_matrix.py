@@ -30,8 +30,11 @@ class Seen:
             if c in ROWS or c.name in matrix.CHECKERS:
                 self.open(c)
         rows = [c for c in ROWS if c.name in self.drivers]
-        self.settings = {c.name: matrix.Setting(appliance, c, self.drivers[c.name], self.checker(c))
-                         for c in rows}
+        self.settings = {}
+        for c in rows:
+            checker = self.checker(c)
+            self.settings[c.name] = matrix.Setting(appliance, c, self.drivers[c.name], checker,
+                                                   self.drivers[checker.name])
         self.cells = {c.name: {} for c in rows}
         with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
             for f in [pool.submit(self.row, s) for s in self.settings.values()]:
@@ -54,7 +57,7 @@ class Seen:
         by_name = {c.name: c for c in matrix.CLIENTS}
         for name in matrix.CHECKERS:
             if name in self.drivers and by_name[name].library != row.library:
-                return self.drivers[name]
+                return by_name[name]
         raise AssertionError(f"nobody can check {row.name}")
 
     def row(self, s):
@@ -137,7 +140,8 @@ class Seen:
                     cells[capability] = f"not proven: {self.unavailable[c.name]}"
                 else:
                     why = self.cells[c.name].get(capability, "it was not reached")
-                    cells[capability] = "yes" if why is None else f"FAILED: {why}"
+                    cells[capability] = "yes" if why is None else \
+                        why if why.startswith("not proven") else f"FAILED: {why}"
             rows.append({"client": c.name, "comes_from": c.comes_from, "cells": cells,
                          "version": self.drivers[c.name].version if c.name in self.drivers else None})
         with open(os.path.join(ROOT, "build", "clients.json"), "w") as f:
@@ -152,6 +156,7 @@ def seen(tmp_path_factory):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     sets = ["kafka.group_initial_rebalance_delay=100ms", "kafka.group_min_session_timeout=1s",
+            "kafka.group_consumer_session_timeout=3s", "kafka.group_consumer_heartbeat_interval=300ms",
             f"kafka.listeners[0].bind=127.0.0.1:{port}"]
     with Appliance(tmp_path_factory.mktemp("matrix"), sets=sets) as a:
         found = None
@@ -172,6 +177,8 @@ def test_cell(seen, client, capability):
     if client in seen.unavailable:
         pytest.skip(f"{client}, {matrix.CAPABILITIES[capability]}: not proven: {seen.unavailable[client]}")
     why = seen.cells[client].get(capability, "it was not reached")
+    if why and why.startswith("not proven"):
+        pytest.skip(f"{client}, {matrix.CAPABILITIES[capability]}: {why}")
     assert why is None, why
 
 

@@ -125,8 +125,12 @@ func (f *franz) read(r *request) (answer, error) {
 }
 
 func (f *franz) readFrom(ctx context.Context, r *request, at map[int32]kgo.Offset) (answer, error) {
+	level := kgo.ReadUncommitted()
+	if r.Committed {
+		level = kgo.ReadCommitted()
+	}
 	cl, err := f.open(kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{r.Topic: at}),
-		kgo.FetchMaxWait(200*time.Millisecond))
+		kgo.FetchMaxWait(200*time.Millisecond), kgo.FetchIsolationLevel(level))
 	if err != nil {
 		return nil, err
 	}
@@ -149,6 +153,32 @@ func (f *franz) readFrom(ctx context.Context, r *request, at map[int32]kgo.Offse
 		})
 	}
 	return answer{"records": recs}, nil
+}
+
+func (f *franz) transact(r *request) (answer, error) {
+	cl, err := f.open(kgo.RecordPartitioner(kgo.ManualPartitioner()), kgo.TransactionalID(r.TxnID))
+	if err != nil {
+		return nil, err
+	}
+	defer cl.Close()
+	ctx, cancel := limit()
+	defer cancel()
+	for _, one := range r.Rounds {
+		if err := cl.BeginTransaction(); err != nil {
+			return nil, err
+		}
+		var recs []*kgo.Record
+		for _, v := range one.Values {
+			recs = append(recs, &kgo.Record{Topic: r.Topic, Partition: r.Partition, Value: []byte(v)})
+		}
+		if err := cl.ProduceSync(ctx, recs...).FirstErr(); err != nil {
+			return nil, err
+		}
+		if err := cl.EndTransaction(ctx, kgo.TransactionEndTry(one.Commit)); err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil
 }
 
 func (f *franz) stream(r *request) (answer, error) {

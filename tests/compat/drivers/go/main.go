@@ -39,6 +39,12 @@ func (f *from) UnmarshalJSON(b []byte) error {
 	return err
 }
 
+// round is one transaction.
+type round struct {
+	Values []string `json:"values"`
+	Commit bool     `json:"commit"`
+}
+
 type request struct {
 	ID         int64             `json:"id"`
 	Op         string            `json:"op"`
@@ -51,6 +57,9 @@ type request struct {
 	Partition  int32             `json:"partition"`
 	From       from              `json:"from"`
 	Count      int               `json:"count"`
+	Committed  bool              `json:"committed"`
+	TxnID      string            `json:"transactional_id"`
+	Rounds     []round           `json:"rounds"`
 	IntervalMs int               `json:"interval_ms"`
 	Member     string            `json:"member"`
 	Group      string            `json:"group"`
@@ -76,6 +85,7 @@ type answer map[string]any
 type client interface {
 	produce(r *request) (answer, error)
 	read(r *request) (answer, error)
+	transact(r *request) (answer, error)
 	stream(r *request) (answer, error)
 	join(r *request) (answer, error)
 	commit(r *request) (answer, error)
@@ -136,7 +146,7 @@ func main() {
 		os.Exit(2)
 	}
 	ops := map[string]func(*request) (answer, error){
-		"produce": c.produce, "read": c.read, "stream": c.stream, "join": c.join, "commit": c.commit,
+		"produce": c.produce, "read": c.read, "transact": c.transact, "stream": c.stream, "join": c.join, "commit": c.commit,
 		"leave": c.leave, "create": c.create, "add_partitions": c.addPartitions, "alter": c.alter,
 		"describe": c.describe, "topics": c.topics, "delete": c.remove,
 	}

@@ -81,6 +81,9 @@ func (s *saramaClient) produce(r *request) (answer, error) {
 func (s *saramaClient) read(r *request) (answer, error) {
 	c := saramaConfig()
 	c.Consumer.MaxWaitTime = 200 * time.Millisecond
+	if r.Committed {
+		c.Consumer.IsolationLevel = sarama.ReadCommitted
+	}
 	cl, err := sarama.NewClient(s.brokers(), c)
 	if err != nil {
 		return nil, err
@@ -130,6 +133,42 @@ func (s *saramaClient) read(r *request) (answer, error) {
 		pc.AsyncClose()
 	}
 	return answer{"records": recs}, err
+}
+
+func (s *saramaClient) transact(r *request) (answer, error) {
+	c := saramaConfig()
+	c.Producer.RequiredAcks = sarama.WaitForAll
+	c.Producer.Idempotent = true
+	c.Net.MaxOpenRequests = 1
+	c.Producer.Transaction.ID = r.TxnID
+	c.Producer.Partitioner = sarama.NewManualPartitioner
+	c.Producer.Return.Successes = true
+	p, err := sarama.NewSyncProducer(s.brokers(), c)
+	if err != nil {
+		return nil, err
+	}
+	defer p.Close()
+	for _, one := range r.Rounds {
+		if err := p.BeginTxn(); err != nil {
+			return nil, err
+		}
+		var all []*sarama.ProducerMessage
+		for _, v := range one.Values {
+			all = append(all, &sarama.ProducerMessage{Topic: r.Topic, Partition: r.Partition,
+				Value: sarama.StringEncoder(v)})
+		}
+		if err := p.SendMessages(all); err != nil {
+			return nil, err
+		}
+		end := p.AbortTxn
+		if one.Commit {
+			end = p.CommitTxn
+		}
+		if err := end(); err != nil {
+			return nil, err
+		}
+	}
+	return nil, nil
 }
 
 func (s *saramaClient) stream(r *request) (answer, error) {

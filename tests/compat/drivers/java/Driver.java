@@ -83,7 +83,8 @@ public class Driver {
     }
 
     static Map<String, Object> read(JsonNode r) {
-        try (KafkaConsumer<String, String> c = consumer()) {
+        String isolation = r.path("committed").asBoolean() ? "read_committed" : "read_uncommitted";
+        try (KafkaConsumer<String, String> c = consumer("isolation.level", isolation)) {
             List<TopicPartition> parts = new ArrayList<>();
             for (JsonNode p : r.get("partitions"))
                 parts.add(new TopicPartition(r.get("topic").asText(), p.asInt()));
@@ -123,6 +124,24 @@ public class Driver {
             }
             return Map.of("records", found);
         }
+    }
+
+    static Map<String, Object> transact(JsonNode r) {
+        try (KafkaProducer<String, String> p = producer("transactional.id", r.get("transactional_id").asText())) {
+            p.initTransactions();
+            for (JsonNode round : r.get("rounds")) {
+                p.beginTransaction();
+                for (JsonNode v : round.get("values"))
+                    p.send(new ProducerRecord<>(r.get("topic").asText(), r.get("partition").asInt(), null,
+                            v.asText()));
+                p.flush(); // what is aborted was really written
+                if (round.get("commit").asBoolean())
+                    p.commitTransaction();
+                else
+                    p.abortTransaction();
+            }
+        }
+        return Map.of();
     }
 
     static Map<String, Object> stream(JsonNode r) throws Exception {
@@ -332,6 +351,7 @@ public class Driver {
         switch (r.get("op").asText()) {
         case "produce": return produce(r);
         case "read": return read(r);
+        case "transact": return transact(r);
         case "stream": return stream(r);
         case "join": return join(r);
         case "commit": return commit(r);

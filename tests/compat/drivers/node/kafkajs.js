@@ -99,7 +99,7 @@ function create (bootstrap, say) {
         return found.map(o => ({ partition: o.partition, offset: r.from === 'end' ? o.high : o.low }))
       })
       const start = new Map(offsets.map(o => [o.partition, BigInt(o.offset)]))
-      const consumer = kafka.consumer({ groupId: `read-${randomUUID()}`, sessionTimeout: 10000, maxWaitTimeInMs: 100 })
+      const consumer = kafka.consumer({ groupId: `read-${randomUUID()}`, sessionTimeout: 10000, maxWaitTimeInMs: 100, readUncommitted: !r.committed })
       await consumer.connect()
       await consumer.subscribe({ topics: [r.topic], fromBeginning: true })
       const records = []
@@ -131,6 +131,19 @@ function create (bootstrap, say) {
       await consumer.disconnect()
       if (records.length < r.count) throw new Error(`${records.length} of ${r.count} records`)
       return { records }
+    },
+
+    async transact (r) {
+      const producer = kafka.producer({ transactionalId: r.transactional_id, idempotent: true, maxInFlightRequests: 1 })
+      await producer.connect()
+      for (const one of r.rounds) {
+        const transaction = await producer.transaction()
+        await transaction.send({
+          topic: r.topic, acks: -1, messages: one.values.map(value => ({ partition: r.partition, value }))
+        })
+        await (one.commit ? transaction.commit() : transaction.abort())
+      }
+      await producer.disconnect()
     },
 
     async stream (r) {

@@ -40,7 +40,9 @@ function create (bootstrap, say) {
     },
 
     async read (r) {
-      const consumer = newConsumer({ group: `read-${randomUUID()}` }, { sessionTimeout: 10000, rebalanceTimeout: 10000 })
+      const consumer = newConsumer({ group: `read-${randomUUID()}` }, {
+        sessionTimeout: 10000, rebalanceTimeout: 10000, isolationLevel: r.committed ? 1 : 0
+      })
       const timestamp = r.from === 'beginning' ? -2n : r.from === 'end' ? -1n : BigInt(r.from.time)
       const found = await consumer.listOffsets({ topics: [r.topic], partitions: { [r.topic]: r.partitions }, timestamp })
       const all = found.get(r.topic)
@@ -67,6 +69,18 @@ function create (bootstrap, say) {
       clearTimeout(timer)
       await consumer.close(true)
       return { records }
+    },
+
+    async transact (r) {
+      const producer = new Producer({ ...base, idempotent: true, transactionalId: r.transactional_id, retries: 5 })
+      for (const one of r.rounds) {
+        const transaction = await producer.beginTransaction()
+        await transaction.send({
+          acks: -1, messages: one.values.map(v => ({ topic: r.topic, partition: r.partition, value: Buffer.from(v) }))
+        })
+        await (one.commit ? transaction.commit() : transaction.abort())
+      }
+      await producer.close()
     },
 
     async stream (r) {
@@ -99,8 +113,16 @@ function create (bootstrap, say) {
         member.owned = partitions
         say({ event: 'owned', member: r.member, partitions: partitions.sort((a, b) => a - b) })
       }
-      consumer.on('consumer:group:join', e => owned(e.assignments ?? consumer.assignments ?? []))
-      consumer.on('consumer:group:rebalance', () => owned([]))
+      if (r.protocol === 'consumer') { // it has no event for what the server assigns
+        let last = '[]'
+        member.watch = setInterval(() => {
+          const now = JSON.stringify(consumer.assignments ?? [])
+          if (now !== last) owned(JSON.parse(last = now))
+        }, 50)
+      } else {
+        consumer.on('consumer:group:join', e => owned(e.assignments ?? []))
+        consumer.on('consumer:group:rebalance', () => owned([]))
+      }
       consumer.on('error', e => say({ event: 'failed', member: r.member, error: e.message }))
       const consume = async () => {
         member.stream = await consumer.consume({ topics: [r.topic], mode: 'committed', fallbackMode: 'earliest' })
@@ -120,7 +142,9 @@ function create (bootstrap, say) {
     },
 
     async leave (r) {
-      await members.get(r.member).consumer.close(true)
+      const { consumer, watch } = members.get(r.member)
+      clearInterval(watch)
+      await consumer.close(true)
       members.delete(r.member)
     },
 

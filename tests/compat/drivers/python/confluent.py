@@ -32,8 +32,16 @@ class GroupMember(Member):
         if r.get("instance"):
             conf["group.instance.id"] = r["instance"]
         c = ck.Consumer(conf)
-        c.subscribe([r["topic"]], on_assign=lambda c, ps: self.owned(p.partition for p in ps),
-                    on_revoke=lambda c, ps: self.owned([]))
+        own = set()  # the new protocol tells only what changes
+
+        def assigned(_, partitions):
+            own.update(p.partition for p in partitions)
+            self.owned(own)
+
+        def revoked(_, partitions):
+            own.difference_update(p.partition for p in partitions)
+            self.owned(own)
+        c.subscribe([r["topic"]], on_assign=assigned, on_revoke=revoked, on_lost=revoked)
         self.consumer = c
         while not self.stopping.is_set():
             self.values([text(m.value()) for m in c.consume(500, timeout=0.05) if not m.error()])
@@ -75,7 +83,8 @@ class Client:
     def op_read(self, r):
         c = ck.Consumer({"bootstrap.servers": self.bootstrap, "group.id": "readers",
                          "enable.auto.commit": False, "check.crcs": True,
-                         "auto.offset.reset": "error"})
+                         "auto.offset.reset": "error",
+                         "isolation.level": "read_committed" if r.get("committed") else "read_uncommitted"})
         try:
             parts = [ck.TopicPartition(r["topic"], p) for p in r["partitions"]]
             for tp in parts:
@@ -100,6 +109,16 @@ class Client:
             return {"records": found}
         finally:
             c.close()
+
+    def op_transact(self, r):
+        p = ck.Producer({"bootstrap.servers": self.bootstrap, "transactional.id": r["transactional_id"]})
+        p.init_transactions(TIMEOUT)
+        for one in r["rounds"]:
+            p.begin_transaction()
+            for v in one["values"]:
+                p.produce(r["topic"], v, partition=r["partition"])
+            p.flush(TIMEOUT)  # what is aborted was really written
+            p.commit_transaction(TIMEOUT) if one["commit"] else p.abort_transaction(TIMEOUT)
 
     def op_stream(self, r):
         p = ck.Producer({"bootstrap.servers": self.bootstrap, "enable.idempotence": True,

@@ -80,7 +80,8 @@ class Client:
         p.close()
 
     def op_read(self, r):
-        c = KafkaConsumer(bootstrap_servers=self.bootstrap, enable_auto_commit=False)
+        conf = {"isolation_level": "read_committed"} if r.get("committed") else {}
+        c = KafkaConsumer(bootstrap_servers=self.bootstrap, enable_auto_commit=False, **conf)
         try:
             parts = [TopicPartition(r["topic"], p) for p in r["partitions"]]
             c.assign(parts)
@@ -104,6 +105,17 @@ class Client:
             return {"records": found}
         finally:
             c.close()
+
+    def op_transact(self, r):
+        p = KafkaProducer(bootstrap_servers=self.bootstrap, transactional_id=r["transactional_id"])
+        p.init_transactions()
+        for one in r["rounds"]:
+            p.begin_transaction()
+            for v in one["values"]:
+                p.send(r["topic"], v.encode(), partition=r["partition"])
+            p.flush(TIMEOUT)  # what is aborted was really written
+            p.commit_transaction() if one["commit"] else p.abort_transaction()
+        p.close()
 
     def op_stream(self, r):
         p = KafkaProducer(bootstrap_servers=self.bootstrap, enable_idempotence=True, linger_ms=1,
