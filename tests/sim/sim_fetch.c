@@ -4,10 +4,10 @@
 
 static void asked_draw(struct asked *a, struct sim_topic *t, int32_t partition)
 {
-    static const uint32_t most[] = {1, 500, 5000, 50000, 1u << 20};
+    static const uint32_t most[] = {0, 1, 500, 5000, 50000, 1u << 20};
     struct sim_log *log = sim_log_of(&t->id, partition);
     *a = (struct asked){.t = t, .partition = partition, .acked = log->acked, .news = true};
-    a->max_bytes = most[sim_rnd(5)];
+    a->max_bytes = most[sim_chance(5) ? 0 : 1 + sim_rnd(5)];
     switch (sim_rnd(6)) {
     case 0:
         break; /* the beginning */
@@ -42,6 +42,7 @@ static void fetch_send(struct client *c, struct call *call, const struct asked *
     struct fetch_request_partition parts[CALL_PARTS_MAX];
     fetch_request_init(&req);
     req.max_wait_ms = wait_ms;
+    req.isolation_level = (int8_t)sim_rnd(2);
     req.min_bytes = (int32_t)call->min_bytes;
     req.max_bytes = (int32_t)call->max_bytes;
     req.session_id = call->in_session ? c->session_id : 0;
