@@ -18,7 +18,8 @@
  * Rules of encoding (KIP-482): a field absent in a version is not written, whatever its value, and
  * reads as its default. A tagged field equal to its default is not written. Unknown tags are
  * skipped, tag order and repeats are not checked (the last one wins), a null nullable struct is
- * int8 -1. Writing a null span or array into a field that may not be null writes it empty.
+ * int8 -1 (in a tagged field: uvarint 0). Writing a null span or array into a field that may not be
+ * null writes it empty.
  *
  * Lifetime: decoding copies no payload. Strings, bytes and records point into the reader's bytes,
  * arrays and nested structs into the arena; both must outlive the message.

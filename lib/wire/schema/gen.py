@@ -19,6 +19,7 @@ Types: bool int8 int16 uint16 int32 int64 float64 uuid string bytes records, a s
 fields of a struct follow its first use, two columns further right; the struct's C name is
 <message>_<name>. VERSIONS is N, N-M or N+. `max` bounds reading (characters, bytes or elements) and
 must be given for arrays, bytes and records; for []bytes a second number bounds each element.
+A nullable struct begins with int8 -1 or 1; in a tagged field, with uvarint 0 or 1, as Kafka does it.
 `default empty`: a nullable tagged struct that is not there reads as an empty one, and null is written.
 Everything after '#' is a comment.
 """
@@ -370,7 +371,8 @@ def read_code(msg, f, reader, uses):
         s = f.struct
         if not f.nullable:
             return [f"read_{s.cname}({reader}, v, a, &{x});"]
-        return [f"if (wire_get_i8({reader}) < 0) {{",
+        null = f"wire_get_i8({reader}) < 0" if f.tag is None else f"wire_get_uvarint({reader}) == 0"
+        return [f"if ({null}) {{",
                 f"    {x} = NULL;",
                 f"}} else if (({x} = wire_alloc({reader}, a, 1, sizeof(*{x}))) != NULL) {{",
                 f"    {s.cname}_init({x});",
@@ -397,7 +399,8 @@ def write_code(msg, f, writer, uses):
         s = f.struct
         if not f.nullable:
             return [f"write_{s.cname}({writer}, v, &{x});"]
-        return [f"wire_put_i8({writer}, {x} == NULL ? -1 : 1);",
+        return [f"wire_put_i8({writer}, {x} == NULL ? -1 : 1);" if f.tag is None else
+                f"wire_put_uvarint({writer}, {x} == NULL ? 0 : 1);",
                 f"if ({x} != NULL)",
                 f"    write_{s.cname}({writer}, v, {x});"]
     if f.type in SCALARS:

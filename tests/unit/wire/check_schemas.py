@@ -184,7 +184,8 @@ def encode_value(f, v, flexible):
             return length(-1, flexible, ">i")
         return length(len(v), flexible, ">i") + b"".join(encode_one(f, e, flexible) for e in v)
     if f.is_struct and f.nullable:
-        return b"\xff" if v is None else b"\x01" + encode_one(f, v, flexible)
+        null = b"\xff" if f.tag is None else b"\x00"  # as Kafka's generated classes do it
+        return null if v is None else b"\x01" + encode_one(f, v, flexible)
     if v is None:
         return length(-1, flexible, ">h" if f.type == "string" else ">i")
     return encode_one(f, v, flexible)
