@@ -129,6 +129,7 @@ void plog_conf_of_topic(const struct conf *conf, const struct meta_image *img,
     ret->segment_bytes =
         (uint64_t)topic_i64(img, t, "segment.bytes", (int64_t)conf->log_segment_bytes);
     ret->segment_ms = topic_i64(img, t, "segment.ms", conf->log_segment_ms);
+    ret->segment_jitter_ms = topic_i64(img, t, "segment.jitter.ms", 0);
     ret->index_interval_bytes =
         (uint32_t)topic_i64(img, t, "index.interval.bytes", conf->log_index_interval_bytes);
     ret->index_bytes_max =

@@ -28,6 +28,7 @@ struct shard;
 struct plog_conf {
     uint64_t segment_bytes;                /* segment.bytes */
     int64_t segment_ms;                    /* segment.ms */
+    int64_t segment_jitter_ms;             /* segment.jitter.ms */
     uint32_t index_interval_bytes;         /* index.interval.bytes */
     uint32_t index_bytes_max;              /* segment.index.bytes */
     int64_t retention_ms, retention_bytes; /* -1: none */

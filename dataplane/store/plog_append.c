@@ -9,6 +9,7 @@
  * is submit_max_ms old; or when enough is queued to be worth a flush of its own. */
 #include "accel/crc32c.h"
 #include "dataplane/store/plog_int.h"
+#include "lib/base/hash.h"
 #include "lib/batch/layout.h"
 #include <inttypes.h>
 #include <stdlib.h>
@@ -86,6 +87,20 @@ static int batch_accept(const struct plog *p, const struct plog_append *a, struc
     return transactional && a->origin == PLOG_CLIENT && !a->txn_verified ? -E_INVALID_TXN_STATE : 0;
 }
 
+/* A time below segment.jitter.ms, another one for every segment, so that segments of one age do not
+ * all roll at once. */
+static int64_t roll_jitter_ms(const struct plog *p)
+{
+    int64_t below = p->conf.segment_jitter_ms;
+    if (below > p->conf.segment_ms)
+        below = p->conf.segment_ms;
+    if (below <= 0)
+        return 0;
+    uint64_t h = hash_bytes(plog_topic_id(p)->b, sizeof(plog_topic_id(p)->b));
+    h = hash_mix64(h ^ (uint64_t)plog_partition(p) << 32 ^ (uint64_t)plog_active(p)->base);
+    return (int64_t)(h % (uint64_t)below);
+}
+
 /* Kafka's rules (ondisk.md 2); message time decides when the batch has one. */
 static bool roll_is_due(const struct plog *p, const struct batch_info *b, int64_t max_ts)
 {
@@ -100,7 +115,7 @@ static bool roll_is_due(const struct plog *p, const struct batch_info *b, int64_
         return true;
     int64_t waited = s->first_ts >= 0 && max_ts >= 0 ? max_ts - s->first_ts
                                                      : p->set->shard->wall_ms - s->created_ms;
-    return waited > p->conf.segment_ms;
+    return waited > p->conf.segment_ms - roll_jitter_ms(p);
 }
 
 /* Chunks for `len` more bytes, all or nothing: they are put behind the tail chunk by copy_in. */

@@ -775,6 +775,59 @@ static void after_a_stop_every_file_is_as_kafka_would_have_left_it(void **state)
     }
 }
 
+/* The age at which each of 64 partitions rolls its first segment, in steps of 10 ms of message
+ * time. */
+static void roll_ages(int64_t jitter_ms, int64_t ages[64])
+{
+    struct env e;
+    env_init(&e, 11);
+    e.pc.segment_ms = 1000;
+    e.pc.segment_jitter_ms = jitter_ms;
+    assert_ok(env_open(&e));
+    assert_ok(env_create_parts(&e, 64));
+    for (uint32_t p = 0; p < 64; p++)
+        ages[p] = -1;
+    uint64_t tag = 1;
+    for (int64_t age = 0; age <= 1200; age += 10)
+        for (uint32_t p = 0; p < 64; p++) {
+            struct plog_offsets o;
+            struct env_append x;
+            if (ages[p] >= 0)
+                continue;
+            struct env_batch b = {.tag = tag++,
+                                  .len = 100,
+                                  .cnt = 1,
+                                  .ts = 1000000 + age,
+                                  .producer_id = -1,
+                                  .producer_epoch = -1,
+                                  .base_seq = -1};
+            assert_ok(env_append_batch(&e, p, &b, &x));
+            plog_offsets_get(e.parts[p], &o);
+            if (o.segment_cnt > 1)
+                ages[p] = age;
+        }
+    assert_ok(env_close(&e));
+    env_fini(&e);
+}
+
+static void segments_roll_at_segment_ms_and_earlier_by_their_jitter(void **state)
+{
+    int64_t ages[64];
+    roll_ages(0, ages);
+    for (int p = 0; p < 64; p++)
+        assert_int_equal(ages[p], 1010); /* the first message that is older by more than 1000 */
+    roll_ages(500, ages);
+    uint64_t seen = 0;
+    for (int p = 0; p < 64; p++) {
+        assert_in_range(ages[p], 510, 1010);
+        seen |= UINT64_C(1) << (ages[p] - 510) / 10;
+    }
+    assert_true(__builtin_popcountll(seen) > 20); /* of 51 steps */
+    roll_ages(5000, ages);                        /* more than segment.ms: as far as that */
+    for (int p = 0; p < 64; p++)
+        assert_in_range(ages[p], 10, 1010);
+}
+
 static void retention_drops_sealed_segments_and_the_log_start_survives_a_restart(void **state)
 {
     struct env *e = start(1, NULL);
@@ -1062,6 +1115,7 @@ TEST_MAIN(TEST(a_thousand_partitions_with_4_kib_each_are_durable_after_2_operati
           TEST(log_append_time_is_stamped_under_a_new_crc),
           TEST(after_a_stop_every_file_is_as_kafka_would_have_left_it),
           TEST(retention_drops_sealed_segments_and_the_log_start_survives_a_restart),
+          TEST(segments_roll_at_segment_ms_and_earlier_by_their_jitter),
           TEST(retention_is_judged_as_kafka_does),
           TEST(retention_of_more_segments_than_one_pass_sees_ends_at_the_limit),
           TEST(a_deleted_partition_answers_everybody_and_leaves_nothing),
