@@ -241,7 +241,7 @@ void status_get(struct http_call *c)
     for (uint32_t i = 0; i < n; i++)
         json_array_append_new(why, json_string(reasons[i]));
     json_t *o = json_pack(
-        "{s:s, s:s, s:i, s:s, s:{s:i, s:I}, s:{s:s, s:i, s:I, s:i}, s:o, s:o, s:o, s:o, s:i, s:i, "
+        "{s:s, s:s, s:i, s:s, s:{s:i, s:I}, s:{s:s, s:i, s:I, s:i, s:o}, s:o, s:o, s:o, s:i, s:i, "
         "s:o, s:o}",
         "version", SLUICE_VERSION, "cluster_id", cluster, "node_id", d->identity.node_id,
         "data_dir", d->conf->dir, "sluiced", "pid", (int)getpid(), "uptime_s",
