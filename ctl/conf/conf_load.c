@@ -569,6 +569,11 @@ static void check_port_listener(struct conf_load *l, uint32_t i)
                       in->bind.port, port->name, j);
     }
 }
+static bool is_dlq_of(const char *topic, const char *of)
+{
+    size_t n = strlen(of);
+    return strncmp(topic, of, n) == 0 && strcmp(topic + n, ".dlq") == 0;
+}
 static void check_listeners(struct conf_load *l)
 {
     struct conf *c = &l->conf;
@@ -582,6 +587,9 @@ static void check_listeners(struct conf_load *l)
             report_at(l, path, "'%s' is a topic of the appliance itself", in->topic);
         else if (strlen(in->topic) + 4 > 249)
             report_at(l, path, "is too long for its dead-letter topic <topic>.dlq");
+        for (uint32_t j = 0; j < c->listener_cnt; j++)
+            if (in->topic[0] != '\0' && is_dlq_of(in->topic, c->listeners[j].topic))
+                report_at(l, path, "'%s' is the dead-letter topic of listeners[%u]", in->topic, j);
         for (uint32_t j = 0; j < i; j++) {
             if (strcmp(in->topic, c->listeners[j].topic) == 0 &&
                 in->topic_partitions != c->listeners[j].topic_partitions) {
@@ -602,6 +610,25 @@ static void check_listeners(struct conf_load *l)
             check_port_listener(l, i);
     }
 }
+static bool addr_is_multicast(const struct net_addr *a)
+{
+    return net_addr_is_v4(a) ? (a->ip[12] & 0xf0) == 0xe0 : a->ip[0] == 0xff;
+}
+/* Address k of port i: one that a station can have, and had by nobody else. */
+static void check_port_address(struct conf_load *l, uint32_t i, uint32_t k)
+{
+    struct conf *c = &l->conf;
+    const struct net_addr *a = &c->ports[i].addrs[k].ip;
+    char path[64], text[NET_ADDR_TEXT_MAX];
+    snprintf(path, sizeof(path), "ports[%u].addresses[%u]", i, k);
+    net_addr_format_ip(a, text);
+    if (net_addr_is_any(a) || net_addr_is_loopback(a) || addr_is_multicast(a))
+        report_at(l, path, "%s is not an address that a port can have", text);
+    for (uint32_t j = 0; j <= i; j++)
+        for (uint32_t o = 0; o < (j == i ? k : c->ports[j].addr_cnt); o++)
+            if (memcmp(c->ports[j].addrs[o].ip.ip, a->ip, 16) == 0)
+                report_at(l, path, "%s is also ports[%u].addresses[%u]", text, j, o);
+}
 static void check_ports(struct conf_load *l)
 {
     struct conf *c = &l->conf;
@@ -617,6 +644,8 @@ static void check_ports(struct conf_load *l)
         snprintf(path, sizeof(path), "ports[%u].addresses", i);
         if (p->addr_cnt == 0)
             report_at(l, path, "must have at least one address");
+        for (uint32_t k = 0; k < p->addr_cnt; k++)
+            check_port_address(l, i, k);
         snprintf(path, sizeof(path), "ports[%u].routes", i);
         if (p->route_cnt > 0) /* rather than a setting that does nothing */
             report_at(l, path,
@@ -661,6 +690,22 @@ static void path_absolute(char *path, const char *cwd)
              strcmp(rest, ".") == 0 ? "" : rest);
     snprintf(path, CONF_PATH_MAX, "%.*s", CONF_PATH_MAX - 1, full);
 }
+/* DIR itself, or what the appliance keeps there: a log directory holds topics and nothing else. */
+static bool is_own_place(const char *dir, const char *path)
+{
+    static const char *const names[] = {"log", "journal", "run", "state"};
+    size_t n = strlen(dir);
+    if (strncmp(path, dir, n) != 0)
+        return false;
+    const char *rest = path + n + (path[n] == '/');
+    if (*rest == '\0')
+        return true;
+    for (size_t i = 0; path[n] == '/' && i < sizeof(names) / sizeof(names[0]); i++)
+        if (strncmp(rest, names[i], strlen(names[i])) == 0 &&
+            strchr("/", rest[strlen(names[i])]) != NULL) /* its NUL, too: the name itself */
+            return true;
+    return false;
+}
 static void check_paths(struct conf_load *l, const char *cwd)
 {
     struct conf *c = &l->conf;
@@ -684,6 +729,8 @@ static void check_paths(struct conf_load *l, const char *cwd)
         for (uint32_t j = 0; j < i; j++)
             if (strcmp(c->data_dirs[i], c->data_dirs[j]) == 0)
                 report_at(l, path, "'%s' is listed twice", c->data_dirs[i]);
+        if (is_own_place(c->dir, c->data_dirs[i]))
+            report_at(l, path, "'%s' is the appliance's own place in data.dir", c->data_dirs[i]);
     }
     if (c->data_dir_cnt == CONF_DIRS_MAX)
         report_at(l, "data.log_dirs", "may have at most %d entries beside DIR/log",

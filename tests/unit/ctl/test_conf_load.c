@@ -171,6 +171,20 @@ static void every_mistake_says_where_and_what(void **state)
                                                "to keep everything\n"},
         {"data: {dir: /a, log_dirs: [/b, /b]}\n",
          "f.yaml:1:32: data.log_dirs[1]: '/b' is listed twice\n"},
+        {"data: {dir: /a, log_dirs: [/a/more, /ab, /a/logs, /a/log]}\n",
+         "f.yaml:1:51: data.log_dirs[3]: '/a/log' is the appliance's own place in data.dir\n"},
+        {"data: {dir: /a/, log_dirs: [/a]}\n",
+         "f.yaml:1:29: data.log_dirs[0]: '/a' is the appliance's own place in data.dir\n"},
+        {"ports:\n- {name: p, device: d, addresses: [10.0.0.1/24, 10.0.0.1/8]}\n",
+         "f.yaml:2:49: ports[0].addresses[1]: 10.0.0.1 is also ports[0].addresses[0]\n"},
+        {"ports:\n- {name: p, device: d, addresses: [10.0.0.1/24]}\n"
+         "- {name: q, device: e, addresses: [2001:db8::1/64, 10.0.0.1/24]}\n",
+         "f.yaml:3:52: ports[1].addresses[1]: 10.0.0.1 is also ports[0].addresses[0]\n"},
+        {"ports:\n- {name: p, device: d, addresses: [224.0.0.1/24]}\n",
+         "f.yaml:2:36: ports[0].addresses[0]: 224.0.0.1 is not an address that a port can have\n"},
+        {"listeners:\n- {name: a, topic: t, bind: '127.0.0.1:1'}\n"
+         "- {name: b, topic: t.dlq, bind: '127.0.0.1:2'}\n",
+         "f.yaml:3:13: listeners[1].topic: 't.dlq' is the dead-letter topic of listeners[0]\n"},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct conf_load l;
