@@ -24,6 +24,7 @@ struct data_root {
     struct checkpoint *recovery, *high, *start;
     struct meta_image *img;
     bool was_clean;
+    struct uuid id; /* of meta.properties */
     struct file *lock;
 };
 struct verify {
@@ -256,6 +257,33 @@ static void root_file(struct verify *v, struct data_root *r, const char *name, c
     finding(v, path, NULL, -1, &f);
 }
 
+/* Do the partitions found here belong to the directory that meta.properties says this is? */
+static void root_id_check(struct verify *v, const struct data_root *r, uint32_t first)
+{
+    char path[STORE_PATH_MAX * 2], is[UUID_TEXT_LEN + 1], want[UUID_TEXT_LEN + 1], text[200];
+    uint32_t known = 0, of_other = 0;
+    for (uint32_t i = first; i < v->cnt; i++) {
+        const struct target *t = &v->t[i];
+        const struct meta_topic *m =
+            r->img ? image_topic_by_name(r->img, span_str(t->topic)) : NULL;
+        if (m == NULL || (uint32_t)t->partition >= m->partition_cnt)
+            continue;
+        const struct uuid *dir = &m->partitions[t->partition].directory;
+        known++;
+        of_other += !uuid_eq(dir, &r->id);
+        uuid_format(dir, want);
+    }
+    if (known == 0 || of_other < known)
+        return;
+    uuid_format(&r->id, is);
+    (void)snprintf(text, sizeof(text),
+                   "directory.id is %s, but all partitions here belong to directory %s", is, want);
+    (void)snprintf(path, sizeof(path), "%s/%s", r->path, FN_META);
+    struct part_finding f = {.kind = "PROPERTIES", .file = FN_META, .text = text};
+    v->total.findings++;
+    finding(v, path, NULL, -1, &f);
+}
+
 static int root_open(struct verify *v, struct data_root *r, const char *path)
 {
     char clean[STORE_PATH_MAX];
@@ -274,7 +302,8 @@ static int root_open(struct verify *v, struct data_root *r, const char *path)
     }
     r->was_clean = v->io.ops->stat(&v->io, clean, &st) == 0;
     r->img = topics_load(&v->io, path);
-    root_file(v, r, FN_META, "PROPERTIES", meta_file_check(&v->io, path), false);
+    int meta_rc = meta_file_check(&v->io, path, &r->id);
+    root_file(v, r, FN_META, "PROPERTIES", meta_rc, false);
     rc = checkpoint_load(&v->io, path, FN_RECOVERY_POINT, &r->recovery);
     root_file(v, r, FN_RECOVERY_POINT, "CHECKPOINT", rc, !r->was_clean);
     bool sound = rc == 0;
@@ -285,7 +314,11 @@ static int root_open(struct verify *v, struct data_root *r, const char *path)
     root_file(v, r, FN_LOG_START, "CHECKPOINT", rc, !r->was_clean);
     r->was_clean = r->was_clean && sound; /* else there is nothing to hold the logs against */
     struct listing l = {v, r};
-    return v->io.ops->list(&v->io, path, on_name, &l);
+    uint32_t first = v->cnt;
+    rc = v->io.ops->list(&v->io, path, on_name, &l);
+    if (rc == 0 && meta_rc == 0)
+        root_id_check(v, r, first);
+    return rc;
 }
 
 static void root_close(struct data_root *r)

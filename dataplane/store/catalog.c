@@ -258,7 +258,7 @@ static int count_name(void *arg, const char *name)
     return 0;
 }
 
-int meta_file_check(struct file_io *io, const char *dir)
+int meta_file_check(struct file_io *io, const char *dir, struct uuid *ret_id)
 {
     char path[STORE_PATH_MAX];
     uint8_t *text;
@@ -271,6 +271,8 @@ int meta_file_check(struct file_io *io, const char *dir)
         return rc;
     rc = meta_parse(&m, (char *)text);
     free(text);
+    if (rc == 0)
+        *ret_id = m.directory_id;
     return rc;
 }
 

@@ -138,8 +138,9 @@ NODISCARD int part_meta_write(struct file_io *io, const char *dir, const struct 
 NODISCARD int checkpoint_load(struct file_io *io, const char *dir, const char *name,
                               struct checkpoint **ret);
 void checkpoint_free(struct checkpoint *c); /* may be NULL */
-/* Is meta.properties of a data directory sound? 0, -ENOENT, -E_MALFORMED, -errno. */
-NODISCARD int meta_file_check(struct file_io *io, const char *dir);
+/* Is meta.properties of a data directory sound? Its directory.id. 0, -ENOENT, -E_MALFORMED, -errno.
+ */
+NODISCARD int meta_file_check(struct file_io *io, const char *dir, struct uuid *ret_id);
 /* The checkpointed value, or -1 when the file has no line for it. */
 int64_t checkpoint_find(const struct checkpoint *c, const char *topic, int32_t partition);
 /* Remove a directory and the plain files in it; -ENOENT is success. */

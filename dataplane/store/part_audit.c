@@ -7,6 +7,8 @@
 #include "dataplane/store/store_file.h"
 #include "dataplane/store/txn_index.h"
 #include "lib/base/span.h"
+#include "lib/batch/control.h"
+#include "lib/batch/layout.h"
 #include "lib/batch/lost.h"
 #include <inttypes.h>
 #include <stdarg.h>
@@ -23,7 +25,11 @@ struct pass { /* over one partition */
     bool has_epochs;
     uint64_t epoch_misfits; /* batches that contradict the checkpoint */
     int64_t first, next;    /* offsets of the log */
-    int64_t *base;          /* of segments, ascending */
+    /* What the log says of transactions, as recovery would find it; known while nothing is lost. */
+    struct producers producers;
+    struct aborted_txns aborted;
+    bool was_lost;
+    int64_t *base; /* of segments, ascending */
     uint32_t base_cnt, base_cap;
     char (*other)[STORE_NAME_MAX]; /* .snapshot and .txnindex files */
     uint32_t other_cnt, other_cap;
@@ -34,6 +40,7 @@ struct seg_pass { /* over one segment */
     struct seg_index ix, made; /* as found, as it should be */
     bool has_ix, ix_missing;
     uint32_t off_at, ts_at; /* entries checked */
+    bool is_again;          /* after a repair */
     int64_t max_ts;
     bool was_lost;   /* records whose time nobody knows */
     char wrong[160]; /* what is wrong with the index; empty: nothing */
@@ -127,14 +134,35 @@ static void off_check(struct seg_pass *s, uint64_t pos, int64_t last)
     }
 }
 
-static void ts_check(struct seg_pass *s, int64_t first, int64_t last)
+/* A time index names the last offset of the batch; those that older Kafka wrote, the record itself.
+ */
+static bool is_record_of(const struct seg_pass *s, const struct batch_info *b, const uint8_t *bytes,
+                         int64_t at, int64_t ts)
 {
+    const struct part_audit_opts *o = s->p->o;
+    struct record_iter it;
+    struct record_view v;
+    bool packed = b->attributes & BATCH_ATTR_CODEC;
+    if (packed && o->scratch_cap == 0)
+        return true; /* nothing to unpack it into: only with --deep */
+    int rc =
+        record_iter_init(&it, o->codecs, span_of(bytes, b->total_len), o->scratch, o->scratch_cap);
+    while (rc >= 0 && (rc = record_iter_next(&it, &v)) == 1)
+        if (v.offset == at)
+            return v.timestamp == ts;
+    return false;
+}
+
+static void ts_check(struct seg_pass *s, const struct batch_info *b, const uint8_t *bytes)
+{
+    int64_t first = b->base_offset, last = first + b->last_offset_delta;
     while (s->ts_at < s->ix.ts_cnt) {
         const uint8_t *e = s->ix.ts + (size_t)s->ts_at * TIMEINDEX_ENTRY_LEN;
         int64_t ts = (int64_t)load_be64(e), at = s->base + (int32_t)load_be32(e + 8);
         if (at > last)
             return;
-        bool right = at >= first && (ts == s->max_ts || (s->was_lost && ts > s->max_ts));
+        bool right = at >= first && (ts == s->max_ts || (s->was_lost && ts > s->max_ts)) &&
+                     (at == last || is_record_of(s, b, bytes, at, ts));
         if (!right && !(s->was_lost && at < first))
             index_wrong(s,
                         ".timeindex entry %" PRIu32 " says that the largest time up to offset "
@@ -142,6 +170,18 @@ static void ts_check(struct seg_pass *s, int64_t first, int64_t last)
                         s->ts_at, at, ts);
         s->ts_at++;
     }
+}
+
+static int txn_note(struct pass *p, const struct batch_info *b, const uint8_t *bytes)
+{
+    struct batch_marker m;
+    struct aborted_txn ended;
+    bool is_marker =
+        (b->attributes & BATCH_ATTR_CONTROL) && marker_read(bytes, b->total_len, &m) == 0;
+    if (b->producer_id < 0 || !(is_marker || (b->attributes & BATCH_ATTR_TRANSACTIONAL)))
+        return 0;
+    int rc = producers_update(&p->producers, b, is_marker ? &m : NULL, b->max_timestamp, &ended);
+    return rc == 1 && !m.commit ? aborted_add(&p->aborted, &ended) : rc < 0 ? rc : 0;
 }
 
 static int on_batch(void *arg, uint64_t pos, const struct batch_info *b, const uint8_t *bytes)
@@ -163,8 +203,9 @@ static int on_batch(void *arg, uint64_t pos, const struct batch_info *b, const u
         p->epoch_misfits += want >= 0 && want != b->leader_epoch;
     }
     off_check(s, pos, last);
-    ts_check(s, b->base_offset, last);
-    return 0;
+    ts_check(s, b, bytes);
+    p->was_lost = p->was_lost || lost;
+    return p->was_lost || s->is_again ? 0 : txn_note(p, b, bytes);
 }
 
 static int on_damage(void *arg, const struct seg_damage *d)
@@ -180,6 +221,9 @@ static int on_damage(void *arg, const struct seg_damage *d)
     }
     s->todo[s->todo_cnt++] = *d;
     s->was_lost = s->was_lost || d->len > 0;
+    s->p->was_lost = s->p->was_lost || damage_is_lost(d->kind) || d->kind == DAMAGE_OVERLAP;
+    if (d->kind == DAMAGE_LENGTH || d->kind == DAMAGE_MAGIC || d->kind == DAMAGE_CRC)
+        s->p->was_lost = true; /* seen as a batch only after a repair */
     if (d->kind != DAMAGE_BASE_OFFSET && d->kind != DAMAGE_EPOCH) /* no batch is seen there */
         while (s->off_at < s->ix.off_cnt &&
                load_be32(s->ix.off + (size_t)s->off_at * INDEX_ENTRY_LEN + 4) < d->pos + d->len)
@@ -330,6 +374,7 @@ static int seg_pass(struct pass *p, uint32_t i)
         struct part_audit_report rep = *p->rep;
         seg_index_fini(&s.made);
         seg_index_init(&s.made, s.base, p->o->index_bytes_max);
+        s.is_again = true;
         rc = seg_look(&s, end, is_last);
         rep.lost_batches += p->rep->lost_batches - rep.lost_batches;
         *p->rep = rep;
@@ -429,14 +474,39 @@ static int epochs_judge(struct pass *p)
     char why[200];
     if (!p->has_epochs)
         return 0;
-    bool beyond = e->cnt > 0 && e->e[e->cnt - 1].start > p->next;
-    if (p->epoch_misfits > 1 || (beyond && p->o->was_clean)) {
+    int64_t start = p->o->log_start > p->first ? p->o->log_start : p->first;
+    bool beyond = e->cnt > 0 && e->e[e->cnt - 1].start > p->next && p->o->was_clean;
+    bool late = e->cnt > 0 && e->e[0].start > start && p->next > start;
+    if (p->epoch_misfits > 1 || beyond || late) {
         (void)snprintf(why, sizeof(why), "contradicts the leader epochs of %" PRIu64 " batches",
                        p->epoch_misfits);
         return derived_bad(p, "EPOCHS", FN_EPOCHS,
-                           p->epoch_misfits > 1 ? why : "has an epoch behind the end of the log");
+                           p->epoch_misfits > 1 ? why
+                           : beyond             ? "has an epoch behind the end of the log"
+                                                : "begins behind the start of the log");
     }
     return 0;
+}
+
+/* Does a .txnindex say of the segment at `base` what the log says? */
+static bool is_txn_right(const struct pass *p, int64_t base, const struct aborted_txns *t)
+{
+    int64_t end = p->next;
+    uint32_t at = 0;
+    for (uint32_t i = 0; i + 1 < p->base_cnt; i++)
+        if (p->base[i] == base)
+            end = p->base[i + 1];
+    if (p->was_lost || p->first > 0) /* not all of it is known */
+        return true;
+    for (uint32_t i = 0; i < p->aborted.cnt; i++) {
+        const struct aborted_txn *a = &p->aborted.v[i];
+        if (a->last_offset < base || a->last_offset >= end)
+            continue;
+        if (at == t->cnt || memcmp(a, &t->v[at], sizeof(*a)) != 0)
+            return false;
+        at++;
+    }
+    return at == t->cnt;
 }
 
 /* 0: sound, 1: it is not (*why), -errno. */
@@ -462,9 +532,12 @@ static int other_check(struct pass *p, const char *name, const char **why)
         struct aborted_txns t = {0};
         rc = aborted_decode(&t, INT64_MAX, b, len);
         bool beyond = rc == 0 && t.cnt > 0 && t.v[t.cnt - 1].last_offset >= p->next;
-        *why = beyond ? "names a marker behind the end of the log" : "is damaged";
+        bool wrong = rc == 0 && !beyond && !is_txn_right(p, at, &t);
+        *why = beyond  ? "names a marker behind the end of the log"
+               : wrong ? "does not say what the log says of aborted transactions"
+                       : "is damaged";
         aborted_fini(&t);
-        rc = rc == -ENOMEM ? rc : rc < 0 || beyond;
+        rc = rc == -ENOMEM ? rc : rc < 0 || beyond || wrong;
     }
     free(b);
     return rc;
@@ -599,6 +672,8 @@ int part_audit(const struct part_audit_opts *o, struct part_audit_report *rep)
     if (rc == 0 && p.base_cnt > 0)
         checkpoints_check(&p);
     epochs_fini(&p.epochs);
+    producers_fini(&p.producers);
+    aborted_fini(&p.aborted);
     free(p.base);
     free(p.other);
     return rc;
