@@ -263,6 +263,12 @@ static void drop_run(struct dirjob *j)
         k->first_ts = first_ts_read(k, path);
     if (j->rc == 0)
         j->rc = ops_of(k)->unlink(k->io, path);
+    /* It must not be found again: the segment behind it may be gone by then, and the log would have
+     * a hole. Names that end in .deleted are removed at the next start. */
+    char aside[STORE_PATH_MAX];
+    if (j->rc < 0 && j->rc != -ENOENT &&
+        path_seg(aside, k->dir, k->s->base, SFX_LOG SFX_DELETED) == 0)
+        (void)ops_of(k)->rename(k->io, path, aside);     /* j->rc says what happened */
     space_count(&k->p->sd->d->space.removed, k->s->len); /* also if it stays: then nothing comes */
     unlink_quiet(k, k->s->base, SFX_INDEX);
     unlink_quiet(k, k->s->base, SFX_TIMEINDEX);

@@ -4,7 +4,11 @@
  * retention and DeleteRecords left is there, at its offset, unaltered; offsets are dense; nothing
  * is there twice, nothing that was not offered. Half of the batches come from idempotent producers,
  * which offer again, in order, what failed or was not answered, until all of it is acknowledged.
- * test_store_crash [seeds [first seed]] */
+ * The first of them writes in transactions, which are ended by markers now and then: the last
+ * stable offset and the aborted transactions must be what the log itself says. test_store_crash
+ * [seeds [first seed]] */
+#include "dataplane/store/txn_index.h"
+#include "lib/batch/control.h"
 #include "tests/support/store_env.h"
 #include "tests/support/test.h"
 
@@ -12,6 +16,8 @@
 #define OFFERED_MAX 4096u
 #define PRODUCERS 3u
 #define LANE_MAX PRODUCER_BATCHES /* not acknowledged, of one producer in one partition */
+#define TXN_PRODUCER 0            /* this one writes in transactions */
+#define TXNS_MAX 1024u
 
 struct lane;
 struct offer {
@@ -45,6 +51,7 @@ static void offer_submit(struct model *m, struct offer *o)
 {
     o->a = (struct plog_append){.origin = PLOG_CLIENT,
                                 .wait_durable = o->a.wait_durable,
+                                .txn_verified = true,
                                 .batch = span_of(o->bytes, o->len),
                                 .max_timestamp_ms = o->a.max_timestamp_ms,
                                 .done = offer_done};
@@ -133,10 +140,128 @@ static void offer_one(struct model *m)
     }
     o->lane = l;
     o->bytes = env_batch_build(&b);
+    if (l != NULL && producer == TXN_PRODUCER) {
+        store_be16(o->bytes + BATCH_ATTRIBUTES, BATCH_ATTR_TRANSACTIONAL);
+        store_be32(o->bytes + BATCH_CRC,
+                   crc32c(0, o->bytes + BATCH_CRC_START, len - BATCH_CRC_START));
+    }
     o->a.wait_durable = l != NULL || env_rnd(e, 5) != 0;
     o->a.max_timestamp_ms = b.ts;
     m->cnt++;
     offer_submit(m, o);
+}
+
+/* The end of a transaction; nobody waits for it, and it may be lost. */
+struct end {
+    struct plog_append a;
+    uint8_t batch[MARKER_BATCH_MAX];
+};
+static void end_done(struct plog_append *a)
+{
+    free(container_of(a, struct end, a));
+}
+
+static void end_one(struct model *m)
+{
+    struct env *e = &m->e;
+    uint32_t part = (uint32_t)env_rnd(e, PARTS);
+    const struct lane *l = &m->lanes[TXN_PRODUCER][part];
+    if (l->cnt > 0) /* what is offered again must not find itself in the next transaction */
+        return;
+    struct batch_marker marker = {.commit = env_rnd(e, 2) == 0,
+                                  .producer_id = 1000 + TXN_PRODUCER,
+                                  .timestamp_ms = 1700000000000};
+    struct end *x = calloc(1, sizeof(*x));
+    assert_non_null(x);
+    uint32_t len = marker_write(&marker, x->batch);
+    x->a = (struct plog_append){.origin = PLOG_COORDINATOR,
+                                .wait_durable = true,
+                                .batch = span_of(x->batch, len),
+                                .max_timestamp_ms = marker.timestamp_ms,
+                                .done = end_done};
+    plog_append(e->parts[part], &x->a);
+}
+
+/* What the batches of the log say of transactions; of one that may have begun below the log start
+ * it only says that it did not begin later. */
+struct seen_txn {
+    int64_t first, last;
+    bool sure;
+};
+struct txns {
+    bool sure;            /* the transaction before has ended */
+    struct seen_txn open; /* first -1: none */
+    struct seen_txn aborted[TXNS_MAX];
+    uint32_t cnt;
+};
+static void txns_look(struct txns *t, const uint8_t *b, const struct batch_info *info)
+{
+    struct batch_marker marker;
+    if ((info->attributes & BATCH_ATTR_CONTROL) == 0) {
+        if ((info->attributes & BATCH_ATTR_TRANSACTIONAL) != 0 && t->open.first < 0)
+            t->open = (struct seen_txn){.first = info->base_offset, .sure = t->sure};
+        return;
+    }
+    assert_int_equal(marker_read(b, info->total_len, &marker), 0);
+    t->open.last = info->base_offset;
+    if (t->open.first >= 0 && !marker.commit && t->cnt < TXNS_MAX)
+        t->aborted[t->cnt++] = t->open;
+    t->open.first = -1;
+    t->sure = true;
+}
+
+static void txn_compare(const struct seen_txn *seen, int64_t first)
+{
+    if (seen->sure)
+        assert_int_equal(first, seen->first);
+    else
+        assert_true(first <= seen->first);
+}
+
+static uint64_t aborted_told; /* of all seeds */
+
+static void verify_txns(struct env *e, uint32_t part, const struct txns *t)
+{
+    static uint8_t bytes[1u << 20];
+    struct plog_offsets off;
+    plog_offsets_get(e->parts[part], &off);
+    if (t->open.first >= 0)
+        txn_compare(&t->open, off.stable);
+    else
+        assert_true(off.stable == off.durable || off.stable < off.log_start);
+    uint32_t told = 0; /* of t->aborted */
+    for (int64_t next = off.log_start; next < off.stable;) {
+        struct env_read x = {.r = {.offset = next,
+                                   .current_leader_epoch = -1,
+                                   .last_fetched_epoch = -1,
+                                   .max_bytes = sizeof(bytes),
+                                   .min_one_batch = true,
+                                   .isolation = PLOG_READ_COMMITTED,
+                                   .dst = bytes,
+                                   .dst_cap = sizeof(bytes),
+                                   .done = env_read_done}};
+        plog_read(e->parts[part], &x.r);
+        for (int k = 0; k < 10000 && !x.done; k++)
+            env_step(e, 1000, 100000);
+        assert_true(x.done);
+        assert_int_equal(x.r.rc, 0);
+        assert_true(x.r.len > 0);
+        for (uint32_t at = 0; at < x.r.len; at += batch_total_len(bytes + at))
+            next = batch_last_offset(bytes + at) + 1;
+        for (uint32_t k = 0; k < x.r.aborted_cnt; k++) {
+            const struct aborted_txn *a = &x.r.aborted[k];
+            if (told > 0 && t->aborted[told - 1].last == a->last_offset)
+                continue; /* the read before told of it */
+            if (told < t->cnt && t->aborted[told].last == a->last_offset)
+                txn_compare(&t->aborted[told++], a->first_offset);
+            else
+                assert_true(a->first_offset < off.log_start); /* all of it is gone */
+        }
+        free(x.r.aborted);
+    }
+    if (off.stable == off.durable)
+        assert_int_equal(told, t->cnt);
+    aborted_told += told;
 }
 
 /* What takes away from the beginning of a log, and what ends its segments. */
@@ -178,6 +303,7 @@ static void verify_part(struct model *m, uint32_t part, uint8_t *seen)
     plog_offsets_get(e->parts[part], &off);
     int64_t next = off.log_start;
     assert_in_range(next, 0, m->start_max[part]);
+    struct txns txns = {.sure = next == 0, .open.first = -1};
     while (next < off.durable) {
         struct env_read x;
         assert_int_equal(env_read(e, part, next, buf, sizeof(buf), &x), 0);
@@ -189,6 +315,13 @@ static void verify_part(struct model *m, uint32_t part, uint8_t *seen)
             if (next == off.log_start && info.base_offset < next)
                 next = info.base_offset; /* DeleteRecords into the middle of a batch */
             assert_int_equal(info.base_offset, next);
+            if (info.base_offset >= off.log_start)
+                txns_look(&txns, b, &info);
+            if ((info.attributes & BATCH_ATTR_CONTROL) != 0) {
+                next++;
+                at += info.total_len;
+                continue;
+            }
             uint64_t tag = load_be64(b + BATCH_HEADER_LEN);
             assert_in_range(tag, 1, m->cnt);
             struct offer *o = &m->o[tag - 1];
@@ -205,6 +338,7 @@ static void verify_part(struct model *m, uint32_t part, uint8_t *seen)
             at += info.total_len;
         }
     }
+    verify_txns(e, part, &txns);
 }
 
 static void verify(struct model *m)
@@ -249,6 +383,8 @@ static void run_until(struct model *m, uint32_t steps)
             offer_one(m);
         if (env_rnd(e, 30) == 0)
             shorten_one(m);
+        if (env_rnd(e, 20) == 0)
+            end_one(m);
         lanes_again(m);
         env_step(e, (uint32_t)env_rnd(e, 8), env_rnd(e, 10) == 0 ? 60000000 : env_rnd(e, 3000000));
         if (env_rnd(e, 60) == 0)
@@ -348,6 +484,7 @@ static void every_acknowledged_batch_survives_a_power_cut_at_any_operation(void 
         print_message("seed %" PRIu64 "\n", s);
         one_seed(s);
     }
+    print_message("%" PRIu64 " aborted transactions compared\n", aborted_told);
 }
 
 int main(int argc, char **argv)
