@@ -162,11 +162,18 @@ def test_a_transaction_longer_than_the_broker_allows_is_refused(appliance):
     assert e.value.args[0].code() == confluent_kafka.KafkaError.INVALID_TRANSACTION_TIMEOUT
 
 
-def java(appliance, *args, **kw):
-    return subprocess.Popen(["java", "-Xmx512m", "-cp", os.path.join(kafka_tools.jars(), "*"),
-                             os.path.join(ROOT, "tests/compat/java/Transactions.java"),
+def java(appliance, *args, program="Transactions.java", jars=kafka_tools.jars):
+    return subprocess.Popen(["java", "-Xmx512m", "-cp", os.path.join(jars(), "*"),
+                             os.path.join(ROOT, "tests/compat/java", program),
                              appliance.kafka, *args], text=True, stdin=subprocess.PIPE,
-                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **kw)
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def fixed_port():
+    """Settings for an appliance whose clients must find it again after a kill."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return [*SETS, f"kafka.listeners[0].bind=127.0.0.1:{probe.getsockname()[1]}"]
 
 
 def java_ok(appliance, *args):
@@ -196,10 +203,7 @@ def test_java_transaction_times_out(appliance, topic):
 
 def test_the_dataplane_dies_amid_transactions(tmp_path):
     kafka_tools.jars()
-    with socket.socket() as probe:  # the port must be the same after the kill
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with Appliance(tmp_path, sets=[*SETS, f"kafka.listeners[0].bind=127.0.0.1:{port}"]) as a:
+    with Appliance(tmp_path, sets=fixed_port()) as a:
         topic, n = new_topic(a, 1), 6
         p = java(a, "crash", topic, str(n))
         try:
@@ -214,6 +218,25 @@ def test_the_dataplane_dies_amid_transactions(tmp_path):
                 p.stdin.flush()
             out, _ = p.communicate(timeout=120)
             assert p.returncode == 0 and f"ok crash {n}" in out, out[-3000:]
+        finally:
+            p.kill()
+            p.wait()
+
+
+def test_kafka_streams_counts_exactly_once_while_the_dataplane_dies(tmp_path):
+    kafka_tools.streams_jars()
+    with Appliance(tmp_path, sets=fixed_port()) as a:
+        p = java(a, new_topic(a), new_topic(a), "50", "3", program="streams/WordCount.java",
+                 jars=kafka_tools.streams_jars)
+        try:
+            out = ""
+            for line in p.stdout:
+                out += line
+                if line.startswith("amid"):
+                    a.kill_dataplane()
+                    p.stdin.write("\n")
+                    p.stdin.flush()
+            assert p.wait(60) == 0 and "ok words 750" in out, out[-3000:]
         finally:
             p.kill()
             p.wait()

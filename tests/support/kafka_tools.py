@@ -8,25 +8,29 @@ import pytest
 from appliance import ROOT
 
 VERSION = "4.3.1"
-FOLDER = os.path.join(ROOT, ".cache", f"kafka-{VERSION}")
 
 
-def jars():
+def jars(pom="pom.xml", name="kafka"):
     """The folder of Kafka's jars; skips the test loudly when they cannot be had."""
-    marker = os.path.join(FOLDER, "complete")
+    folder = os.path.join(ROOT, ".cache", f"{name}-{VERSION}")
+    marker = os.path.join(folder, "complete")
     if os.path.exists(marker):
-        return FOLDER
+        return folder
     for tool in ("java", "mvn"):
         if shutil.which(tool) is None:
             pytest.skip(f"Kafka's own tools are not proven: {tool} is not installed")
-    p = subprocess.run(["mvn", "-q", "-B", "-f", os.path.join(ROOT, "tests/compat/java/pom.xml"),
+    p = subprocess.run(["mvn", "-q", "-B", "-f", os.path.join(ROOT, "tests/compat/java", pom),
                         "org.apache.maven.plugins:maven-dependency-plugin:3.6.1:copy-dependencies",
-                        f"-DoutputDirectory={FOLDER}"], text=True, stdin=subprocess.DEVNULL,
+                        f"-DoutputDirectory={folder}"], text=True, stdin=subprocess.DEVNULL,
                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=600)
     if p.returncode != 0:
         pytest.skip(f"Kafka's own tools are not proven: Maven could not fetch them: {p.stdout[-300:]}")
     open(marker, "w").close()
-    return FOLDER
+    return folder
+
+
+def streams_jars():
+    return jars("streams/pom.xml", "kafka-streams")
 
 
 def run(main_class, *args, timeout=180):
