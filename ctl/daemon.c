@@ -1,6 +1,6 @@
 /* daemon.c - see daemon.h */
 #include "ctl/daemon.h"
-#include "ctl/controller/text_file.h"
+#include "lib/base/text_file.h"
 #include "ctl/http/http.h"
 #include "lib/base/build_id.h"
 #include "lib/iface/stats_shm.h"

@@ -1,6 +1,6 @@
 /* identity.c - see identity.h */
 #include "ctl/controller/identity.h"
-#include "ctl/controller/text_file.h"
+#include "lib/base/text_file.h"
 #include <ctype.h>
 #include <dirent.h>
 #include <inttypes.h>

@@ -5,7 +5,7 @@
  *     quorum-state               this node is the one voter and leads epoch 1
  * Invariant: [0, pos) holds whole batches with dense offsets 0 .. next_offset - 1. */
 #include "ctl/controller/meta_log.h"
-#include "ctl/controller/text_file.h"
+#include "lib/base/text_file.h"
 #include "lib/base/assert.h"
 #include "lib/base/log.h"
 #include "lib/batch/check.h"

@@ -5,11 +5,10 @@
 #include "dataplane/shard/shard_map.h"
 #include "lib/base/assert.h"
 #include "lib/base/log.h"
-#include <fcntl.h>
+#include "lib/base/text_file.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define OWNER_REMAP 255 /* known to a file of another number of shards: to be mapped anew */
 static_assert(OWNER_REMAP > SHARD_MAX,
@@ -22,7 +21,7 @@ struct topic_owners {
     uint8_t *shard;
 };
 struct owners {
-    char path[1100], dir[1024];
+    char path[1100];
     uint16_t shard_cnt, before;
     bool dirty;
     uint32_t load[SHARD_MAX];
@@ -171,8 +170,7 @@ int owners_load(const char *dir, uint16_t shard_cnt, struct owners **ret, bool *
     struct owners *o = calloc(1, sizeof(*o));
     if (o == NULL)
         return -ENOMEM;
-    snprintf(o->dir, sizeof(o->dir), "%s", dir);
-    snprintf(o->path, sizeof(o->path), "%s/owners", o->dir);
+    snprintf(o->path, sizeof(o->path), "%s/owners", dir);
     o->shard_cnt = shard_cnt;
     *ret_changed = false;
     *ret = o;
@@ -225,9 +223,9 @@ int owners_save(struct owners *o)
 {
     if (!o->dirty)
         return 0;
-    char tmp[1110];
-    snprintf(tmp, sizeof(tmp), "%s.tmp", o->path);
-    FILE *f = fopen(tmp, "w");
+    char *lines = NULL;
+    size_t len = 0;
+    FILE *f = open_memstream(&lines, &len);
     if (f == NULL)
         return -errno;
     fprintf(f, "sluice-owners 1 %u\n", o->shard_cnt);
@@ -241,18 +239,9 @@ int owners_save(struct owners *o)
             if (t->shard[p] < o->shard_cnt)
                 fprintf(f, "%s %u %u\n", text, p, t->shard[p]);
     }
-    int rc = fflush(f) != 0 || fsync(fileno(f)) < 0 ? -errno : 0;
-    if (fclose(f) != 0 && rc == 0)
-        rc = -errno;
-    if (rc == 0 && rename(tmp, o->path) < 0)
-        rc = -errno;
-    if (rc < 0)
-        return rc;
-    int fd = open(o->dir, O_RDONLY | O_DIRECTORY);
-    if (fd < 0)
-        return -errno;
-    rc = fsync(fd) < 0 ? -errno : 0;
-    close(fd);
+    bool whole = !ferror(f);
+    int rc = fclose(f) == 0 && whole ? text_file_replace(o->path, lines, len) : -ENOMEM;
+    free(lines);
     if (rc == 0)
         o->dirty = false;
     return rc;

@@ -13,10 +13,9 @@
  * Unknown names (another build, a listener that is gone) are skipped; a file without "end" was not
  * written by us. Gauges are kept as well: what was in flight must be accounted for at load. */
 #include "lib/base/assert.h"
+#include "lib/base/text_file.h"
 #include "lib/iface/stats_shm.h"
-#include <fcntl.h>
 #include <inttypes.h>
-#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -56,26 +55,12 @@ static void words_print(FILE *f, const char *section, const char *name, const vo
     }
 }
 
-static int dir_sync_of(const char *path)
-{
-    char dir[CONF_PATH_MAX + 8];
-    if ((size_t)snprintf(dir, sizeof(dir), "%s", path) >= sizeof(dir))
-        return -ENAMETOOLONG;
-    int fd = open(dirname(dir), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return -errno;
-    int rc = fsync(fd) < 0 ? -errno : 0;
-    (void)close(fd);
-    return rc;
-}
-
 int ledger_save(const char *path, const struct conf *conf, const struct counters *t,
                 int64_t wall_ms, bool clean)
 {
-    char tmp[CONF_PATH_MAX + 8];
-    if ((size_t)snprintf(tmp, sizeof(tmp), "%s.tmp", path) >= sizeof(tmp))
-        return -ENAMETOOLONG;
-    FILE *f = fopen(tmp, "we");
+    char *text = NULL;
+    size_t len = 0;
+    FILE *f = open_memstream(&text, &len);
     if (f == NULL)
         return -errno;
     fprintf(f, "sluice-ledger 1\ntime_ms %" PRId64 "\nclean %d\n", wall_ms, clean);
@@ -90,18 +75,10 @@ int ledger_save(const char *path, const struct conf *conf, const struct counters
                     stats_event_desc_cnt);
     }
     fputs("end\n", f);
-    int rc = 0;
-    if (fflush(f) != 0 || ferror(f) || fsync(fileno(f)) < 0)
-        rc = errno != 0 ? -errno : -EIO;
-    if (fclose(f) != 0 && rc == 0)
-        rc = -errno;
-    if (rc == 0 && rename(tmp, path) < 0)
-        rc = -errno;
-    if (rc < 0) {
-        (void)unlink(tmp);
-        return rc;
-    }
-    return dir_sync_of(path);
+    bool whole = !ferror(f);
+    int rc = fclose(f) == 0 && whole ? text_file_replace(path, text, len) : -ENOMEM;
+    free(text);
+    return rc;
 }
 
 /* ---- reading */

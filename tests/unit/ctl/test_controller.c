@@ -1,7 +1,7 @@
 /* test_controller.c - Kafka's rules for topics, registration, and who is answered when. */
 #include "ctl/controller/controller_int.h"
 #include "ctl/controller/topic_rules.h"
-#include "ctl/controller/text_file.h"
+#include "lib/base/text_file.h"
 #include "accel/accel.h"
 #include "tests/support/test.h"
 

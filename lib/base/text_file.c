@@ -1,5 +1,5 @@
 /* text_file.c - see text_file.h */
-#include "ctl/controller/text_file.h"
+#include "lib/base/text_file.h"
 #include <fcntl.h>
 #include <libgen.h>
 #include <limits.h>

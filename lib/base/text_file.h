@@ -1,5 +1,5 @@
 /* text_file.h - small files replaced atomically, and directories made to last.
- * Runs on: sluiced's main thread. Blocks. Errors are -errno. */
+ * Any thread that may block (main threads, the control thread). Errors are -errno. */
 #pragma once
 #include "lib/base/err.h"
 #include <stddef.h>
