@@ -39,6 +39,9 @@ bool conf_kafka_value(const struct conf *c, const char *key, char *out, size_t c
         {"group.min.session.timeout.ms", c->group_min_session_timeout_ms},
         {"group.max.session.timeout.ms", c->group_max_session_timeout_ms},
         {"group.max.size", c->group_max_size},
+        {"group.consumer.session.timeout.ms", c->group_consumer_session_timeout_ms},
+        {"group.consumer.heartbeat.interval.ms", c->group_consumer_heartbeat_interval_ms},
+        {"group.consumer.max.size", c->group_consumer_max_size},
     };
     for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
         if (strcmp(key, numbers[i].key) == 0) {

@@ -8,8 +8,8 @@
  *     CPART_NONE --owned, attached--> CPART_LOADING --all read--> CPART_READY
  *        ^  not owned any more               ^  `--- an append failed ---'
  *
- * coord.c owns partitions, the table of groups, reading and writing; group.c one group, classic.c
- * its state machine; offsets.c its committed offsets.
+ * coord.c owns partitions, the table of groups, reading and writing; group.c what
+ * groups have in common, classic.c and consumer.c their two protocols; offsets.c committed offsets.
  * Runs on: the shard's thread. Nothing blocks. */
 #pragma once
 #include "dataplane/kafka/clog.h"
