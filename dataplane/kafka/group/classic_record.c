@@ -118,7 +118,7 @@ int group_replay(struct cpart *p, struct span id, const struct group_metadata_va
     g->generation = 0;
     g->state = GROUP_EMPTY;
     if (v == NULL) {
-        if (g->offset_cnt == 0)
+        if (g->offset_cnt == 0 && g->refs == 1) /* else offsets of an open transaction hold it */
             group_remove(g, KE_LOADING);
         return 0;
     }

@@ -275,7 +275,7 @@ static int replay_group(struct cpart *p, const struct consumer_group_metadata_ke
         consumer_free(g);
         coord_drop(g->c, &g->protocol_type);
         g->state = GROUP_EMPTY;
-        if (g->offset_cnt == 0)
+        if (g->offset_cnt == 0 && g->refs == 1) /* else offsets of an open transaction hold it */
             group_remove(g, KE_LOADING);
         return 0;
     }
