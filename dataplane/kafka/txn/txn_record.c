@@ -28,26 +28,51 @@ void txn_parts_fini(struct txn_parts *t)
     *t = (struct txn_parts){0};
 }
 
-static struct txn_topic *topic_find(const struct txn_parts *t, struct span topic)
+static int span_order(struct span a, struct span b)
 {
-    for (uint32_t i = 0; i < t->cnt; i++)
-        if (span_eq(t->v[i].name, topic))
-            return &t->v[i];
-    return NULL;
+    uint32_t n = a.len < b.len ? a.len : b.len;
+    int d = n == 0 ? 0 : memcmp(a.p, b.p, n);
+    return d != 0 ? d : a.len < b.len ? -1 : a.len > b.len;
 }
 
-static uint32_t part_find(const struct txn_topic *t, int32_t partition)
+/* Index of the topic's row, or of where it belongs. */
+static uint32_t topic_pos(const struct txn_parts *t, struct span topic, bool *found)
 {
-    uint32_t i = 0;
-    while (i < t->cnt && t->v[i] != partition)
-        i++;
-    return i;
+    uint32_t lo = 0, hi = t->cnt;
+    *found = false;
+    while (lo < hi && !*found) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        int d = span_order(t->v[mid].name, topic);
+        *found = d == 0;
+        if (d < 0)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return hi;
+}
+
+static uint32_t part_pos(const struct txn_topic *t, int32_t partition, bool *found)
+{
+    uint32_t lo = 0, hi = t->cnt;
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        if (t->v[mid] < partition)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    *found = lo < t->cnt && t->v[lo] == partition;
+    return lo;
 }
 
 bool txn_parts_has(const struct txn_parts *t, struct span topic, int32_t partition)
 {
-    const struct txn_topic *row = topic_find(t, topic);
-    return row != NULL && part_find(row, partition) < row->cnt;
+    bool found;
+    uint32_t i = topic_pos(t, topic, &found);
+    if (found)
+        (void)part_pos(&t->v[i], partition, &found);
+    return found;
 }
 
 /* Room for one more element of `size` bytes. */
@@ -64,7 +89,7 @@ static bool room(void **v, uint32_t cnt, uint32_t *cap, size_t size)
     return true;
 }
 
-static struct txn_topic *topic_add(struct txn_parts *t, struct span topic)
+static struct txn_topic *topic_add(struct txn_parts *t, uint32_t at, struct span topic)
 {
     void *rows = t->v;
     uint8_t *name = malloc(topic.len + 1u);
@@ -76,47 +101,59 @@ static struct txn_topic *topic_add(struct txn_parts *t, struct span topic)
     }
     if (topic.len > 0)
         memcpy(name, topic.p, topic.len);
-    t->v[t->cnt] = (struct txn_topic){.name = span_of(name, topic.len)};
-    return &t->v[t->cnt++];
+    memmove(&t->v[at + 1], &t->v[at], (t->cnt - at) * sizeof(*t->v));
+    t->v[at] = (struct txn_topic){.name = span_of(name, topic.len)};
+    t->cnt++;
+    return &t->v[at];
+}
+
+static void topic_remove(struct txn_parts *t, uint32_t at)
+{
+    topic_fini(&t->v[at]);
+    t->cnt--;
+    memmove(&t->v[at], &t->v[at + 1], (t->cnt - at) * sizeof(*t->v));
 }
 
 int txn_parts_add(struct txn_parts *t, struct span topic, int32_t partition)
 {
-    struct txn_topic *row = topic_find(t, topic);
-    if (row != NULL && part_find(row, partition) < row->cnt)
+    bool known, found = false;
+    uint32_t at = topic_pos(t, topic, &known);
+    uint32_t pos = known ? part_pos(&t->v[at], partition, &found) : 0;
+    if (found)
         return 0;
     if (t->part_cnt >= TXN_PARTS_MAX)
         return -E_LIMIT;
-    bool fresh = row == NULL;
-    if (fresh)
-        row = topic_add(t, topic);
+    struct txn_topic *row = known ? &t->v[at] : topic_add(t, at, topic);
     if (row == NULL)
         return -ENOMEM;
     void *v = row->v;
     bool ok = room(&v, row->cnt, &row->cap, sizeof(*row->v));
     row->v = v;
     if (!ok) {
-        if (fresh)
-            topic_fini(&t->v[--t->cnt]);
+        if (!known)
+            topic_remove(t, at);
         return -ENOMEM;
     }
-    row->v[row->cnt++] = partition;
+    memmove(&row->v[pos + 1], &row->v[pos], (row->cnt - pos) * sizeof(*row->v));
+    row->v[pos] = partition;
+    row->cnt++;
     t->part_cnt++;
     return 0;
 }
 
 void txn_parts_remove(struct txn_parts *t, struct span topic, int32_t partition)
 {
-    struct txn_topic *row = topic_find(t, topic);
-    uint32_t i = row != NULL ? part_find(row, partition) : 0;
-    if (row == NULL || i == row->cnt)
+    bool found;
+    uint32_t at = topic_pos(t, topic, &found);
+    uint32_t pos = found ? part_pos(&t->v[at], partition, &found) : 0;
+    if (!found)
         return;
+    struct txn_topic *row = &t->v[at];
     t->part_cnt--;
-    row->v[i] = row->v[--row->cnt];
-    if (row->cnt > 0)
-        return;
-    topic_fini(row);
-    *row = t->v[--t->cnt];
+    row->cnt--;
+    memmove(&row->v[pos], &row->v[pos + 1], (row->cnt - pos) * sizeof(*row->v));
+    if (row->cnt == 0)
+        topic_remove(t, at);
 }
 
 int txn_parts_copy(struct txn_parts *to, const struct txn_parts *from)

@@ -9,7 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define TXN_PARTS_MAX 100000u /* partitions of one transaction */
+#define TXN_PARTS_MAX 10000u /* partitions of one transaction */
 
 enum txn_state { /* Kafka's numbers */
                  TXN_EMPTY,
@@ -22,7 +22,7 @@ enum txn_state { /* Kafka's numbers */
 };
 extern const char *const txn_state_text[TXN_STATE_CNT];
 
-/* Partitions: rows by topic, in the order of joining. */
+/* Partitions: rows sorted by topic, each sorted. */
 struct txn_topic {
     struct span name;
     int32_t *v;

@@ -772,6 +772,39 @@ static void a_record_reads_back_and_a_cut_one_is_refused(void **state)
     arena_fini(&a);
 }
 
+static void many_partitions_are_kept_sorted_and_bounded(void **state)
+{
+    struct txn_parts t = {0}, copy = {0};
+    uint32_t x = 1;
+    for (uint32_t i = 0; i < 3000; i++) { /* against a plain table */
+        static bool have[4][200];
+        x = x * 1664525u + 1013904223u;
+        uint32_t topic = x >> 30, part = (x >> 16) % 200;
+        char name[2] = {(char)('a' + topic), 0};
+        assert_int_equal(txn_parts_has(&t, span_str(name), (int32_t)part), have[topic][part]);
+        if (x >> 8 & 1) {
+            assert_ok(txn_parts_add(&t, span_str(name), (int32_t)part));
+            have[topic][part] = true;
+        } else {
+            txn_parts_remove(&t, span_str(name), (int32_t)part);
+            have[topic][part] = false;
+        }
+        uint32_t cnt = 0;
+        for (uint32_t k = 0; k < 4 * 200; k++)
+            cnt += have[k / 200][k % 200];
+        assert_int_equal(t.part_cnt, cnt);
+    }
+    assert_ok(txn_parts_copy(&copy, &t));
+    assert_int_equal(copy.part_cnt, t.part_cnt);
+    txn_parts_fini(&copy);
+    txn_parts_fini(&t);
+    for (int32_t i = TXN_PARTS_MAX; i-- > 0;) /* the worst order */
+        assert_ok(txn_parts_add(&t, text("t"), i));
+    assert_int_equal(txn_parts_add(&t, text("u"), 0), -E_LIMIT);
+    assert_ok(txn_parts_add(&t, text("t"), 5));
+    txn_parts_fini(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -794,6 +827,7 @@ int main(void)
         TEST(offsets_of_an_open_transaction_survive_a_restart),
         TEST(offsets_of_a_zombie_member_or_outside_of_a_transaction_are_refused),
         TEST(a_record_reads_back_and_a_cut_one_is_refused),
+        TEST(many_partitions_are_kept_sorted_and_bounded),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
