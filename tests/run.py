@@ -2,7 +2,7 @@
 """Builds what the tests need, runs the suites one after another, prints a table of times against
 their budgets and closes with "N passed, N failed, N skipped". Called by scripts/test.
 
-Suites: static (include direction, clang), unit (cmocka, suite fast), asan (unit, 200 crash seeds and
+Suites: static (include direction, hot path, tidiness, clang), unit (cmocka, suite fast), asan (unit, 200 crash seeds and
 a system pass under ASan+UBSan), tsan (what has threads, and a life of two shards, under the thread
 sanitizer), net (real packets through namespaces), crash (crash and simulation), fuzz, system (the
 installed programs from outside), clients (real Kafka clients), bench (smoke). A test that cannot run
@@ -121,6 +121,10 @@ class Run:
 
     def static(self):
         self.command("include direction (scripts/check_deps.py)", ["python3", "scripts/check_deps.py"])
+        self.command("nothing slow on the hot path (scripts/check_hot.py)",
+                     ["python3", "scripts/check_hot.py"])
+        self.command("nothing left lying about (scripts/check_tidy.py)",
+                     ["python3", "scripts/check_tidy.py"])
         self.command("generated documents are current", ["python3", "scripts/gen_docs.py", "--check"])
         started = time.time()
         ok = self.command("clang compiles everything without warnings", ["sh", "-c",

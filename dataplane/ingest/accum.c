@@ -257,6 +257,7 @@ static void batch_submit(struct accum *a, struct ibatch *ib, const struct target
         buf_put(a, ib);
 }
 
+/* @hot ends: once per batch. */
 void accum_close(struct accum *a, struct target *t)
 {
     struct ibatch *ib = t->open;

@@ -79,6 +79,16 @@ static void step_start(struct framing *f, struct feed *s)
     f->state = c >= '1' && c <= '9' ? FR_COUNT : FR_LINE;
 }
 
+/* The digits of a count that came in an earlier chunk turn out to begin a line. */
+__attribute__((cold)) static void digits_restore(struct framing *f, struct feed *s)
+{
+    char text[16];
+    int n = snprintf(text, sizeof(text), "%u", f->count);
+    memcpy(f->buf, text, (size_t)n);
+    f->have = (uint32_t)n;
+    s->body = s->pos;
+}
+
 static void step_count(struct framing *f, struct feed *s)
 {
     uint8_t c = s->in.p[s->pos];
@@ -95,13 +105,8 @@ static void step_count(struct framing *f, struct feed *s)
         return;
     }
     f->state = FR_LINE; /* a line that starts with a number */
-    if (s->begun < 0) { /* its digits came in an earlier chunk, some of them */
-        char text[16];
-        int n = snprintf(text, sizeof(text), "%u", f->count);
-        memcpy(f->buf, text, (size_t)n);
-        f->have = (uint32_t)n;
-        s->body = s->pos;
-    }
+    if (s->begun < 0)
+        digits_restore(f, s);
 }
 
 /* Bytes of the current frame in `in`, from s->body, and in buf, from before. */

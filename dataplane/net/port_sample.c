@@ -93,7 +93,7 @@ void port_set_drain(struct port_set *ps, bool take_rest)
         port_drain_end(ps);
 }
 
-void port_drain_end(struct port_set *ps)
+__attribute__((cold)) void port_drain_end(struct port_set *ps)
 {
     ps->is_drained = true;
     port_set_sync(ps);

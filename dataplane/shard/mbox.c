@@ -164,7 +164,8 @@ struct mbox *mbox_of(struct mbox_net *n, uint16_t endpoint)
 /* ---------------------------------------------------------------------------------------- sending
  */
 
-/* The first sender that finds the receiver asleep wakes it; the others see that it was done. */
+/* @hot ends: once per sleep of the receiver. The first sender that finds it asleep wakes it; the
+ * others see that it was done. */
 static void wake(struct mbox *to)
 {
     if (atomic_load_explicit(&to->asleep, memory_order_seq_cst) == 0) /* S2 */
