@@ -694,6 +694,40 @@ static void offsets_of_an_open_transaction_survive_a_restart(void **state)
     close_world();
 }
 
+static int16_t consumer_beat(int32_t epoch)
+{
+    struct consumer_group_heartbeat_request in;
+    struct consumer_group_heartbeat_response out;
+    struct span name = text("t");
+    consumer_group_heartbeat_request_init(&in);
+    in.group_id = text("g");
+    in.member_id = text("m");
+    in.member_epoch = epoch;
+    in.rebalance_timeout_ms = 10000;
+    in.topic_partitions.null = false;
+    in.subscribed_topic_names = (struct wire_spans){.v = &name, .cnt = 1};
+    REQUEST(c, 68, 1, consumer_group_heartbeat, &in);
+    world_run(w, 3);
+    RESPONSE(c, 68, 1, consumer_group_heartbeat, &out);
+    return out.error_code;
+}
+
+static void offsets_of_an_open_transaction_survive_a_change_of_protocol(void **state)
+{
+    open_txns();
+    struct init_producer_id_response p = init();
+    assert_int_equal(commit_in_txn(p, (struct txn_commit){.offset = 10}), 0);
+    assert_int_equal(consumer_beat(0), 0);
+    assert_int_equal(consumer_beat(-1), 0);
+    (void)enter(c, (struct join_opts){0}); /* the consumer group's tombstone is in the log */
+    (void)take_join(c, 9);
+    restart_all();
+    assert_int_equal(end_v(5, p, true).error_code, 0);
+    world_run(w, 5);
+    assert_int_equal(committed(c, "g"), 10);
+    close_world();
+}
+
 static void offsets_of_a_zombie_member_or_outside_of_a_transaction_are_refused(void **state)
 {
     open_txns();
@@ -825,6 +859,7 @@ int main(void)
         TEST(an_administrator_may_write_markers),
         TEST(offsets_of_a_transaction_count_from_its_commit_on),
         TEST(offsets_of_an_open_transaction_survive_a_restart),
+        TEST(offsets_of_an_open_transaction_survive_a_change_of_protocol),
         TEST(offsets_of_a_zombie_member_or_outside_of_a_transaction_are_refused),
         TEST(a_record_reads_back_and_a_cut_one_is_refused),
         TEST(many_partitions_are_kept_sorted_and_bounded),
