@@ -93,6 +93,7 @@ int add_partitions_to_txn_start(struct kreq *req, struct wire_reader *r)
             op->refused |= partition_error(req->k->s, t->name, t->partitions.v[k]) != 0;
     }
     op->call.op = TXN_ADD;
+    op->call.waits = true; /* clients would come back in 20 ms: markers take less */
     op->call.producer_id = op->in.v3_and_below_producer_id;
     op->call.epoch = op->in.v3_and_below_producer_epoch;
     op->call.done = on_add_answer;
@@ -147,6 +148,7 @@ int add_offsets_to_txn_start(struct kreq *req, struct wire_reader *r)
     op->topic = (struct txn_topic){.name = span_str(OFFSETS_TOPIC), .v = &op->partition, .cnt = 1};
     op->call.asked = (struct txn_parts){.v = &op->topic, .cnt = 1, .part_cnt = 1};
     op->call.op = TXN_ADD;
+    op->call.waits = true;
     op->call.producer_id = op->in.producer_id;
     op->call.epoch = op->in.producer_epoch;
     op->call.done = on_offsets_answer;
