@@ -8,6 +8,7 @@ import shutil
 import subprocess
 
 import confluent_kafka
+import kafka_tools
 import pytest
 from appliance import Appliance, program, wait_for
 
@@ -173,6 +174,25 @@ def test_repair_costs_at_most_the_batch_that_was_hit(stopped, tmp_path, round_):
     assert after == before, "every batch, or what stands for it, is at its place"
     kept = [n for n in os.listdir(os.path.dirname(path)) if n.endswith(".quarantine")]
     assert len(kept) == summary["lost_batches"]
+
+
+def test_kafkas_tools_read_on_behind_what_repair_kept_aside(stopped, tmp_path):
+    log = os.path.join(tmp_path, "log")
+    shutil.copytree(os.path.join(stopped.dir, "log"), log)
+    first, last, pos, size = batches(log, "z")[1]
+    path = os.path.join(log, "z-0", f"{0:020d}.log")
+    with open(path, "r+b") as f:
+        f.seek(pos + size // 2)
+        f.write(b"damage")
+    assert log_tool("repair", log).returncode == 0
+    files = [path, path[:-4] + ".index", path[:-4] + ".timeindex"]
+    p = kafka_tools.run("org.apache.kafka.tools.DumpLogSegments", "--deep-iteration", "--files",
+                        ",".join(files))
+    assert p.returncode == 0 and "isvalid: false" not in p.stdout, p.stdout[-2000:]
+    assert "mismatch" not in p.stdout.lower() and "Exception" not in p.stdout, p.stdout[-2000:]
+    assert f"baseOffset: {first} lastOffset: {last} count: 1" in p.stdout
+    assert p.stdout.count("controlType: UNKNOWN") == 1
+    assert "| offset: 999 " in p.stdout, "what lies behind it is read"
 
 
 def read_past_damage(a, topic, end):
