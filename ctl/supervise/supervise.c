@@ -15,7 +15,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define LAST_BYTES 4096 /* of its stderr, kept for messages */
+#define LAST_BYTES 4096  /* of its stderr, kept for messages */
+#define WORDS_ROOM 16384 /* reserved for its stderr before it starts */
 
 struct supervise {
     char program[PATH_MAX], conf_path[PATH_MAX], err_path[PATH_MAX];
@@ -88,6 +89,9 @@ int supervise_start(struct supervise *s)
     if (ftruncate(s->err_fd, 0) == 0)
         s->err_pos = 0;
     s->last_len = 0;
+    /* On a full disk it could not say why it ends. Not every file system can reserve. */
+    if (fallocate(s->err_fd, FALLOC_FL_KEEP_SIZE, 0, WORDS_ROOM) < 0 && errno == ENOSPC)
+        LOG_ERROR("%s: %s: what the dataplane says may be lost", s->err_path, strerror(errno));
     if (pipe2(status, O_CLOEXEC) < 0)
         return -errno;
     pid_t pid = fork();

@@ -170,6 +170,37 @@ def test_an_unreadable_directory_and_a_full_disk_are_named(tmp_path):
     assert p.returncode != 0 and str(blocked) in p.stdout
 
 
+@pytest.mark.parametrize("ending", ["stop", "kill_all"])
+def test_a_start_on_a_disk_that_others_have_filled_says_so(tmp_path, ending):
+    if os.getuid() != 0:
+        pytest.skip("a small file system needs root to be mounted")
+    small = tmp_path / "small"
+    small.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=320M", "tmpfs", str(small)], check=True)
+    try:
+        a = Appliance(small, start=False, sets=["storage.min_free=48MiB", "memory.staging=32MiB",
+                                                "journal.file_bytes=4MiB", "journal.files=3"])
+        a.log_path = str(tmp_path / "sluice.log")
+        a.start()
+        a.kcat("-P", "-t", "t", input=b"x\n")
+        getattr(a, ending)()
+        ballast = small / "ballast"
+        with open(ballast, "wb", buffering=0) as f, contextlib.suppress(OSError):
+            while f.write(bytes(os.statvfs(small).f_bavail * 4096 or 4096)):
+                pass
+        p = subprocess.run(a.argv(), text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                           timeout=60)
+        assert p.returncode == 1, p.stdout
+        assert f"{a.dir}/" in p.stdout and os.strerror(errno.ENOSPC) in p.stdout, p.stdout
+        os.unlink(ballast)
+        a.start()
+        assert a.consume("t") == ["x"]
+        assert a.stop() == 0
+    finally:
+        a.kill_all()
+        subprocess.run(["umount", str(small)], check=True)
+
+
 def test_a_partition_that_cannot_be_made_is_named_until_it_is_there(tmp_path):
     with Appliance(tmp_path) as a:
         in_the_way = os.path.join(a.dir, "log", "t-1")
