@@ -92,15 +92,15 @@ class Run:
         if bad or p.returncode != 0:
             print(p.stdout[-12000:])
 
-    def pytest(self, label, paths, extra=()):
+    def pytest(self, label, paths, env=None):
         xml = os.path.join(ROOT, "build", f"pytest-{label}.xml")
-        env = dict(os.environ, PYTHONDONTWRITEBYTECODE="1")
+        env = dict(os.environ, PYTHONDONTWRITEBYTECODE="1", **(env or {}))
         if self.args.all:
             env["SLUICE_TEST_ALL"] = "1"
         if self.args.long:
             env["SLUICE_TEST_LONG"] = "1"
         argv = ["/usr/bin/python3", "-m", "pytest", "-q", "-x" if self.args.fail_fast else "-q",
-                "-p", "no:cacheprovider", f"--junitxml={xml}", *paths, *extra]
+                "-p", "no:cacheprovider", f"--junitxml={xml}", *paths]
         p = subprocess.run(argv, cwd=ROOT, stdin=subprocess.DEVNULL, env=env)
         if not os.path.exists(xml):
             self.count(f"{label}: pytest", "fail")
@@ -141,17 +141,15 @@ class Run:
             env = {"ASAN_OPTIONS": "abort_on_error=1:detect_leaks=1", "UBSAN_OPTIONS":
                    "halt_on_error=1:print_stacktrace=1"}
             self.meson("build-asan", "fast", "unit-asan", env)
-            os.environ["SLUICE_PREFIX"] = os.path.join(ROOT, "build-asan", "install")
-            self.pytest("system-asan", ["tests/system/test_first_steps.py"])
-            del os.environ["SLUICE_PREFIX"]
+            env["SLUICE_PREFIX"] = os.path.join(ROOT, "build-asan", "install")
+            self.pytest("system-asan", ["tests/system/test_first_steps.py"], env=env)
 
     def tsan(self):
         if self.build("build-tsan", ["-Db_sanitize=thread", "-Db_lundef=false",
                                      "-Ddebug_asserts=true", "-Dbuildtype=debugoptimized"]):
             self.meson("build-tsan", "threads", "unit-tsan")
-            os.environ["SLUICE_PREFIX"] = os.path.join(ROOT, "build-tsan", "install")
-            self.pytest("system-tsan", ["tests/tsan"])
-            del os.environ["SLUICE_PREFIX"]
+            self.pytest("system-tsan", ["tests/tsan"],
+                        env={"SLUICE_PREFIX": os.path.join(ROOT, "build-tsan", "install")})
 
     def net(self):
         self.pytest("net", ["tests/net"])

@@ -16,6 +16,8 @@ import subprocess
 import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+CRASH = re.compile(r"ended by signal (?!9 |15 )|ended with exit status [1-9]|ERROR: \w+Sanitizer|WARNING: ThreadSanitizer"
+                   r"|runtime error:|assertion failed")
 DEADLINE = 60.0  # seconds; generous: machines are shared, and sanitizers are slow
 
 
@@ -183,12 +185,29 @@ class Appliance:
     def __exit__(self, kind, value, tb):
         if kind is not None:
             print(self.output()[-8000:])
-        with contextlib.suppress(AssertionError):
-            if kind is None:
-                code = self.stop()
-                assert code in (0, None), f"sluiced exit code {code}"
+        failure = None
+        if kind is None:
+            try:
+                # a test may have killed sluiced itself
+                if self.stop() not in (0, None, -signal.SIGKILL):
+                    failure = "sluiced did not end with 0"
+            except AssertionError as e:
+                failure = str(e)
         if self.process is not None or self.dataplane_pid():
             self.kill_all()
+        if kind is None:
+            found = self.crashes()
+            assert not found, "\n".join(found[:20])
+            assert failure is None, f"{failure}\n{self.output()[-4000:]}"
+
+    def crashes(self):
+        """Lines, of any start, that say that a program hurt itself: a signal that no test sends, or a
+        sanitizer's report. A dataplane that dies is restarted, so nothing else may notice."""
+        lines = self.output(since_start=False).splitlines()
+        with contextlib.suppress(OSError):
+            with open(os.path.join(self.dir, "run", "dataplane.err"), errors="replace") as f:
+                lines += f.read().splitlines()
+        return [line for line in lines if CRASH.search(line)]
 
     # --- doors ---
 
