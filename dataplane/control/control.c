@@ -280,6 +280,7 @@ int control_create(const struct control_opts *opts, struct control **ret)
     c->self.conf = opts->conf;
     list_init(&c->pid_waiting);
     list_init(&c->space_gaps);
+    list_init(&c->boundaries);
     uuid_random(&c->incarnation);
     c->lost_ns = clock_mono_ns();
 
@@ -333,6 +334,7 @@ void control_destroy(struct control *c)
         free(c->doomed[i].path);
     free(c->doomed);
     control_records_clear(c);
+    control_boundaries_clear(c);
     free(c->records);
     if (c->image != NULL)
         image_put(c->image);

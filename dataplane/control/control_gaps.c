@@ -2,7 +2,8 @@
  * miss.
  *
  * One at a time: the gap between the previous run and this one first, as soon as the topic is
- * there, then what shards had to drop for space. Each is also told to sluiced, for its log. */
+ * there, then order boundaries, then what shards had to drop for space. Each is also told to
+ * sluiced, for its log. */
 #include "dataplane/control/control_int.h"
 #include "lib/batch/build.h"
 #include "lib/batch/seal.h"
@@ -71,6 +72,85 @@ static void start_send(struct control *c)
     tell(c, &m);
 }
 
+/* From now on events of one source may lie in another partition. */
+struct order_boundary {
+    struct list link;
+    char topic[250];
+    uint32_t before, after;
+    int64_t at_ms;
+};
+
+static void boundary_note(struct control *c, const struct meta_topic *was,
+                          const struct meta_topic *is)
+{
+    struct order_boundary *b = calloc(1, sizeof(*b));
+    if (b == NULL) {
+        LOG_ERROR("%s: out of memory: its order boundary is not recorded", is->name);
+        return;
+    }
+    (void)snprintf(b->topic, sizeof(b->topic), "%s", is->name);
+    b->before = was->partition_cnt;
+    b->after = is->partition_cnt;
+    b->at_ms = clock_wall_ms();
+    list_add_tail(&c->boundaries, &b->link);
+}
+
+void control_note_boundaries(struct control *c, const struct meta_image *old,
+                             const struct meta_image *next)
+{
+    const struct conf *conf = c->opts.conf;
+    for (uint32_t i = 0; i < conf->listener_cnt; i++) {
+        struct span name = span_str(conf->listeners[i].topic);
+        const struct meta_topic *was = image_topic_by_name(old, name);
+        const struct meta_topic *is = image_topic_by_name(next, name);
+        bool known = false; /* by a listener before this one */
+        for (uint32_t j = 0; j < i; j++)
+            known |= strcmp(conf->listeners[j].topic, conf->listeners[i].topic) == 0;
+        if (!known && was != NULL && is != NULL && was->partition_cnt != is->partition_cnt)
+            boundary_note(c, was, is);
+    }
+}
+
+static struct order_boundary *boundary_head(const struct control *c)
+{
+    return list_is_empty(&c->boundaries)
+               ? NULL
+               : container_of(c->boundaries.next, struct order_boundary, link);
+}
+
+static void boundary_drop(struct order_boundary *b)
+{
+    list_del(&b->link);
+    free(b);
+}
+
+void control_boundaries_clear(struct control *c)
+{
+    for (struct order_boundary *b; (b = boundary_head(c)) != NULL;)
+        boundary_drop(b);
+}
+
+static void boundary_send(struct control *c, const struct order_boundary *b)
+{
+    char json[GAP_JSON_MAX], detail[320];
+    int len = snprintf(json, sizeof(json),
+                       "{\"reason\":\"partitions\",\"topic\":\"%s\",\"partitions_before\":%" PRIu32
+                       ",\"partitions\":%" PRIu32 ",\"from\":%" PRId64 ",\"to\":%" PRId64 "}",
+                       b->topic, b->before, b->after, b->at_ms, b->at_ms);
+    ASSERT(len > 0 && (size_t)len < sizeof(json)); /* topic names need no escapes */
+    if (record_send(c, span_of(json, (uint32_t)len), b->at_ms) < 0)
+        return; /* with the next image, or turn */
+    c->gap_is_boundary = true;
+    int n = snprintf(detail, sizeof(detail), "%s: %" PRIu32 " partitions, then %" PRIu32, b->topic,
+                     b->before, b->after);
+    struct ctl_gap m;
+    ctl_gap_init(&m);
+    m.kind = CTL_GAP_RESHARD;
+    m.from_wall_ms = m.to_wall_ms = b->at_ms;
+    m.detail = span_of(detail, (uint32_t)n);
+    tell(c, &m);
+}
+
 static int space_json(const struct plog_gap_msg *m, char *buf, size_t cap)
 {
     const struct plog_gap *g = &m->gap;
@@ -113,6 +193,11 @@ void control_gaps_run(struct control *c)
             start_send(c);
             return;
         }
+        struct order_boundary *b = boundary_head(c);
+        if (b != NULL && !c->stopping && clock_mono_ns() >= c->gap_retry_ns) {
+            boundary_send(c, b);
+            return;
+        }
         struct list *n = list_pop_head(&c->space_gaps);
         if (n == NULL)
             return;
@@ -143,12 +228,17 @@ void control_on_gap_reply(struct shard *s, struct msg *m)
     if (c->gap_is_start) {
         c->gap_done = rc == 0;
         c->gap_retry_ns = clock_mono_ns() + GAP_RETRY_NS;
+    } else if (c->gap_is_boundary) {
+        if (rc == 0)
+            boundary_drop(boundary_head(c));
+        else
+            c->gap_retry_ns = clock_mono_ns() + GAP_RETRY_NS;
     } else {
         msg_reply(c->opts.mbox, &c->space_gap->msg, rc);
     }
     free(g);
     c->gap = NULL;
     c->space_gap = NULL;
-    c->gap_is_start = false;
+    c->gap_is_start = c->gap_is_boundary = false;
     control_gaps_run(c);
 }

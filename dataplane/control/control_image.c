@@ -507,8 +507,10 @@ static int apply_image(struct control *c, struct meta_image *next, struct apply 
     remove_dirs(a, next);
     if (first)
         set_strays_aside(c);
-    if (c->image != NULL)
+    if (c->image != NULL) {
+        control_note_boundaries(c, c->image, next);
         image_put(c->image);
+    }
     owner_map_destroy(c->owner_map);
     c->image = next;
     c->owner_map = map;

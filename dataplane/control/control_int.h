@@ -78,6 +78,9 @@ struct control {
     uint64_t gap_retry_ns;          /* it could not be written: not before then */
     struct plog_gap_msg *space_gap; /* the one it is about; NULL: this start's */
     struct list space_gaps;         /* plog_gap_msg.msg.link: wait for their turn */
+    struct list boundaries;         /* order_boundary.link: wait for theirs; the head's may be under
+                                       way */
+    bool gap_is_boundary;
 
     uint32_t replies_due; /* of the broadcast under way */
     bool stop_asked, stopping;
@@ -138,5 +141,9 @@ int control_on_stats_request(struct control *c, uint64_t id, struct span body);
 
 /* control_gaps.c: the records of _sluice.gaps. */
 void control_gaps_run(struct control *c); /* the next one, if none is under way */
+/* Listener topics that have other partition counts in `next` than in `old`. */
+void control_note_boundaries(struct control *c, const struct meta_image *old,
+                             const struct meta_image *next);
+void control_boundaries_clear(struct control *c);
 void control_on_space_gap(struct shard *s, struct msg *m);
 void control_on_gap_reply(struct shard *s, struct msg *m);

@@ -1,11 +1,12 @@
 """Topics come and go while everything else runs."""
+import json
 import os
 import socket
 import threading
 import time
 
 from appliance import Appliance, wait_for
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 
 def drops(a):
@@ -102,3 +103,17 @@ def test_describe_shows_partitions_and_their_owners(tmp_path):
         assert p.returncode != 0 and "name" in p.stderr
         p = a.ctl("topic", "create", "v", "--config", "retention.sm=1", check=False)
         assert p.returncode != 0 and "retention.sm" in p.stderr
+
+
+def test_more_partitions_of_a_listeners_topic_are_an_order_boundary_on_record(tmp_path):
+    with Appliance(tmp_path) as a:
+        admin = AdminClient({"bootstrap.servers": a.kafka})
+        a.ctl("topic", "create", "other")
+        for topic in ("other", "syslog"):
+            admin.create_partitions([NewPartitions(topic, 3)])[topic].result(30)
+        [line] = wait_for("the record", lambda: a.consume("_sluice.gaps"))
+        gap = json.loads(line)
+        assert (gap["reason"], gap["topic"]) == ("partitions", "syslog")
+        assert (gap["partitions_before"], gap["partitions"]) == (1, 3)
+        assert 0 < gap["from"] == gap["to"] <= time.time() * 1000
+        assert "a change of shards or partitions" in a.output()
