@@ -14,7 +14,7 @@ from appliance import ROOT, Appliance, need, wait_for
 confluent_kafka = pytest.importorskip("confluent_kafka")
 from confluent_kafka import KafkaException, TopicPartition  # noqa: E402
 
-SETS = ["kafka.group_initial_rebalance_delay=100ms", "topic_defaults.partitions=2"]
+SETS = ["kafka.group_initial_rebalance_delay=100ms", "topic_defaults.partitions=2", "shards=2"]
 
 
 @pytest.fixture(scope="module")
