@@ -13,6 +13,7 @@ import time
 import clients
 import matrix
 import pytest
+import report
 from appliance import ROOT, Appliance, need, wait_for
 
 AT_ONCE = 3
@@ -129,7 +130,7 @@ class Seen:
             for m in members:
                 m.leave()
 
-    def write(self):
+    def result(self):
         rows = []
         for c in ROWS:
             cells = {}
@@ -144,9 +145,12 @@ class Seen:
                         why if why.startswith("not proven") else f"FAILED: {why}"
             rows.append({"client": c.name, "comes_from": c.comes_from, "cells": cells,
                          "version": self.drivers[c.name].version if c.name in self.drivers else None})
+        return {"rows": rows, "mixed": None if self.mixed_outcome else self.mixed_libraries,
+                "capabilities": matrix.CAPABILITIES}
+
+    def write(self):
         with open(os.path.join(ROOT, "build", "clients.json"), "w") as f:
-            json.dump({"rows": rows, "mixed": None if self.mixed_outcome else self.mixed_libraries,
-                       "capabilities": matrix.CAPABILITIES}, f, indent=1)
+            json.dump(self.result(), f, indent=1)
 
 
 @pytest.fixture(scope="module")
@@ -185,6 +189,17 @@ def test_cell(seen, client, capability):
 def test_members_of_every_library_share_one_group(seen):
     assert seen.mixed_outcome is None, seen.mixed_outcome
     print("one group of", ", ".join(seen.mixed_libraries))
+
+
+def test_the_document_is_what_was_seen(seen):
+    """docs/clients.md, written by report.py, has every line of what this run would write."""
+    if ONLY or seen.unavailable:
+        pytest.skip("docs/clients.md: not compared: not every row was run")
+    text = report.document(seen.result())
+    with open(os.path.join(ROOT, "docs", "clients.md")) as f:
+        have = f.read().splitlines()
+    missing = [line for line in text.splitlines() if line not in have]
+    assert not missing, "tests/compat/report.py has to write it anew:\n" + "\n".join(missing)
 
 
 def test_times_of_the_rows(seen):

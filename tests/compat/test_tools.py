@@ -24,6 +24,7 @@ MAIN = {
     "kafka-reassign-partitions": TOOLS + "reassign.ReassignPartitionsCommand",
     "kafka-broker-api-versions": TOOLS + "BrokerApiVersionsCommand",
     "kafka-cluster": TOOLS + "ClusterTool",
+    "kafka-transactions": TOOLS + "TransactionsCommand",
     "kafka-producer-perf-test": TOOLS + "ProducerPerformance",
     "kafka-consumer-perf-test": TOOLS + "ConsumerPerformance",
     "kafka-verifiable-producer": TOOLS + "VerifiableProducer",
@@ -112,6 +113,28 @@ def test_kafka_configs_alters_and_describes_topics_and_brokers(kafka):
     node = re.search(r"Leader: (\d+)", broker).group(1)
     out = kafka.run("kafka-configs", "--describe", "--all", "--entity-type", "brokers", "--entity-name", node)
     assert "log.retention.ms=" in out or "log.retention.hours=" in out
+
+
+def test_kafka_configs_sets_and_removes_client_quotas(kafka):
+    entity = ("--entity-type", "clients", "--entity-name", "app")
+    kafka.run("kafka-configs", "--alter", *entity, "--add-config", "producer_byte_rate=1048576")
+    out = kafka.run("kafka-configs", "--describe", *entity)
+    assert re.search(r"producer_byte_rate=1048576(\.0)?", out), out
+    kafka.run("kafka-configs", "--alter", *entity, "--delete-config", "producer_byte_rate")
+    assert "producer_byte_rate" not in kafka.run("kafka-configs", "--describe", *entity)
+
+
+def test_kafka_transactions_lists_and_describes(kafka):
+    t = kafka.topic("transacted")
+    kafka.driver.call("transact", topic=t, partition=0, transactional_id="tx-1",
+                      rounds=[{"values": ["a", "b"], "commit": True}, {"values": ["c"], "commit": False}])
+    out = kafka.run("kafka-transactions", "list")
+    assert re.search(r"^tx-1\s+\d+\s+\d+\s+CompleteAbort", out, re.M), out
+    out = kafka.run("kafka-transactions", "describe", "--transactional-id", "tx-1")
+    assert "CompleteAbort" in out
+    out = kafka.run("kafka-transactions", "describe-producers", "--topic", t, "--partition", 0)
+    assert re.search(r"^\d+\s+\d+\s+", out, re.M), out
+    assert kafka.appliance.consume(t, "-X", "isolation.level=read_committed") == ["a", "b"]
 
 
 def test_console_producer_and_consumer_exchange_with_kcat(kafka):
