@@ -291,14 +291,15 @@ enum journal_pass { PASS_COLLECT, PASS_RESET };
 static int journals_of_dir(struct data_dir *d, struct replay *r, enum journal_pass pass)
 {
     struct names names = {0};
-    int rc = d->io->ops->list(d->io, d->journal_path, recover_names_add, &names);
+    char path[STORE_PATH_MAX];
+    (void)snprintf(path, sizeof(path), "%s", d->journal_path);
+    int rc = d->io->ops->list(d->io, path, recover_names_add, &names);
     if (rc == -ENOENT)
         return 0;
     bool reset_any = false;
     for (uint32_t i = 0; rc == 0 && i < names.cnt; i++) {
         struct uuid id;
         uint32_t shard, n;
-        char path[STORE_PATH_MAX];
         if (journal_file_parse(names.name[i], &id, &shard, &n) < 0 || !uuid_eq(&id, &d->id))
             continue;
         rc = path_join(path, d->journal_path, names.name[i]);
@@ -319,6 +320,12 @@ static int journals_of_dir(struct data_dir *d, struct replay *r, enum journal_pa
     }
     if (rc == 0 && reset_any)
         rc = d->io->ops->dir_sync(d->io, d->journal_path);
+    if (rc < 0 && r->rep->say != NULL) {
+        char text[STORE_PATH_MAX + 128];
+        (void)snprintf(text, sizeof(text), "the journal cannot be %s: %s: %s",
+                       pass == PASS_COLLECT ? "read" : "reset", path, err_text(rc));
+        r->rep->say(r->rep->arg, text);
+    }
     free(names.name);
     return rc;
 }

@@ -154,6 +154,24 @@ def test_a_data_directory_that_cannot_be_written_is_named_and_what_to_do(tmp_pat
     assert a.dir in said and "Permission denied" in said and "--data DIR" in said
 
 
+def test_files_that_cannot_be_read_are_named(tmp_path, ordinary_user):
+    with Appliance(tmp_path, user=ordinary_user) as a:
+        a.kcat("-P", "-t", "t", input=b"x\n")
+        assert a.stop() == 0
+        who = {"user": ordinary_user, "group": ordinary_user} if ordinary_user else {}
+        journals = os.path.join(a.dir, "journal")
+        for path in (os.path.join(a.dir, "log", "t-0"), journals,
+                     os.path.join(journals, sorted(os.listdir(journals))[0]),
+                     os.path.join(a.dir, "log", "__cluster_metadata-0")):
+            mode = os.stat(path).st_mode
+            os.chmod(path, 0)
+            said = refused(a, **who)
+            assert path in said and "Permission denied" in said
+            os.chmod(path, mode)
+        a.start()
+        assert a.consume("t") == ["x"]
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="mounting needs root")
 def test_a_read_only_file_system_is_named_and_memory_is_not_taken_for_a_disk(tmp_path):
     mount = tmp_path / "mount"
