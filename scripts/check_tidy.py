@@ -49,7 +49,7 @@ def unused(all_files, sources):
         if path.endswith((".h", ".def")) and path not in included and base not in included:
             yield f"{path}: no file includes it"
         elif path.endswith(".c") and path not in included and base not in names \
-                and base[:-2] not in names and base[5:-2] not in names:
+                and base[:-2] not in names and re.sub(r"^[a-z]+_", "", base[:-2]) not in names:
             yield f"{path}: no meson.build names it"
 
 
