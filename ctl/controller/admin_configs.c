@@ -25,8 +25,21 @@ static void alter_one(struct controller *c, struct pending *p, struct change *ch
     else if (ch->b.cnt > before)
         memset(&p->topic_ids[i], 0xff, sizeof(p->topic_ids[i])); /* the broker; no topic's id */
 }
-/* The two APIs differ in the operation of a key, which op_of reads. Resources of several types may
- * have one name: a row is a repetition when both are the same. */
+/* Resources of several types may have one name: only those that have both are repetitions. */
+static void repeats_keep_same_type(struct row_names *names, const int8_t *types, uint32_t cnt)
+{
+    for (uint32_t from = 0, to; from < cnt; from = to) {
+        uint32_t of_type[256] = {0};
+        to = from; /* equal names are neighbours in names->order */
+        while (to < cnt && span_eq(*names->order[from], *names->order[to]))
+            of_type[(uint8_t)types[names->order[to++] - names->v]]++;
+        for (uint32_t i = from; i < to; i++) {
+            size_t row = (size_t)(names->order[i] - names->v);
+            names->repeated[row] = of_type[(uint8_t)types[row]] > 1;
+        }
+    }
+}
+/* The two APIs differ in the operation of a key, which op_of reads. */
 #define ALTER_CONFIGS(api, member, op_of, is_replace)                                              \
     static int16_t api(struct controller *c, struct pending *p, struct wire_reader *r,             \
                        struct change *ch)                                                          \
@@ -45,7 +58,13 @@ static void alter_one(struct controller *c, struct pending *p, struct change *ch
             return KERR_INVALID_REQUEST;                                                           \
         for (uint32_t i = 0; i < cnt; i++)                                                         \
             names.v[i] = req.resources.v[i].resource_name;                                         \
+        int8_t *types = arena_array(&p->arena, cnt + 1, sizeof(*types));                           \
+        if (types == NULL)                                                                         \
+            return KERR_INVALID_REQUEST;                                                           \
+        for (uint32_t i = 0; i < cnt; i++)                                                         \
+            types[i] = req.resources.v[i].resource_type;                                           \
         names_mark_repeats(&names, cnt);                                                           \
+        repeats_keep_same_type(&names, types, cnt);                                                \
         for (uint32_t i = 0; i < cnt; i++) {                                                       \
             const struct api##_request_resource *in = &req.resources.v[i];                         \
             struct api##_response_resource *out = &resp->responses.v[i];                           \
@@ -56,17 +75,13 @@ static void alter_one(struct controller *c, struct pending *p, struct change *ch
             for (uint32_t k = 0; k < keys; k++)                                                    \
                 edits[k] = (struct topic_edit){in->configs.v[k].name, op_of(&in->configs.v[k]),    \
                                                in->configs.v[k].value};                            \
-            bool repeated = false;                                                                 \
-            for (uint32_t k = 0; names.repeated[i] && !repeated && k < cnt; k++)                   \
-                repeated = k != i && span_eq(names.v[k], names.v[i]) &&                            \
-                           req.resources.v[k].resource_type == in->resource_type;                  \
             api##_response_resource_init(out);                                                     \
             out->resource_type = in->resource_type;                                                \
             out->resource_name = in->resource_name;                                                \
             out->error_message = SPAN_NULL;                                                        \
             resp->responses.cnt = i + 1;                                                           \
             struct topic_edits all = {in->resource_type, names.v[i], edits, keys, is_replace};     \
-            alter_one(c, p, ch, i, &all, repeated);                                                \
+            alter_one(c, p, ch, i, &all, names.repeated[i]);                                       \
         }                                                                                          \
         return 0;                                                                                  \
     }

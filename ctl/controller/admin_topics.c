@@ -3,22 +3,50 @@
 #include "ctl/controller/controller_int.h"
 #include "ctl/controller/topic_rules.h"
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- CreateTopics ---- */
 
-static bool name_may_collide(struct span n)
+/* Names that are one when '.' is '_' collide: at most one topic may have any of them. Item i below
+ * topic_cnt is topic i of the image, the others are the rows of the request; sorted once, as both
+ * may be many. */
+struct collisions {
+    struct span *name;
+    uint32_t *set;    /* by item: which names collide with its */
+    uint32_t *holder; /* by set: the item that has the name, plus 1; 0: it is free */
+    uint32_t topic_cnt;
+};
+
+static int collision_order(const void *a, const void *b)
 {
-    return memchr(n.p, '.', n.len) != NULL || memchr(n.p, '_', n.len) != NULL;
+    return topic_name_order(**(const struct span *const *)a, **(const struct span *const *)b);
 }
-static const char *collides(const struct controller *c, struct span name)
+static bool collisions_find(const struct controller *c, struct pending *p,
+                            const struct row_names *rows, uint32_t cnt, struct collisions *ret)
 {
-    if (!name_may_collide(name))
-        return NULL;
-    for (uint32_t i = 0; i < c->img->topic_cnt; i++)
-        if (topic_names_collide(name, span_str(c->img->by_name[i]->name)))
-            return c->img->by_name[i]->name;
-    return NULL;
+    uint32_t topics = c->img->topic_cnt, all = topics + cnt;
+    ret->topic_cnt = topics;
+    ret->name = arena_array(&p->arena, all + 1, sizeof(*ret->name));
+    ret->set = arena_array(&p->arena, all + 1, sizeof(*ret->set));
+    ret->holder = arena_array(&p->arena, all + 1, sizeof(*ret->holder));
+    const struct span **order = arena_array(&p->arena, all + 1, sizeof(*order));
+    if (ret->name == NULL || ret->set == NULL || ret->holder == NULL || order == NULL)
+        return false;
+    for (uint32_t i = 0; i < all; i++) {
+        ret->name[i] = i < topics ? span_str(c->img->by_name[i]->name) : rows->v[i - topics];
+        order[i] = &ret->name[i];
+    }
+    qsort(order, all, sizeof(*order), collision_order);
+    for (uint32_t i = 0, set = 0; i < all; i++) {
+        if (i > 0 && collision_order(&order[i - 1], &order[i]) != 0)
+            set = i;
+        uint32_t item = (uint32_t)(order[i] - ret->name);
+        ret->set[item] = set;
+        if (item < topics)
+            ret->holder[set] = item + 1;
+    }
+    return true;
 }
 /* Kafka's manual assignment: it can only name this broker. */
 static bool create_assignment_ok(const struct controller *c, struct pending *p, uint32_t row,
@@ -125,33 +153,27 @@ static void create_configs_out(const struct controller *c, struct pending *p,
     }
 }
 /* Is the name taken, or nearly, by what exists or by an earlier row of this request? */
-static bool create_name_free(const struct controller *c, struct pending *p, uint32_t i)
+static bool create_name_free(const struct controller *c, struct pending *p, uint32_t i,
+                             const struct collisions *col)
 {
-    const struct create_topics_response_topic *rows = p->resp.create.topics.v;
-    struct span topic = rows[i].name;
+    struct span topic = col->name[col->topic_cnt + i];
     int n = (int)topic.len;
     const char *name = (const char *)topic.p;
     if (image_topic_by_name(c->img, topic) != NULL) {
         row_fail(p, i, KERR_TOPIC_EXISTS, "Topic '%.*s' already exists.", n, name);
         return false;
     }
-    const char *near = collides(c, topic);
-    if (near != NULL) {
-        row_fail(p, i, KERR_INVALID_TOPIC, "Topic '%.*s' collides with existing topic: %s", n, name,
-                 near);
-        return false;
-    }
-    for (uint32_t j = 0; j < i && name_may_collide(topic); j++)
-        if (rows[j].error_code == 0 && topic_names_collide(rows[j].name, topic)) {
-            row_fail(p, i, KERR_INVALID_TOPIC,
-                     "Topic '%.*s' collides with another of the request: %.*s", n, name,
-                     (int)rows[j].name.len, (const char *)rows[j].name.p);
-            return false;
-        }
-    return true;
+    uint32_t holder = col->holder[col->set[col->topic_cnt + i]];
+    if (holder == 0)
+        return true;
+    struct span near = col->name[holder - 1];
+    row_fail(p, i, KERR_INVALID_TOPIC, "Topic '%.*s' collides with %s: %.*s", n, name,
+             holder <= col->topic_cnt ? "existing topic" : "another of the request", (int)near.len,
+             (const char *)near.p);
+    return false;
 }
 static void create_one(struct controller *c, struct pending *p, struct change *ch, uint32_t i,
-                       const struct create_topics_request_topic *in)
+                       const struct create_topics_request_topic *in, struct collisions *col)
 {
     struct create_topics_response_topic *out = &p->resp.create.topics.v[i];
     char why[ADMIN_MESSAGE_MAX];
@@ -164,7 +186,7 @@ static void create_one(struct controller *c, struct pending *p, struct change *c
         row_fail(p, i, KERR_INVALID_TOPIC, "__cluster_metadata is the appliance's own log");
         return;
     }
-    if (!create_name_free(c, p, i))
+    if (!create_name_free(c, p, i, col))
         return;
     uint32_t partitions = create_count(c, p, i, in);
     if (partitions == 0 || !create_configs_ok(p, i, in) || !row_room_for(c, p, ch, i, partitions))
@@ -174,6 +196,7 @@ static void create_one(struct controller *c, struct pending *p, struct change *c
                                .configs = in->configs.v,
                                .config_cnt = in->configs.cnt};
     out->topic_id = p->topic_ids[i] = change_add_topic(c, ch, &t);
+    col->holder[col->set[col->topic_cnt + i]] = col->topic_cnt + i + 1;
     if (p->validate_only) /* there will be no such topic */
         memset(&out->topic_id, 0, sizeof(out->topic_id));
     out->num_partitions = (int32_t)partitions;
@@ -186,6 +209,7 @@ static int16_t create_topics(struct controller *c, struct pending *p, struct wir
     struct create_topics_request req;
     struct create_topics_response *resp = &p->resp.create;
     struct row_names names;
+    struct collisions col;
     if (create_topics_request_read(r, p->api_version, &p->arena, &req) < 0)
         return KERR_INVALID_REQUEST;
     p->timeout_ms = req.timeout_ms;
@@ -198,6 +222,8 @@ static int16_t create_topics(struct controller *c, struct pending *p, struct wir
     for (uint32_t i = 0; i < cnt; i++)
         names.v[i] = req.topics.v[i].name;
     names_mark_repeats(&names, cnt);
+    if (!collisions_find(c, p, &names, cnt, &col))
+        return KERR_INVALID_REQUEST;
     for (uint32_t i = 0; i < cnt; i++) {
         struct create_topics_response_topic *out = &resp->topics.v[i];
         create_topics_response_topic_init(out);
@@ -208,7 +234,7 @@ static int16_t create_topics(struct controller *c, struct pending *p, struct wir
         if (names.repeated[i])
             row_fail(p, i, KERR_INVALID_REQUEST, "Duplicate topic name.");
         else
-            create_one(c, p, ch, i, &req.topics.v[i]);
+            create_one(c, p, ch, i, &req.topics.v[i], &col);
     }
     return 0;
 }

@@ -130,7 +130,7 @@ extern const struct admin_api create_topics_api, delete_topics_api, create_parti
 struct row_names {
     struct span *v;
     bool *repeated;
-    const struct span **order; /* scratch of names_mark_repeats */
+    const struct span **order; /* sorted by names_mark_repeats */
 };
 /* Memory for the rows of the answer (returned, zeroed) and what goes with them: p->topic_ids,
  * *ret_names. NULL: the request is too large for its arena. */

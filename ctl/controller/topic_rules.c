@@ -44,16 +44,14 @@ int16_t topic_name_check(struct span name, char *err, size_t cap)
     }
     return 0;
 }
-bool topic_names_collide(struct span a, struct span b)
+int topic_name_order(struct span a, struct span b)
 {
-    if (a.len != b.len)
-        return false;
-    for (uint32_t i = 0; i < a.len; i++) {
+    for (uint32_t i = 0; i < a.len && i < b.len; i++) {
         uint8_t x = a.p[i] == '.' ? '_' : a.p[i], y = b.p[i] == '.' ? '_' : b.p[i];
         if (x != y)
-            return false;
+            return x < y ? -1 : 1;
     }
-    return true;
+    return (a.len > b.len) - (a.len < b.len);
 }
 static bool choice_has(const char *choices, const char *word, size_t len)
 {

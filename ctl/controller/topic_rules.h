@@ -26,8 +26,9 @@ enum {
 };
 /* 0 or KERR_INVALID_TOPIC: 1..249 of [a-zA-Z0-9._-], not "." or "..". */
 int16_t topic_name_check(struct span name, char *err, size_t cap);
-/* Both names are the same once '.' is read as '_' (their metrics would collide). */
-bool topic_names_collide(struct span a, struct span b);
+/* An order in which names are equal that are the same once '.' is read as '_': their metrics would
+ * collide. */
+int topic_name_order(struct span a, struct span b);
 /* 0 or KERR_INVALID_CONFIG. A null value is refused. */
 int16_t topic_config_check(struct span key, struct span value, char *err, size_t cap);
 /* The same for a key of the broker; KERR_INVALID_REQUEST for one that only the file can set. */

@@ -296,6 +296,34 @@ static void validate_only_creates_nothing_and_duplicates_are_refused(void **stat
     assert_int_equal(controller_image(f->c)->topic_cnt, 0);
     assert_int_equal(controller_last_offset(f->c), -1);
 }
+/* With '.' and '_' as one: of a request's rows the first good one has the name. */
+static void names_that_collide_are_refused(void **state)
+{
+    struct fixture *f = *state;
+    struct create_topics_request q;
+    struct create_topics_request_topic t[6];
+    static const struct {
+        const char *name;
+        int16_t rf, error;
+    } rows[] = {{"x.y", 3, 38},     {"x_y", 1, 0},  {"x.z", 1, 0},
+                {"old_one", 1, 17}, {"x_z", 1, 17}, {"x-y", 1, 0}};
+    assert_int_equal(create1(f, "old.one", 1, 1), 0);
+    create_topics_request_init(&q);
+    for (int i = 0; i < 6; i++)
+        topic(&t[i], rows[i].name, 1, rows[i].rf);
+    q.topics.v = t;
+    q.topics.cnt = 6;
+    call(f, 19, 7, &q);
+    applied(f);
+    for (int i = 0; i < 6; i++)
+        assert_int_equal(f->create.topics.v[i].error_code, rows[i].error);
+    assert_non_null(
+        strstr((const char *)f->create.topics.v[3].error_message.p, "existing topic: old.one"));
+    assert_non_null(
+        strstr((const char *)f->create.topics.v[4].error_message.p, "another of the request: x.z"));
+    assert_int_equal(create1(f, "x.y", 1, 1), 17);
+    assert_int_equal(create1(f, "x_y", 1, 1), 36);
+}
 static void configs_are_checked_against_the_table(void **state)
 {
     struct fixture *f = *state;
@@ -869,6 +897,7 @@ int main(void)
         T(a_change_nobody_applies_is_answered_with_a_timeout_and_stays),
         T(a_failed_directory_is_that_topics_error),
         T(validate_only_creates_nothing_and_duplicates_are_refused),
+        T(names_that_collide_are_refused),
         T(configs_are_checked_against_the_table),
         T(manual_assignments_must_name_this_broker),
         T(delete_topics_works_by_name_and_id_and_protects_what_is_written),
