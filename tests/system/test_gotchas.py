@@ -88,6 +88,41 @@ POINTS = {
         "list_offsets_finds_the_record_not_the_batch",
         "offset_for_leader_epoch_asks_every_owner_and_checks_epochs",
         "leader_epochs_fence_and_answer_as_kafka_does"],
+    "10 classic groups": [
+        "find_coordinator_names_this_broker_once_there_is_a_topic", "a_group_id_hashes_as_java_does",
+        "a_new_member_is_told_its_id_first_from_version_4_on", "a_join_is_checked_before_anything_else",
+        "the_first_join_waits_for_others_and_longer_while_they_come",
+        "who_does_not_rejoin_in_time_is_left_behind", "members_vote_for_a_protocol_that_all_support",
+        "a_follower_that_says_the_same_again_causes_no_rebalance", "syncs_and_heartbeats_are_checked",
+        "assignments_are_handed_out_when_they_are_durable",
+        "who_never_syncs_is_removed_after_the_rebalance_timeout",
+        "a_silent_member_is_removed_after_its_session",
+        "leaving_rebalances_and_each_member_gets_its_own_answer",
+        "a_static_member_comes_back_without_a_rebalance", "a_full_group_takes_nobody",
+        "a_restart_finds_the_group_and_waits_a_session_for_its_members",
+        "an_unknown_group_is_dead_or_not_found_from_version_6_on",
+        "groups_are_listed_by_state_and_type_and_deleted_when_empty"],
+    "11 offsets": [
+        "commits_are_checked_as_kafka_does", "what_was_never_committed_is_minus_one_and_no_error",
+        "every_version_of_offset_fetch_says_the_same", "a_commit_is_acknowledged_and_seen_when_it_is_durable",
+        "append_errors_become_errors_of_the_coordinator",
+        "offsets_expire_when_nobody_used_them_for_long", "a_deleted_topic_takes_its_offsets_along",
+        "offsets_are_deleted_unless_somebody_subscribes", "a_restart_keeps_every_committed_offset"],
+    "12 transactions": [
+        "a_producer_that_begins_anew_raises_the_epoch_and_fences_the_one_before",
+        "the_client_is_answered_when_the_outcome_is_durable_and_markers_follow",
+        "with_kip_890_every_end_raises_the_epoch_and_a_retry_is_told_the_same",
+        "a_produce_to_a_partition_that_did_not_join_is_refused_before_kip_890",
+        "a_transaction_that_takes_too_long_is_aborted_and_its_producer_fenced",
+        "offsets_of_a_transaction_count_from_its_commit_on",
+        "offsets_of_a_zombie_member_or_outside_of_a_transaction_are_refused"],
+    "13 consumer groups (KIP-848)": [
+        "requests_are_checked_before_anything_else", "epochs_that_do_not_fit_are_fenced",
+        "a_full_request_is_answered_with_the_assignment",
+        "a_partition_is_given_up_before_another_member_gets_it",
+        "who_does_not_give_up_in_time_is_removed", "changed_subscriptions_and_topics_raise_the_epoch",
+        "a_static_member_bounces_without_a_rebalance", "patterns_follow_the_topics",
+        "the_protocols_do_not_mix_in_a_group_with_members", "commits_are_checked_against_the_epoch"],
     "14 SASL": ["sasl_on_a_plaintext_listener_is_an_illegal_state_and_nothing_closes"],
     "16 admin": [
         "create_topics_follows_kafkas_rules", "validate_only_creates_nothing_and_duplicates_are_refused",
@@ -116,6 +151,8 @@ def test_every_point_has_its_tests():
                 with open(os.path.join(base, name), encoding="utf-8") as f:
                     text = f.read()
                 defined |= set(re.findall(r"^(?:static void|def) (\w+)\(", text, re.M))
+    sections = {int(n) for key in POINTS for n in re.findall(r"(?<![.\d])\d+", key)}
+    assert sections >= set(range(1, 19)), "a section of the list has no tests"
     missing = [t for tests in POINTS.values() for t in tests if t not in defined]
     assert not missing, f"no such tests: {missing}"
 
