@@ -145,12 +145,13 @@ static int snapshot_load(struct scan *s, int64_t at, struct producers *t)
     return rc;
 }
 
-/* The newest good snapshot at or below `max`; damaged ones are removed. -1: none. */
+/* The newest good snapshot at or below `max`; damaged ones are removed. -1: none. One below the
+ * first segment says nothing: what producers wrote between it and the log is gone. */
 static int64_t snapshot_newest(struct scan *s, struct found *x, int64_t max)
 {
     for (uint32_t i = x->snap_cnt; i > 0; i--) {
         int64_t at = x->snap[i - 1];
-        if (at > max)
+        if (at > max || at < s->p->segs[0].base)
             continue;
         int rc = snapshot_load(s, at, &s->p->producers);
         if (rc == 0)
