@@ -207,6 +207,10 @@ uint32_t plog_drop_segments(struct plog *p, uint32_t cnt, bool for_space)
     uint32_t n = 0;
     while (n < cnt && p->seg_cnt > 1 && may_drop(p)) {
         struct seg *s = p->segs[0];
+        if (!p->segs[1]->is_named) { /* who finds no segment after a crash begins at offset 0 */
+            seg_want_open(p->segs[1]);
+            break;
+        }
         s->for_space = for_space;
         bool busy = !s->is_sealed || s->job || s->io > 0 || !list_is_empty(&s->waiters);
         bool in_memory = false; /* its chunks name it: they must be reused first */
