@@ -275,7 +275,7 @@ static void one_broker_elects_nothing_and_moves_nothing(void **state)
     close_world();
 }
 
-static void config_resources_are_topics_broker_and_loggers(void **state)
+static void config_resources_are_what_describe_configs_describes(void **state)
 {
     (void)state;
     open_world(NULL);
@@ -289,8 +289,8 @@ static void config_resources_are_topics_broker_and_loggers(void **state)
         int8_t type; /* 0: none named */
         int16_t error;
         uint32_t cnt;
-    } rows[] = {{0, 0, 0, 0},  {1, 0, 0, 4},  {1, 2, 0, 2}, {1, 4, 0, 1},
-                {1, 16, 0, 0}, {1, 32, 0, 0}, {1, 7, 35, 0}};
+    } rows[] = {{0, 0, 0, 0}, {1, 0, 0, 3},  {1, 2, 0, 2},  {1, 4, 0, 1},
+                {1, 8, 0, 0}, {1, 16, 0, 0}, {1, 32, 0, 0}, {1, 7, 35, 0}};
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         int8_t type = rows[i].type;
         list_config_resources_request_init(&m);
@@ -403,6 +403,6 @@ TEST_MAIN(TEST(offset_for_leader_epoch_asks_every_owner_and_checks_epochs),
           TEST(describe_log_dirs_groups_sizes_by_directory_and_topic),
           TEST(describe_producers_asks_again_when_there_are_many),
           TEST(one_broker_elects_nothing_and_moves_nothing),
-          TEST(config_resources_are_topics_broker_and_loggers),
+          TEST(config_resources_are_what_describe_configs_describes),
           TEST(config_changes_are_forwarded_and_time_out_by_resource),
           TEST(a_connection_that_closes_while_owners_are_asked_leaves_nothing))
