@@ -169,7 +169,8 @@ def kafka():
             "the configuration file (docs/config.md names them).", "",
             "| key | default | altered live | |", "|---|---|---|---|"]
     for _, a in rows("lib/meta/broker_config.def"):
-        out.append(f"| `{a[0]}` | {a[2]} | {'yes' if a[5] == '1' else 'no'} | {cell(a[6])} |")
+        default = "null" if a[2] == "NULL" else a[2]
+        out.append(f"| `{a[0]}` | {default} | {'yes' if a[5] == '1' else 'no'} | {cell(a[6])} |")
     out += ["", "## Quotas", "",
             "`producer_byte_rate` and `consumer_byte_rate` of users, client ids, and both, measured over "
             "all shards with one second of burst (docs/adr/0006). Nobody is authenticated, so every "

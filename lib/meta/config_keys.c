@@ -59,6 +59,20 @@ const struct config_key *config_broker_find(struct span key)
     return NULL;
 }
 
+const struct config_key *config_broker_fallback(const char *broker_key)
+{
+    static const struct {
+        const char *key, *fallback;
+    } rows[] = {{"log.flush.interval.ms", "log.flush.scheduler.interval.ms"},
+                {"log.retention.ms", "log.retention.hours"},
+                {"log.roll.jitter.ms", "log.roll.jitter.hours"},
+                {"log.roll.ms", "log.roll.hours"}};
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+        if (strcmp(broker_key, rows[i].key) == 0)
+            return config_broker_find(span_str(rows[i].fallback));
+    return NULL;
+}
+
 const char *config_of_topic(const struct meta_image *img, const struct meta_topic *t,
                             const char *key, enum config_source *ret)
 {

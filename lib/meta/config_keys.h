@@ -29,7 +29,7 @@ struct config_key {
     const char *key;        /* of the topic, or of the broker */
     const char *broker_key; /* of a topic's key: the broker's that gives its default, or "" */
     enum config_type type;
-    const char *def;
+    const char *def; /* NULL: none, shown as null */
     int64_t lo, hi;
     const char *choices;
     bool dynamic; /* of a broker's key */
@@ -45,6 +45,9 @@ const struct config_key *config_broker_at(uint32_t idx);
 /* A key of the broker: one of its own, or the topic's row whose broker_key it is (dynamic). NULL:
  * there is no such key. */
 const struct config_key *config_broker_find(struct span key);
+/* The broker's key whose default holds while this one has no value (log.retention.hours for
+ * log.retention.ms): Kafka's default of this one is null. NULL: it has a default of its own. */
+const struct config_key *config_broker_fallback(const char *broker_key);
 /* The name by which the broker knows the key. */
 static inline const char *config_broker_name(const struct config_key *k)
 {

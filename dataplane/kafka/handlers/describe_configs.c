@@ -1,6 +1,7 @@
 /* describe_configs.c - DescribeConfigs: topics, the broker, and the defaults of all brokers
  * (resource ""), from lib/meta/config_keys.h. Synonyms list the steps by which a value is looked
- * for, from the one in force to the default. */
+ * for, from the one in force to the default. Where Kafka's default is that of a key in hours, that
+ * key is listed after a value of the one in ms, and alone not at all, as Kafka has it. */
 #include "dataplane/kafka/handlers.h"
 #include "lib/iface/conf_kafka.h"
 #include "lib/meta/config_keys.h"
@@ -55,7 +56,7 @@ struct step {
     const char *key, *value; /* value NULL: not set there */
     enum config_source source;
 };
-#define STEPS 5
+#define STEPS 6
 static void steps_find(struct kreq *req, const struct config_key *k, const struct meta_topic *topic,
                        struct step s[STEPS])
 {
@@ -74,7 +75,12 @@ static void steps_find(struct kreq *req, const struct config_key *k, const struc
     s[1] = (struct step){base, of_node, CONFIG_SOURCE_BROKER};
     s[2] = (struct step){base, of_all, CONFIG_SOURCE_DEFAULT_BROKER};
     s[3] = (struct step){base, file, CONFIG_SOURCE_STATIC};
-    s[4] = (struct step){base != NULL ? base : k->key, k->def, CONFIG_SOURCE_DEFAULT};
+    const struct config_key *fallback = base != NULL ? config_broker_fallback(base) : NULL;
+    s[4] = (struct step){base != NULL ? base : k->key, fallback == NULL ? k->def : NULL,
+                         CONFIG_SOURCE_DEFAULT};
+    bool shown = fallback != NULL && (of_node != NULL || of_all != NULL || file != NULL);
+    s[5] = shown ? (struct step){fallback->key, fallback->def, CONFIG_SOURCE_DEFAULT}
+                 : (struct step){NULL, NULL, CONFIG_SOURCE_DEFAULT};
 }
 
 /* One key. `topic` NULL describes the broker's key instead. */
@@ -86,11 +92,16 @@ static int add_config(struct describe *d, struct describe_configs_response_resul
     struct describe_configs_response_config *out = &res->configs.v[res->configs.cnt++];
     describe_configs_response_config_init(out);
     uint32_t first = 0;
-    while (s[first].value == NULL)
+    while (first < STEPS && s[first].value == NULL)
         first++;
     out->name = span_str(topic != NULL ? k->key : config_broker_name(k));
-    out->value = span_str(s[first].value);
-    out->config_source = (int8_t)s[first].source;
+    if (first < STEPS)
+        out->value = span_str(s[first].value);
+    else if (topic != NULL) /* the fallback key's default in the topic's unit */
+        out->value = span_str(k->def);
+    else
+        out->value = SPAN_NULL;
+    out->config_source = (int8_t)(first < STEPS ? s[first].source : CONFIG_SOURCE_DEFAULT);
     out->read_only = topic == NULL && !k->dynamic;
     out->config_type = (int8_t)k->type;
     if (d->in.include_documentation)

@@ -810,6 +810,8 @@ static void broker_configs_are_altered_where_kafka_allows_it(void **state)
     const struct edit1 none = {"message.max.bytes", 1, NULL};
     const struct edit1 append = {"log.cleanup.policy", 2, "compact"};
     assert_int_equal(edit(f, 4, self, &(struct edit1){"num.partitions", 0, "3"}, 1, false), 42);
+    assert_int_equal(edit(f, 4, self, &(struct edit1){"log.retention.hours", 0, "3"}, 1, false),
+                     42);
     assert_int_equal(edit(f, 4, self, &(struct edit1){"no.such.key", 0, "3"}, 1, false), 40);
     assert_int_equal(edit(f, 4, self, &(struct edit1){"message.max.bytes", 0, "x"}, 1, false), 40);
     assert_int_equal(edit(f, 4, "999", &bytes, 1, false), 42);

@@ -316,7 +316,8 @@ static void a_value_is_described_by_every_step_it_may_come_from(void **state)
     world_run(w, 2);
     RESPONSE(c, DESCRIBE_CONFIGS, 4, describe_configs, &resp);
     static const int8_t sources[] = {1, 3, 4, 5};
-    static const char *const values[] = {"1", "3", "4", "604800000"};
+    static const char *const values[] = {"1", "3", "4", "168"};
+    static const char *const last = "log.retention.hours"; /* Kafka: log.retention.ms is null */
     for (uint32_t i = 0; i < 3; i++) { /* t has all steps, plain and the broker all but the first */
         const struct describe_configs_response_config *k =
             config(&resp, i, i < 2 ? "retention.ms" : "log.retention.ms");
@@ -328,10 +329,73 @@ static void a_value_is_described_by_every_step_it_may_come_from(void **state)
             assert_int_equal(k->synonyms.v[j].source, sources[first + j]);
             assert_true(span_eq_str(k->synonyms.v[j].value, values[first + j]));
         }
+        assert_true(span_eq_str(k->synonyms.v[k->synonyms.cnt - 1].name, last));
         assert_false(k->read_only);
     }
     assert_int_equal(resp.results.v[3].configs.cnt, 1);
     assert_int_equal(config(&resp, 3, "log.retention.ms")->config_source, 3);
+    client_close(c);
+    close_world();
+}
+
+static void a_default_in_hours_is_described_as_kafka_does(void **state)
+{
+    (void)state;
+    open_world(NULL);
+    world_topic(w, "t", "segment.ms=5");
+    struct client *c = client_open(w);
+    struct describe_configs_request m;
+    struct describe_configs_request_resource r[2];
+    struct describe_configs_response resp;
+    char self[16];
+    snprintf(self, sizeof(self), "%d", w->conf->node_id);
+    describe_configs_request_init(&m);
+    m.include_synonyms = true;
+    m.resources.v = r;
+    m.resources.cnt = 2;
+    for (int i = 0; i < 2; i++) {
+        describe_configs_request_resource_init(&r[i]);
+        r[i].resource_type = i == 0 ? 2 : 4;
+        r[i].resource_name = span_str(i == 0 ? "t" : self);
+        r[i].configuration_keys.null = true;
+    }
+    static const struct {
+        uint32_t of;
+        const char *key, *value; /* value NULL: null */
+        int8_t source;
+        uint32_t synonyms;
+        bool read_only;
+    } rows[] = {
+        {0, "retention.ms", "604800000", 5, 0, false},
+        {0, "segment.ms", "5", 1, 1, false}, /* its own override alone */
+        {0, "segment.jitter.ms", "0", 5, 0, false},
+        {0, "flush.ms", "9223372036854775807", 5, 0, false},
+        {0, "segment.bytes", "1073741824", 5, 1, false},
+        {1, "log.retention.ms", NULL, 5, 0, false},
+        {1, "log.retention.minutes", NULL, 5, 0, true},
+        {1, "log.retention.hours", "168", 5, 1, true},
+        {1, "log.roll.ms", NULL, 5, 0, false},
+        {1, "log.roll.hours", "168", 5, 1, true},
+        {1, "log.roll.jitter.hours", "0", 5, 1, true},
+        {1, "log.flush.scheduler.interval.ms", "9223372036854775807", 5, 1, true},
+    };
+    for (int16_t v = 1; v <= 4; v++) {
+        REQUEST(c, DESCRIBE_CONFIGS, v, describe_configs, &m);
+        world_run(w, 2);
+        RESPONSE(c, DESCRIBE_CONFIGS, v, describe_configs, &resp);
+        for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+            const struct describe_configs_response_config *k =
+                config(&resp, rows[i].of, rows[i].key);
+            assert_non_null(k);
+            if (rows[i].value == NULL)
+                assert_true(span_is_null(k->value));
+            else
+                assert_true(span_eq_str(k->value, rows[i].value));
+            assert_int_equal(k->config_source, rows[i].source);
+            assert_int_equal(k->synonyms.cnt, rows[i].synonyms);
+            assert_int_equal(k->read_only, rows[i].read_only);
+        }
+    }
     client_close(c);
     close_world();
 }
@@ -469,6 +533,7 @@ TEST_MAIN(TEST(metadata_names_one_broker_and_every_topic_in_all_versions),
           TEST(auto_creation_without_a_control_plane_is_leader_not_available),
           TEST(the_advertised_address_is_the_listeners), TEST(describe_cluster_knows_brokers_only),
           TEST(describe_configs_tells_value_source_and_synonyms),
+          TEST(a_default_in_hours_is_described_as_kafka_does),
           TEST(a_value_is_described_by_every_step_it_may_come_from),
           TEST(describe_topic_partitions_goes_on_from_its_cursor),
           TEST(admin_requests_are_forwarded_as_they_came),
