@@ -6,7 +6,7 @@ import time
 
 import kafka_tools
 from appliance import Appliance, program, wait_for
-from load import Load, assert_kept, read_all
+from load import Load, Reader, assert_kept, read_all
 import subprocess
 
 ROUNDS = 200 if os.environ.get("SLUICE_TEST_LONG") else 10
@@ -43,24 +43,32 @@ def test_produce_and_fetch_go_on_while_sluiced_is_dead_and_metadata_survives(tmp
         a.ctl("topic", "create", "t", "--partitions", "1")
         load = Load(a.kafka, "t", rate=2000)
         load.start()
+        reader = Reader(a.kafka, "t")
+        reader.start()
         wait_for("acknowledgements", lambda: len(load.acked) > 100)
+        wait_for("records are read", lambda: len(reader.records) > 100)
         dataplane = a.dataplane_pid()
         kafka = a.kafka
         a.process.send_signal(signal.SIGKILL)
         a.process.wait(30)
-        killed = time.monotonic()
-        before = len(load.acked)
+        before, read_before = len(load.acked), len(reader.records)
         wait_for("acknowledgements without sluiced", lambda: len(load.acked) > before + 1000)
-        assert len(read_all(kafka, "t")) > before, "fetch goes on"
+        wait_for("fetch without sluiced", lambda: len(reader.records) > read_before + 1000)
+        assert len(read_all(kafka, "t")) > before, "a client that comes now can fetch"
         assert a.dataplane_pid() == dataplane
         a.start()
         assert a.dataplane_pid() == dataplane, "a returning sluiced reattaches"
+        before, read_before = len(load.acked), len(reader.records)
         wait_for("acknowledgements with the new sluiced",
-                 lambda: len(load.acked) > before + 2000)
+                 lambda: len(load.acked) > before + 1000)
+        wait_for("fetch with the new sluiced", lambda: len(reader.records) > read_before + 1000)
         load.finish()
-        gaps = [b - a for a, b in zip(load.ack_times, load.ack_times[1:])]
-        print(f"longest pause between acknowledgements {max(gaps):.3f} s, killed {killed:.0f}")
-        assert max(gaps) < 10
+        reader.finish(until=max(load.acked.values()))
+        assert_kept(load, reader.records)
+        for what, times in (("acknowledgements", load.ack_times), ("fetches", reader.times)):
+            longest = max(b - a for a, b in zip(times, times[1:]))
+            print(f"longest pause between {what} {longest:.3f} s")
+            assert longest < 10, what
         assert "t" in a.ctl("topic", "list").stdout.split()
         a.ctl("topic", "create", "u", "--partitions", "3")
         assert_kept(load, read_all(a.kafka, "t"))

@@ -1,4 +1,5 @@
-"""A producer that remembers what was acknowledged, and the check that nothing of it is missing."""
+"""A producer that remembers what was acknowledged, a consumer that reads along, and the check that
+nothing acknowledged is missing."""
 import threading
 import time
 
@@ -52,6 +53,48 @@ class Load(threading.Thread):
         self.join(timeout)
         assert self.producer.flush(timeout) == 0, "records are still unanswered"
         assert not self.failed, self.failed[:3]
+
+
+class Reader(threading.Thread):
+    """Reads one partition from its beginning, as records come, until told to stop.
+    records: [(offset, value)]. times: when each fetch brought some."""
+
+    def __init__(self, bootstrap, topic, partition=0):
+        super().__init__(daemon=True)
+        self.records, self.times, self.failure = [], [], None
+        self.stopping = threading.Event()
+        self.consumer = confluent_kafka.Consumer(
+            {"bootstrap.servers": bootstrap, "group.id": "reader", "enable.auto.commit": False,
+             "check.crcs": True, "fetch.wait.max.ms": 50})
+        self.consumer.assign([confluent_kafka.TopicPartition(
+            topic, partition, confluent_kafka.OFFSET_BEGINNING)])
+
+    def run(self):
+        try:
+            while not self.stopping.is_set():
+                found = self.consumer.consume(1000, timeout=0.05)
+                for m in found:
+                    assert m.error() is None, m.error()
+                    self.records.append((m.offset(), m.value()))
+                if found:
+                    self.times.append(time.monotonic())
+        except Exception as e:  # handed to the test by finish()
+            self.failure = e
+        finally:
+            self.consumer.close()
+
+    def finish(self, until, timeout=60):
+        """Ends it when it has read the record at offset `until`."""
+        end = time.monotonic() + timeout
+        while self.is_alive() and (not self.records or self.records[-1][0] < until) and \
+                time.monotonic() < end:
+            time.sleep(0.02)
+        self.stopping.set()
+        self.join(30)
+        if self.failure:
+            raise self.failure
+        assert self.records and self.records[-1][0] >= until, \
+            f"read up to {self.records[-1:]}, not to offset {until}"
 
 
 def read_all(bootstrap, topic, partition=0):
