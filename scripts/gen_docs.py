@@ -171,6 +171,11 @@ def kafka():
     for _, a in rows("lib/meta/broker_config.def"):
         default = "null" if a[2] == "NULL" else a[2]
         out.append(f"| `{a[0]}` | {default} | {'yes' if a[5] == '1' else 'no'} | {cell(a[6])} |")
+    out += ["", "## Topics that cannot be deleted", "",
+            "DeleteTopics is answered with POLICY_VIOLATION for a topic that this node itself writes, as "
+            "it would only come back: `__consumer_offsets`, `__transaction_state`, `_sluice.gaps`, and "
+            "the topic of a listener with its `.dlq` until the listener is removed from the "
+            "configuration file."]
     out += ["", "## Quotas", "",
             "`producer_byte_rate` and `consumer_byte_rate` of users, client ids, and both, measured over "
             "all shards with one second of burst (docs/adr/0006). Nobody is authenticated, so every "
