@@ -52,8 +52,9 @@ def document(seen):
                    + " | ".join(cells) + " |\n")
     out.append("\n")
     out += [f"{i + 1}. n/a: {n}.\n" for i, n in enumerate(notes)]
-    if seen["mixed"]:
-        out.append("\nIn one group together, each with its share: " + ", ".join(seen["mixed"]) + ".\n")
+    for protocol, names in seen["mixed"].items():
+        out.append(f"\nIn one group of the {protocol} protocol together, each with its share: " +
+                   ", ".join(names) + ".\n")
     if seen.get("tools"):
         out.append("\nKafka's own command line tools, version " + seen["tools"]["version"] + ", run by the tests: "
                    + ", ".join(f"`{t}`" for t in seen["tools"]["names"]) + ".\n")

@@ -172,13 +172,14 @@ def test_max_message_bytes_is_honoured_live(appliance):
 
 
 def test_log_append_time_and_timestamp_bounds_are_honoured_live(appliance):
-    t = create(appliance, "cfg-time")
+    keep = {"retention.ms": "-1"}  # a record of 2017 is too old for the default
+    t = create(appliance, "cfg-time", config=keep)
     old = 1_500_000_000_000
     assert produce(appliance, t, b"a", timestamp=old)[0] is None
-    alter(appliance, t, {"message.timestamp.type": "LogAppendTime"})
+    alter(appliance, t, {**keep, "message.timestamp.type": "LogAppendTime"})
     now = time.time() * 1000
     assert produce(appliance, t, b"b", timestamp=old)[0] is None
-    alter(appliance, t, {"message.timestamp.before.max.ms": "60000"})
+    alter(appliance, t, {**keep, "message.timestamp.before.max.ms": "60000"})
     err, _ = produce(appliance, t, b"c", timestamp=old)
     assert err is not None and err.code() == confluent_kafka.KafkaError.INVALID_TIMESTAMP
     assert produce(appliance, t, b"d")[0] is None

@@ -1,5 +1,5 @@
-"""The consumer protocol (KIP-848) with Kafka's own Java client and tools, and with librdkafka:
-members come, die, bounce; patterns; the dataplane dies under them; Kafka's decoder reads the
+"""The consumer protocol (KIP-848) with Kafka's own Java client and tools (test_matrix.py has the
+others, and a group of several libraries): members come, die, bounce; patterns; the dataplane dies under them; Kafka's decoder reads the
 records."""
 import collections
 import contextlib
@@ -104,48 +104,6 @@ class Java:
         self.thread.join(10)
 
 
-class Rdkafka:
-    """librdkafka's consumer of the new protocol, where the one installed has it."""
-
-    def __init__(self, appliance, group, what):
-        self.owned, self.values, self.failure = set(), [], None
-        self.stopping = threading.Event()
-        self.consumer = confluent_kafka.Consumer({
-            "bootstrap.servers": appliance.kafka, "group.id": group, "group.protocol": "consumer",
-            "auto.offset.reset": "earliest", "enable.auto.commit": False})
-        self.what = what
-        self.thread = threading.Thread(target=self.run, daemon=True)
-        self.thread.start()
-
-    def run(self):
-        c = self.consumer
-        def names(parts):
-            return {f"{p.topic}-{p.partition}" for p in parts}
-
-        def assigned(c, parts):
-            self.owned = self.owned | names(parts)
-            c.incremental_assign(parts)
-
-        def revoked(c, parts):
-            self.owned = self.owned - names(parts)
-            c.incremental_unassign(parts)
-
-        try:
-            c.subscribe([self.what], on_assign=assigned, on_revoke=revoked)
-            while not self.stopping.is_set():
-                m = c.poll(0.05)
-                if m is not None and not m.error():
-                    self.values.append(m.value().decode())
-                c.close()
-        except Exception as e:  # shown by the test that waits for something
-            self.failure = e
-
-    def stop(self):
-        self.stopping.set()
-        self.thread.join(30)
-        assert not self.thread.is_alive()
-
-
 def shared(members, topic):
     """Every partition has exactly one owner and every member something to do."""
     for m in members:
@@ -167,10 +125,8 @@ def stopped_after(members):
         yield members
     finally:
         for m in members:
-            if isinstance(m, Java) and m.process.poll() is None:
+            if m.process.poll() is None:
                 m.kill()
-            elif isinstance(m, Rdkafka):
-                m.stop()
 
 
 def groups_command(appliance, *args):
@@ -259,27 +215,6 @@ def test_a_static_member_bounces_without_a_rebalance(appliance, topic):
         produce(appliance, topic, values)
         wait_for("all is read", lambda: read_all(members, values))
         assert members[0].rebalances == before
-        assert max(collections.Counter(v for m in members for v in m.values).values()) == 1
-
-
-def has_new_protocol():
-    try:
-        confluent_kafka.Consumer({"group.id": "x", "group.protocol": "consumer"}).close()
-        return confluent_kafka.libversion()[1] >= 0x020C0000
-    except confluent_kafka.KafkaException:
-        return False
-
-
-def test_java_and_librdkafka_share_a_group(appliance, topic):
-    if not has_new_protocol():
-        pytest.skip("librdkafka's new protocol is not proven: "
-                    f"{confluent_kafka.libversion()[0]} does not have it")
-    group = "g-" + topic
-    with stopped_after([Java(appliance, group, topic), Rdkafka(appliance, group, topic)]) as members:
-        wait_for("both share", lambda: shared(members, topic))
-        values = [f"v{i}" for i in range(60)]
-        produce(appliance, topic, values)
-        wait_for("all is read", lambda: read_all(members, values))
         assert max(collections.Counter(v for m in members for v in m.values).values()) == 1
 
 

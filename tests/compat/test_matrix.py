@@ -41,7 +41,9 @@ class Seen:
             for f in [pool.submit(self.row, s) for s in self.settings.values()]:
                 f.result()
         self.restart([s for s in self.settings.values() if "restart" not in s.client.never])
-        self.mixed_outcome = matrix.outcome(self.mixed)
+        self.mixed_libraries = {}
+        self.mixed_outcome = {protocol: matrix.outcome(lambda: self.mixed(protocol))
+                              for protocol in ("classic", "consumer")}
 
     def open(self, c):
         if c.source and not os.environ.get("SLUICE_TEST_ALL"):
@@ -89,19 +91,24 @@ class Seen:
         for stream in streams:
             check(stream)
 
-    def mixed(self):
-        """One member of every library in one group; each gets its share, all records once."""
+    def mixed(self, protocol):
+        """One member of every library that speaks it in one group; each gets its share, all records once."""
         s = next(iter(self.settings.values()))
-        topic = s.topic("mixed", matrix.PARTITIONS * 2)
+        group = f"mixed-{protocol}"
+        topic = s.topic(group, matrix.PARTITIONS * 2)
         members = []
         libraries = {}
         for c in reversed(matrix.CLIENTS):  # the newest of each
-            if c.name in self.drivers:
+            if c.name in self.drivers and protocol not in c.never:
                 libraries.setdefault(c.library, c.name)
-        self.mixed_libraries = sorted(libraries.values())
+        self.mixed_libraries[protocol] = sorted(libraries.values())
+        if len(libraries) < 2:
+            raise matrix.NotProven(f"a mixed group of the {protocol} protocol needs two libraries that speak it: "
+                                   "only with --all")
         try:
             for name in libraries.values():
-                members.append(self.drivers[name].join("mixed", topic, "mixed", session_ms=10000))
+                members.append(self.drivers[name].join(group, topic, group, session_ms=10000,
+                                                       protocol=protocol))
 
             def shared():
                 for m in members:
@@ -145,7 +152,8 @@ class Seen:
                         why if why.startswith("not proven") else f"FAILED: {why}"
             rows.append({"client": c.name, "comes_from": c.comes_from, "cells": cells,
                          "version": self.drivers[c.name].version if c.name in self.drivers else None})
-        return {"rows": rows, "mixed": None if self.mixed_outcome else self.mixed_libraries,
+        return {"rows": rows, "mixed": {protocol: names for protocol, names in self.mixed_libraries.items()
+                                        if self.mixed_outcome[protocol] is None},
                 "capabilities": matrix.CAPABILITIES}
 
     def write(self):
@@ -186,9 +194,13 @@ def test_cell(seen, client, capability):
     assert why is None, why
 
 
-def test_members_of_every_library_share_one_group(seen):
-    assert seen.mixed_outcome is None, seen.mixed_outcome
-    print("one group of", ", ".join(seen.mixed_libraries))
+@pytest.mark.parametrize("protocol", ["classic", "consumer"])
+def test_members_of_every_library_share_one_group(seen, protocol):
+    why = seen.mixed_outcome[protocol]
+    if why and why.startswith("not proven"):
+        pytest.skip(why)
+    assert why is None, why
+    print(f"one group ({protocol}) of", ", ".join(seen.mixed_libraries[protocol]))
 
 
 def test_the_document_is_what_was_seen(seen):
