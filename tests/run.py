@@ -2,8 +2,8 @@
 """Builds what the tests need, runs the suites one after another, prints a table of times against
 their budgets and closes with "N passed, N failed, N skipped". Called by scripts/test.
 
-Suites: static (include direction, hot path, tidiness, clang), unit (cmocka, suite fast), asan (unit, 200 crash seeds and
-a system pass under ASan+UBSan), tsan (what has threads, and a life of two shards, under the thread
+Suites: static (include direction, hot path, tidiness, clang), unit (cmocka, suite fast), asan (unit, 200 crash seeds, kill -9
+and a system pass under ASan+UBSan), tsan (what has threads, and a life of two shards, under the thread
 sanitizer), net (real packets through namespaces), crash (crash and simulation), fuzz, system (the
 installed programs from outside), clients (real Kafka clients), bench (smoke). A test that cannot run
 says so by name and counts as skipped."""
@@ -142,7 +142,7 @@ class Run:
                    "halt_on_error=1:print_stacktrace=1"}
             self.meson("build-asan", "fast", "unit-asan", env)
             env["SLUICE_PREFIX"] = os.path.join(ROOT, "build-asan", "install")
-            self.pytest("system-asan", ["tests/system/test_first_steps.py"], env=env)
+            self.pytest("system-asan", ["tests/system/test_first_steps.py", "tests/crash/test_kill.py"], env=env)
 
     def tsan(self):
         if self.build("build-tsan", ["-Db_sanitize=thread", "-Db_lundef=false",
