@@ -496,6 +496,15 @@ static void conn_run(struct kconn *c)
         kconn_ready(c); /* answering made room to read on */
 }
 
+/* Memory of a connection; NULL: memory.connections_max are open. */
+static struct kconn *kconn_take(struct kafka *k)
+{
+    struct list *n = list_pop_head(&k->free_conns);
+    if (n != NULL)
+        return container_of(n, struct kconn, link);
+    return k->conns_fresh < k->s->conf->connections_max ? &k->conn_mem[k->conns_fresh++] : NULL;
+}
+
 int kafka_conn_open(struct kafka *k, uint16_t listener_idx, conn_id id)
 {
     struct net *net = k->s->net;
@@ -503,8 +512,8 @@ int kafka_conn_open(struct kafka *k, uint16_t listener_idx, conn_id id)
     uint32_t slot = CONN_SLOT_NONE;
     bool known = net->ops->info(net, id, &info) == 0;
     enum conn_verdict verdict = kconn_admit(k, &info.peer, &slot);
-    struct list *n = k->draining || verdict != CONN_COUNTED ? NULL : list_pop_head(&k->free_conns);
-    if (n == NULL) {
+    struct kconn *c = k->draining || verdict != CONN_COUNTED ? NULL : kconn_take(k);
+    if (c == NULL) {
         char peer[NET_ADDR_TEXT_MAX];
         (void)net_addr_format(&info.peer, peer); /* its length */
         k->st.connections_refused++;
@@ -520,7 +529,6 @@ int kafka_conn_open(struct kafka *k, uint16_t listener_idx, conn_id id)
         (void)net->ops->abort(net, id); /* stale: it closed itself */
         return -E_BUSY;
     }
-    struct kconn *c = container_of(n, struct kconn, link);
     memset(c, 0, sizeof(*c));
     c->k = k;
     c->id = id;
@@ -730,8 +738,6 @@ int kafka_create(struct shard *s, struct kafka **ret_kafka)
     if (k->reqs == NULL || k->conn_mem == NULL || k->scratch == NULL || k->sessions == NULL ||
         k->shared == NULL || coord_create(k, &k->coord) < 0 || txn_coord_create(k, &k->txns) < 0)
         goto undo;
-    for (uint32_t i = 0; i < conf->connections_max; i++)
-        list_add_tail(&k->free_conns, &k->conn_mem[i].link);
     timer_arm(s->timers, &k->tick, s->now_ns + TICK_NS, on_tick);
     kafka_ids_refill(k);
     *ret_kafka = k;

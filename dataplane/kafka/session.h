@@ -167,6 +167,7 @@ struct kafka {
     uint64_t parked_bytes; /* what parked requests hold */
     struct kconn *conn_mem;
     struct list free_conns;
+    uint32_t conns_fresh; /* of conn_mem, as reqs_fresh */
     uint32_t conn_cnt, req_cnt;
     bool draining;
     struct timer tick; /* once a second: idle and stalled connections */

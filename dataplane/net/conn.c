@@ -20,11 +20,6 @@ int conn_table_init(struct conn_table *t, struct net *net, size_t conn_size, uin
         conn_table_fini(t);
         return -ENOMEM;
     }
-    for (uint32_t i = 0; i < conn_max; i++) {
-        struct conn *c = conn_at(t, i);
-        c->idx = i;
-        list_add_tail(&t->free_conns, &c->ready);
-    }
     for (uint32_t i = 0; i < tx_ent_max; i++)
         list_add_tail(&t->tx_free, &t->tx_mem[i].link);
     t->tx_cnt = t->tx_free_cnt = tx_ent_max;
@@ -42,9 +37,16 @@ void conn_table_fini(struct conn_table *t)
 
 struct conn *conn_alloc(struct conn_table *t, const struct conn_opts *opts)
 {
+    if (t->free_cnt < CONN_REST_MIN && t->fresh < t->max) {
+        struct conn *c = conn_at(t, t->fresh);
+        c->idx = t->fresh++;
+        t->free_cnt++;
+        list_add_head(&t->free_conns, &c->ready);
+    }
     struct list *l = list_pop_head(&t->free_conns);
     if (l == NULL)
         return NULL;
+    t->free_cnt--;
     struct conn *c = container_of(l, struct conn, ready);
     uint32_t idx = c->idx, gen = conn_gen_next(c->gen);
     memset(c, 0, t->size);
@@ -87,6 +89,7 @@ void conn_free(struct conn_table *t, struct conn *c)
     t->net->conn_cnt--;
     /* At the tail: a slot rests as long as possible, which keeps generations apart. */
     list_add_tail(&t->free_conns, &c->ready);
+    t->free_cnt++;
 }
 
 struct conn *conn_lookup(const struct conn_table *t, conn_id id)

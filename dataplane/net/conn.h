@@ -58,11 +58,17 @@ struct conn {
     struct net_addr local, peer;
 };
 
+/* While fewer slots than this rest, an untouched one is taken: a handle that has become stale stays
+ * so for many generations. */
+#define CONN_REST_MIN 1024
+
 struct conn_table {
     struct net *net;
     uint8_t *mem;
     size_t size; /* of one backend connection */
     uint32_t max;
+    uint32_t fresh; /* [0 .. fresh) were in use before; the rest is untouched memory */
+    uint32_t free_cnt;
     struct list free_conns;
     struct list ready, starved;
     struct tx_ent *tx_mem;

@@ -799,7 +799,7 @@ static void nu_destroy(struct net *n)
     if (n == NULL)
         return;
     nu_drain(n);
-    for (uint32_t i = 0; i < nn->t.max; i++) {
+    for (uint32_t i = 0; i < nn->t.fresh; i++) {
         struct nu_conn *nc = (struct nu_conn *)conn_at(&nn->t, i);
         if (nc->c.phase == CONN_LIVE) {
             nc->c.closing = true;
@@ -809,7 +809,7 @@ static void nu_destroy(struct net *n)
     while (nn->ops > 0)
         if (uring_reap(nn->cfg.uring, 256) == 0)
             uring_wait(nn->cfg.uring, 10 * NS_PER_MS);
-    for (uint32_t i = 0; i < nn->t.max; i++) {
+    for (uint32_t i = 0; i < nn->t.fresh; i++) {
         struct conn *c = conn_at(&nn->t, i);
         if (c->phase != CONN_FREE)
             conn_free(&nn->t, c);

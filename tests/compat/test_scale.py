@@ -157,7 +157,7 @@ def test_2000_idle_and_200_busy_connections_lose_nothing(tmp_path):
     if hard != resource.RLIM_INFINITY and hard < 2 * (IDLE + BUSY):
         pytest.skip(f"{IDLE + BUSY} connections: not proven: only {hard} open files are allowed")
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2 * (IDLE + BUSY)), hard))
-    with Appliance(tmp_path, sets=["memory.connections_max=4096"]) as a:
+    with Appliance(tmp_path) as a:
         a.ctl("topic", "create", "busy", "--partitions", "50")
         host, _, port = a.kafka.rpartition(":")
         asyncio.run(crowd(a, host, int(port)))

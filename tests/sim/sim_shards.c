@@ -789,8 +789,8 @@ static void check_kafka(const struct shard *s)
     check_budget(s, &k->frames_small, "the budget of small frames");
     check_budget(s, &k->frames_large, "the budget of large frames");
     check_budget(s, &k->responses, "the response budget");
-    SIM_CHECK(list_len(&k->free_conns) == s->conf->connections_max, "shard %u: %u of %u", s->id,
-              list_len(&k->free_conns), s->conf->connections_max);
+    SIM_CHECK(list_len(&k->free_conns) == k->conns_fresh, "shard %u: %u of %u", s->id,
+              list_len(&k->free_conns), k->conns_fresh);
     SIM_CHECK(list_len(&k->free_reqs) == k->reqs_fresh, "shard %u: %u of %u", s->id,
               list_len(&k->free_reqs), k->reqs_fresh);
     for (uint32_t i = 0; i < k->reqs_fresh; i++)

@@ -314,6 +314,32 @@ static void connections_above_the_maximum_are_refused(void **state)
     close_world();
 }
 
+static void idle_connections_cost_memory_only_as_they_come(void **state)
+{
+    (void)state;
+    enum { CNT = 300 };
+    static struct client *c[CNT];
+    open_world(&(struct world_opts){.connections_max = 1000});
+    const struct kafka *k = w->shard[0].kafka;
+    assert_int_equal(k->conns_fresh, 0);
+    for (int i = 0; i < CNT; i++)
+        c[i] = client_open(w);
+    world_run(w, 3);
+    for (int i = 0; i < CNT; i++)
+        assert_false(c[i]->closed);
+    assert_int_equal(k->conn_cnt, CNT);
+    assert_int_equal(k->conns_fresh, CNT);
+    for (int i = 0; i < CNT; i++)
+        client_close(c[i]);
+    world_run(w, 3);
+    c[0] = client_open(w); /* takes the place of one before it */
+    world_run(w, 3);
+    assert_int_equal(k->conn_cnt, 1);
+    assert_int_equal(k->conns_fresh, CNT);
+    client_close(c[0]);
+    close_world();
+}
+
 static void a_connection_that_closes_in_mid_flight_leaves_nothing_behind(void **state)
 {
     (void)state;
@@ -538,6 +564,7 @@ TEST_MAIN(TEST(api_versions_lists_exactly_what_is_served),
           TEST(large_requests_wait_for_each_other_and_slow_ones_are_closed),
           TEST(idle_connections_close_but_parked_ones_do_not),
           TEST(connections_above_the_maximum_are_refused),
+          TEST(idle_connections_cost_memory_only_as_they_come),
           TEST(a_connection_that_closes_in_mid_flight_leaves_nothing_behind),
           TEST(a_drain_answers_what_was_asked_and_closes),
           TEST(a_half_closed_connection_still_gets_its_answers),
