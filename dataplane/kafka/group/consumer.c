@@ -300,7 +300,7 @@ static bool member_check(const struct coord *c, const struct group *g, struct gr
         return false;
     }
     if (joins || !epoch_is_fenced(m, in->member_epoch, owned))
-        return true; /* who joins again has given up everything and begins at 0 */
+        return true;
     refuse(call, KE_FENCED_MEMBER_EPOCH,
            "The consumer group member has a %s member epoch (%d) than the one known by the group "
            "coordinator (%d). The member must abandon all its partitions and rejoin.",
@@ -477,12 +477,9 @@ static void beat(struct cchange *ch, struct cmember *m, struct group_call *call,
         m->is_known = true;
     } else if (joins && !span_eq(m->id, id)) {
         member_replace(ch, m, id);
-    } else if (joins && m->epoch != CONSUMER_EPOCH_JOIN) { /* it has nothing any more */
+    } else if (joins && m->epoch == CONSUMER_EPOCH_LEAVE_STATIC) { /* back under its old id */
         m->epoch = m->previous_epoch = CONSUMER_EPOCH_JOIN;
-        m->state = CMEMBER_STABLE;
-        if (!cmember_own(m, &none, &none))
-            ch->rc = -ENOMEM;
-    }
+    } /* Who joins again where it is known keeps its epoch and what it has: the answer says both. */
     if (!tpset_or(ch->a, &m->assigned, &none, &before))
         ch->rc = -E_LIMIT;
     if (ch->rc == 0)

@@ -323,6 +323,21 @@ static void a_full_group_takes_nobody(void **state)
     close_world();
 }
 
+static void who_joins_again_has_given_up_what_it_must(void **state)
+{
+    open_groups(NULL, 0);
+    struct client *c = client_open(w);
+    expect(c, (struct beat){JOIN("a")}, 1, "t0 t1 t2 t3");
+    expect(c, (struct beat){JOIN("b")}, 2, "");
+    expect(c, (struct beat){.member = "a", .epoch = 1}, 1, "t0 t1"); /* told to give up two */
+    expect(c, (struct beat){JOIN("a")}, 2, "t0 t1");
+    expect(c, (struct beat){.member = "b", .epoch = 2}, 2, "t2 t3");
+    expect(c, (struct beat){.member = "b", .topics = "u", .owned = "", .rebalance_ms = 1000}, 3, ""); /* and may subscribe to others */
+    expect(c, (struct beat){.member = "a", .epoch = 2}, 3, "t0 t1 t2 t3");
+    assert_group(c, "Stable", 3, 3, 2);
+    close_world();
+}
+
 /* ---- static members ---- */
 
 static void a_static_member_bounces_without_a_rebalance(void **state)
@@ -344,6 +359,9 @@ static void a_static_member_bounces_without_a_rebalance(void **state)
                      KE_FENCED_INSTANCE);
     assert_int_equal(beat_error(c, (struct beat){.member = "a", .instance = "x", .epoch = 1}),
                      KE_UNKNOWN_MEMBER);
+    expect(c, (struct beat){.member = "b", .instance = "i", .epoch = -2}, -2, "-");
+    expect(c, (struct beat){JOIN("b"), .instance = "i"}, 1, "t0 t1 t2 t3"); /* the same id */
+    assert_group(c, "Stable", 1, 1, 1);
     expect(c, (struct beat){.member = "b", .instance = "i", .epoch = -2}, -2, "-");
     world_run(w, SESSION_MS + 1000); /* it does not come back */
     assert_group(c, "Empty", 2, 1, 0);
@@ -421,6 +439,10 @@ static void commits_are_checked_against_the_epoch(void **state)
     assert_int_equal(commit_as(c, "a", 1, 2), KE_STALE_MEMBER_EPOCH);
     assert_int_equal(commit_as(c, "b", 1, 2), KE_STALE_MEMBER_EPOCH); /* since 2 */
     assert_int_equal(committed(c, "g"), 7);
+    /* who joins again where it is known keeps what it has, and since when */
+    expect(c, (struct beat){JOIN("a")}, 2, "t0 t1");
+    assert_int_equal(commit_as(c, "a", 1, 0), 0);
+    assert_int_equal(commit_as(c, "a", 1, 2), KE_STALE_MEMBER_EPOCH);
     expect(c, (struct beat){.member = "a", .epoch = -1}, -1, "-");
     expect(c, (struct beat){.member = "b", .epoch = -1}, -1, "-");
     assert_int_equal(commit(c, (struct commit1){.offset = 9}), 0);
@@ -701,6 +723,7 @@ int main(void)
         cmocka_unit_test(a_silent_member_is_removed_after_its_session),
         cmocka_unit_test(who_does_not_give_up_in_time_is_removed),
         cmocka_unit_test(a_full_group_takes_nobody),
+        cmocka_unit_test(who_joins_again_has_given_up_what_it_must),
         cmocka_unit_test(a_static_member_bounces_without_a_rebalance),
         cmocka_unit_test(an_administrator_removes_members),
         cmocka_unit_test(patterns_follow_the_topics),
