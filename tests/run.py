@@ -8,8 +8,11 @@ sanitizer), net (real packets through namespaces), crash (crash and simulation),
 installed programs from outside), clients (real Kafka clients), bench (smoke). A test that cannot run
 says so by name and counts as skipped."""
 import argparse
+import contextlib
+import ctypes
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -20,12 +23,28 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUDGET = {"setup": 360, "build": 480, "static": 0, "unit": 120, "net": 240, "crash": 360,
           "fuzz": 180, "clients": 720, "bench": 60}
 SUITES = ["static", "unit", "asan", "tsan", "net", "crash", "fuzz", "system", "clients", "bench"]
+# What takes longer than this is stuck. It is ended, and the run goes on to its summary.
+SUITE_LIMIT, RUN_LIMIT, TEST_LIMIT = 1500, 4800, 400
 CHARGED_TO = {"static": "build", "asan": "crash", "tsan": "crash", "system": "clients"}  # whose budget a suite's time counts against
+
+
+def end_orphans():
+    """Ends what a suite left running: with PR_SET_CHILD_SUBREAPER it is now our child."""
+    with contextlib.suppress(ProcessLookupError, ChildProcessError):
+        while True:
+            with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as f:
+                left = [int(pid) for pid in f.read().split()]
+            if not left:
+                return
+            for pid in left:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
 
 
 class Run:
     def __init__(self, args):
         self.args = args
+        self.started = time.time() - float(args.setup_seconds)
         self.passed = self.failed = self.skipped = 0
         self.failures, self.skips = [], []
         self.times = {"setup": float(args.setup_seconds)}
@@ -40,18 +59,37 @@ class Run:
             self.failed += 1
             self.failures.append(name)
 
-    def command(self, name, argv, **kw):
+    def bounded(self, name, argv, capture=True, env=None):
+        """(exit code, output) of a command, which is ended when it takes as long as nothing should."""
+        limit = None
+        if not self.args.long:
+            limit = max(10, min(SUITE_LIMIT, self.started + RUN_LIMIT - time.time()))
+        p = subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.DEVNULL, env=env,
+                             stdout=subprocess.PIPE if capture else None,
+                             stderr=subprocess.STDOUT if capture else None, text=True,
+                             errors="replace", start_new_session=True)
+        try:
+            out = p.communicate(timeout=limit)[0]
+        except subprocess.TimeoutExpired:
+            os.killpg(p.pid, signal.SIGKILL)
+            p.wait()
+            end_orphans()
+            out = p.communicate()[0]
+            print(f"{name}: ended after {limit:.0f} s: {' '.join(argv)}", flush=True)
+            self.count(f"{name}: not done within {limit:.0f} s", "fail")
+        return p.returncode, out or ""
+
+    def command(self, name, argv):
         """One command that is one test: its exit code decides, its output is shown on failure."""
-        p = subprocess.run(argv, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                           stderr=subprocess.STDOUT, text=True, errors="replace", **kw)
-        if p.returncode != 0:
-            print(p.stdout[-8000:])
-            print(f"FAILED {name}: exit {p.returncode}: {' '.join(argv)}")
-        self.count(name, "pass" if p.returncode == 0 else "fail")
-        return p.returncode == 0
+        code, out = self.bounded(name, argv)
+        if code != 0:
+            print(out[-8000:])
+            print(f"FAILED {name}: exit {code}: {' '.join(argv)}")
+        self.count(name, "pass" if code == 0 else "fail")
+        return code == 0
 
     def build(self, folder, options):
-        """Configure and build; a failed build fails the run at once."""
+        """Configure and build; a failed build fails the run at once. Bounded by the compiler alone."""
         started = time.time()
         ok = subprocess.run(["scripts/build", folder] + options, cwd=ROOT,
                             stdin=subprocess.DEVNULL).returncode == 0
@@ -68,15 +106,13 @@ class Run:
         full.update(env or {})
         if self.args.long:
             full["SLUICE_TEST_LONG"] = "1"
-        p = subprocess.run(["meson", "test", "-C", folder, "--no-rebuild", "--suite", suite,
-                            "--print-errorlogs", "--logbase", f"testlog-{label}",
-                            "-t", "20" if self.args.long else "1"],
-                           cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                           stderr=subprocess.STDOUT, text=True, errors="replace", env=full)
+        code, out = self.bounded(label, ["meson", "test", "-C", folder, "--no-rebuild", "--suite", suite,
+                                         "--print-errorlogs", "--logbase", f"testlog-{label}",
+                                         "-t", "20" if self.args.long else "1"], env=full)
         if not os.path.exists(log):
-            if "No tests defined" in p.stdout or "No suitable tests" in p.stdout:
+            if "No tests defined" in out or "No suitable tests" in out:
                 return
-            print(p.stdout[-4000:])
+            print(out[-4000:])
             self.count(f"{label}: meson test", "fail")
             return
         bad = False
@@ -89,8 +125,8 @@ class Run:
             else:
                 bad = True
                 self.count(f"{label}: {t['name']} ({t['result']})", "fail")
-        if bad or p.returncode != 0:
-            print(p.stdout[-12000:])
+        if bad or code != 0:
+            print(out[-12000:])
 
     def pytest(self, label, paths, env=None):
         xml = os.path.join(ROOT, "build", f"pytest-{label}.xml")
@@ -101,7 +137,9 @@ class Run:
             env["SLUICE_TEST_LONG"] = "1"
         argv = ["/usr/bin/python3", "-m", "pytest", "-q", "-x" if self.args.fail_fast else "-q",
                 "-p", "no:cacheprovider", f"--junitxml={xml}", *paths]
-        p = subprocess.run(argv, cwd=ROOT, stdin=subprocess.DEVNULL, env=env)
+        if not self.args.long:  # what hangs shows every thread's stack, then fails
+            argv += ["--timeout", str(TEST_LIMIT), "-o", f"faulthandler_timeout={TEST_LIMIT - 10}"]
+        code, _ = self.bounded(label, argv, capture=False, env=env)
         if not os.path.exists(xml):
             self.count(f"{label}: pytest", "fail")
             return
@@ -113,8 +151,8 @@ class Run:
                 self.count(name, "skip", case.find("skipped").get("message", ""))
             else:
                 self.count(name, "pass")
-        if p.returncode not in (0, 1, 5):
-            self.count(f"{label}: pytest exit {p.returncode}", "fail")
+        if code not in (0, 1, 5):
+            self.count(f"{label}: pytest exit {code}", "fail")
         os.unlink(xml)
 
     # --- suites ---
@@ -183,6 +221,7 @@ def main():
     ap.add_argument("--fail-fast", action="store_true")
     ap.add_argument("suite", nargs="*", choices=SUITES + [[]])
     run = Run(ap.parse_args())
+    ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: see end_orphans
     wanted = [s for s in SUITES if not run.args.suite or s in run.args.suite]
     if run.build("build", ["-Dwerror=true"]):
         for suite in wanted:

@@ -93,6 +93,7 @@ int aborted_encode(const struct aborted_txns *t, int64_t from, int64_t to, uint8
 int aborted_decode(struct aborted_txns *t, int64_t to, const uint8_t *p, size_t len)
 {
     uint32_t before = t->cnt;
+    int64_t last = t->cnt == 0 ? -1 : t->v[t->cnt - 1].last_offset; /* also of those left out */
     int rc = len % TXNINDEX_ENTRY_LEN == 0 ? 0 : -E_MALFORMED;
     for (size_t at = 0; rc == 0 && at < len; at += TXNINDEX_ENTRY_LEN) {
         struct aborted_txn a = {.producer_id = (int64_t)load_be64(p + at + 2),
@@ -100,8 +101,8 @@ int aborted_decode(struct aborted_txns *t, int64_t to, const uint8_t *p, size_t 
                                 .last_offset = (int64_t)load_be64(p + at + 18),
                                 .stable_offset = (int64_t)load_be64(p + at + 26)};
         bool sane = load_be16(p + at) == 0 && a.producer_id >= 0 && a.first_offset >= 0 &&
-                    a.first_offset < a.last_offset &&
-                    (t->cnt == 0 || t->v[t->cnt - 1].last_offset < a.last_offset);
+                    a.first_offset < a.last_offset && last < a.last_offset;
+        last = a.last_offset;
         if (!sane)
             rc = -E_MALFORMED;
         else if (a.last_offset < to)

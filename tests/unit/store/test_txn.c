@@ -436,6 +436,9 @@ static void what_is_no_index_file_is_refused_whole(void **state)
     good[1] = 0;
     store_be64(good + TXNINDEX_ENTRY_LEN + 18, 5); /* markers must ascend */
     assert_int_equal(aborted_decode(&t, INT64_MAX, good, sizeof(good)), -E_MALFORMED);
+    store_be64(good + 18, 20); /* also behind one that is above the limit and left out */
+    store_be64(good + TXNINDEX_ENTRY_LEN + 18, 15);
+    assert_int_equal(aborted_decode(&t, 20, good, sizeof(good)), -E_MALFORMED);
     assert_int_equal(t.cnt, 0);
     aborted_fini(&t);
 }
