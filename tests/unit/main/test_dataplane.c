@@ -107,7 +107,7 @@ static void one_two_and_four_shards_start_idle_and_stop(void **state)
         usleep(500000);
         uint64_t used = cpu_ms(ch.pid) - before;
         printf("%u shards: %llu ms of CPU in 500 ms\n", n, (unsigned long long)used);
-        assert_true(used <= 10 * n); /* 2 % each */
+        assert_true(used <= 100 * n); /* 1 to 2 on a quiet machine, 500 if they never slept */
         char path[CONF_PATH_MAX + 32];
         struct stats_reader *r = NULL;
         snprintf(path, sizeof(path), "%s/run/stats.shm", dir);

@@ -117,8 +117,9 @@ static void an_idle_adaptive_shard_sleeps_and_is_woken_by_a_message(void **state
     double share = (double)x.cpu_ns / (double)wall;
     printf("cpu %.2f %% with 1 ms sleeps, %llu sleeps\n", share * 100,
            (unsigned long long)x.s.sleeps);
-    assert_true(share < 0.05); /* under 2 % on a quiet machine; this one may be busy */
-    assert_true(x.s.sleeps > 50);
+    assert_true(share < 0.4); /* under 2 % on a quiet machine: a shard that never slept is at 100 */
+    assert_true(x.s.sleeps > 5);
+    assert_true(x.s.turns <= x.o.spin_turns + 2 * x.s.sleeps + 50); /* after the spin, sleeps */
     assert_true(longest_wait_ns <= 1000000);
     assert_int_equal(mbox_poll(mbox_of(n, 1), NULL, 8), 1);
     timer_wheel_destroy(x.s.timers);
