@@ -38,9 +38,9 @@
 
 #define RING_ENTRIES 1024u
 #define RETENTION_CHECK_MS                                                                         \
-    1000u                /* Kafka looks every 5 minutes; a fast disk is full before that           \
-                          */
-#define SPIN_TURNS 2000u /* about half a millisecond of empty turns */
+    1000u               /* Kafka looks every 5 minutes; a fast disk is full before that            \
+                         */
+#define SPIN_TURNS 128u /* at most: some 50 us of empty turns, shard.c */
 #define SLEEP_MAX_NS UINT64_C(1000000000)
 #define SLEEP_PORT_NS UINT64_C(1000000) /* a port without interrupts is looked at this often, */
 #define SLEEP_PORT_QUIET_NS UINT64_C(10000000) /* and this often after a quiet second */
@@ -872,7 +872,7 @@ static void publish_kafka(struct pshard *ps, struct shard_stats *c)
 static void publish(struct pshard *ps, bool busy)
 {
     struct shard *s = &ps->s;
-    if (ps->block == NULL)
+    if (ps->block == NULL || !stats_publish_is_due(ps->block, s->now_ns, busy))
         return;
     struct shard_stats *c = &s->counters->shard;
     c->turns = s->turns;

@@ -2,7 +2,11 @@
  *
  *     RUN --empty turn--> SPIN --spin_turns empty--> SLEEP --woken--> one turn --moved?--> RUN
  *      ^------moved something------'                   ^------------------'nothing moved: no spin
- */
+ *
+ * How long to spin is learned from the sleeps, like the kernel's halt polling: a sleep so short
+ * that spinning would have caught its end doubles the turns, up to spin_turns; a longer one halves
+ * them, because the spinning before it was for nothing, and on a machine that is not ours alone
+ * somebody else could have used the core. */
 #include "dataplane/shard/shard.h"
 #include "lib/base/assert.h"
 #include "lib/base/clock.h"
@@ -59,19 +63,24 @@ static uint64_t sleep_ns(struct shard *s, const struct shard_run_opts *o, uint64
     return next - now < max ? next - now : max;
 }
 
-/* True when the shard slept. */
-static bool sleep_once(struct shard *s, const struct shard_run_opts *o, uint64_t busy_ns)
+#define SPIN_WORTH_NS UINT64_C(100000)
+
+/* True when the shard slept. *spin becomes the turns to spin before the next sleep. */
+static bool sleep_once(struct shard *s, const struct shard_run_opts *o, uint64_t busy_ns,
+                       uint32_t *spin)
 {
     uint64_t ns = sleep_ns(s, o, busy_ns);
     if (ns == 0 || !mbox_sleep_prepare(s->mbox))
         return false;
-    uint64_t before = clock_tsc();
+    uint64_t before = clock_tsc(), before_ns = clock_mono_ns();
     s->sleeps++;
     o->wait(s, ns);
     mbox_sleep_done(s->mbox);
     uint64_t cycles = clock_tsc() - before;
     s->sleep_cycles += cycles;
     s->idle_cycles += cycles;
+    uint32_t more = *spin < o->spin_turns / 2 ? *spin * 2 + 1 : o->spin_turns;
+    *spin = clock_mono_ns() - before_ns < SPIN_WORTH_NS ? more : *spin / 2;
     return true;
 }
 
@@ -79,7 +88,7 @@ void shard_run(struct shard *s, const struct shard_run_opts *o)
 {
     ASSERT(o->stage_cnt > 0 && o->stage_cnt <= STAGE_MAX);
     ASSERT(o->idle == IDLE_POLL || o->wait != NULL);
-    uint32_t empty_turns = 0;
+    uint32_t empty_turns = 0, spin = o->spin_turns;
     read_time(s);
     uint64_t busy_ns = s->now_ns; /* when something last moved */
     for (;;) {
@@ -95,11 +104,13 @@ void shard_run(struct shard *s, const struct shard_run_opts *o)
             empty_turns = 0;
             continue;
         }
-        if (o->idle == IDLE_ADAPTIVE && empty_turns >= o->spin_turns) {
-            if (sleep_once(s, o, busy_ns))
-                continue; /* empty_turns stays: one more empty turn sleeps again */
+        if (o->idle == IDLE_ADAPTIVE && empty_turns >= spin) {
+            if (sleep_once(s, o, busy_ns, &spin)) {
+                empty_turns = spin; /* one more empty turn sleeps again */
+                continue;
+            }
         }
-        empty_turns += empty_turns < o->spin_turns;
+        empty_turns += empty_turns < spin;
         _mm_pause();
     }
 }

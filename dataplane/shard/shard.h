@@ -10,12 +10,12 @@
 #include <stdint.h>
 
 struct uring;
-struct net;         /* transport.h: TCP connections of this shard */
-struct sock_dgrams; /* net/sock_dgram.c: kernel UDP sockets of this shard */
-struct port_set;    /* net/port.h: DPDK queues of this shard */
-struct ingest;      /* ingest/ingest.h */
-struct plog_set;    /* store/plog.h: partitions of this shard */
-struct kafka;       /* kafka/api.h */
+struct net;          /* transport.h: TCP connections of this shard */
+struct sock_dgrams;  /* net/sock_dgram.c: kernel UDP sockets of this shard */
+struct port_set;     /* net/port.h: DPDK queues of this shard */
+struct ingest;       /* ingest/ingest.h */
+struct plog_set;     /* store/plog.h: partitions of this shard */
+struct kafka;        /* kafka/api.h */
 struct kafka_shared; /* kafka/shared.h: what all shards count together */
 struct codec_ctx;
 struct counters;   /* dataplane/counters.h */
@@ -82,8 +82,9 @@ enum idle_policy { IDLE_ADAPTIVE, IDLE_POLL };
 /* Run the turn table until opts->may_end says so at the end of a turn.
  *
  * poll:     never sleeps.
- * adaptive: after spin_turns empty turns in a row, sleep by opts->wait until a completion, a
- * wake-up by another shard, or the next timer or stage deadline. One sleep is at most sleep_max_ns
+ * adaptive: after some empty turns in a row (at most spin_turns; fewer while sleeps turn out to be
+ *           long) sleep by opts->wait until a completion, a wake-up by another shard, or the next
+ *           timer or stage deadline. One sleep is at most sleep_max_ns
  *           (1 ms where a port cannot interrupt, far more elsewhere), and sleep_quiet_max_ns once
  *           nothing has moved for SHARD_QUIET_NS. A sleep after which nothing was to be done is
  *           followed by one turn, not by spinning again: idling costs a wake-up per sleep_max_ns.

@@ -158,10 +158,15 @@ static void block_write(struct stats_block *b, const struct counters *c, int64_t
     atomic_store_explicit(&b->seq, seq + 1, memory_order_release); /* W2 */
 }
 
+bool stats_publish_is_due(const struct stats_block *b, uint64_t now_ns, bool busy)
+{
+    return busy || now_ns - b->published_ns >= STATS_PUBLISH_IDLE_NS;
+}
+
 void stats_publish(struct stats_block *b, const struct counters *c, uint64_t now_ns,
                    int64_t wall_ms, bool busy)
 {
-    if (!busy && now_ns - b->published_ns < STATS_PUBLISH_IDLE_NS)
+    if (!stats_publish_is_due(b, now_ns, busy))
         return;
     b->published_ns = now_ns;
     block_write(b, c, wall_ms);

@@ -94,6 +94,8 @@ struct stats_block *stats_block(struct stats_shm *shm, uint16_t shard);
  * listeners are copied. Call with busy = true before sleeping and before the shard ends. */
 void stats_publish(struct stats_block *b, const struct counters *c, uint64_t now_ns,
                    int64_t wall_ms, bool busy);
+/* Whether that would publish: who gathers `c` first need not when not. */
+bool stats_publish_is_due(const struct stats_block *b, uint64_t now_ns, bool busy);
 
 /* ---- reading. 0, -errno (-ENOENT: no dataplane has started yet), -E_MALFORMED: not our file,
  * -E_UNSUPPORTED_VERSION: another build's. A restarted dataplane makes a new file: open again when

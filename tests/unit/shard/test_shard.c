@@ -197,6 +197,41 @@ static void a_sleep_ends_at_the_next_deadline_of_a_stage_or_timer(void **state)
     mbox_net_destroy(n);
 }
 
+#define BEATS 50
+static uint32_t beats;
+static uint64_t beat_next_ns;
+static uint32_t beat_stage(struct shard *s, uint32_t budget)
+{
+    if (s->now_ns < beat_next_ns)
+        return 0;
+    beat_next_ns = s->now_ns + 2000000;
+    s->stopping = ++beats == BEATS;
+    return 1;
+}
+static uint64_t beat_next(struct shard *s)
+{
+    return beat_next_ns;
+}
+
+static void a_shard_whose_sleeps_are_long_stops_spinning_before_them(void **state)
+{
+    static const struct stage turn[] = {{"beat", beat_stage, 1, beat_next}};
+    struct mbox_net *n = net_new(1);
+    struct shard s = {.mbox = mbox_of(n, 0), .cnt = 1};
+    beats = 0;
+    beat_next_ns = 0;
+    shard_run(&s, &(struct shard_run_opts){.turn = turn,
+                                           .stage_cnt = 1,
+                                           .idle = IDLE_ADAPTIVE,
+                                           .spin_turns = 1000,
+                                           .wait = wait_fd,
+                                           .sleep_max_ns = UINT64_C(20000000000)});
+    printf("%llu turns for %d beats\n", (unsigned long long)s.turns, BEATS);
+    assert_true(s.sleeps >= BEATS / 2);
+    assert_true(s.turns < BEATS * 1000 / 2);
+    mbox_net_destroy(n);
+}
+
 static bool may_end_now;
 static uint32_t may_end_asked;
 static bool may_end(struct shard *s)
@@ -226,4 +261,5 @@ TEST_MAIN(TEST(every_stage_runs_once_a_turn_within_its_budget),
           TEST(an_idle_adaptive_shard_sleeps_and_is_woken_by_a_message),
           TEST(a_sleep_without_limit_ends_at_once_for_a_message),
           TEST(a_sleep_ends_at_the_next_deadline_of_a_stage_or_timer),
+          TEST(a_shard_whose_sleeps_are_long_stops_spinning_before_them),
           TEST(a_stopping_shard_goes_on_until_its_stages_are_closed))
