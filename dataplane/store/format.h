@@ -3,6 +3,7 @@
  *     <data dir>/                      a Kafka log.dir, nothing of ours in it but plain files
  *       meta.properties .lock .kafka_cleanshutdown
  *       recovery-point-offset-checkpoint log-start-offset-checkpoint replication-offset-checkpoint
+ *       cleaner-offset-checkpoint
  *       <topic>-<partition>/
  *         %020d.log .index .timeindex  segment, offset index, time index (base offset as name)
  *         %020d.snapshot               producer state before that offset
@@ -27,6 +28,7 @@
 #define FN_RECOVERY_POINT "recovery-point-offset-checkpoint"
 #define FN_LOG_START "log-start-offset-checkpoint"
 #define FN_HIGH_WATERMARK "replication-offset-checkpoint"
+#define FN_CLEANER "cleaner-offset-checkpoint"
 #define FN_EPOCHS "leader-epoch-checkpoint"
 #define FN_PARTITION_META "partition.metadata"
 #define FN_NEXT "next.sluice"
@@ -38,6 +40,8 @@
 #define SFX_TXNINDEX ".txnindex"
 #define SFX_SNAPSHOT ".snapshot"
 #define SFX_DELETED ".deleted"
+#define SFX_CLEANED ".cleaned" /* behind one of the above: of a rewrite under way ... */
+#define SFX_SWAP ".swap"       /* ... and of one that is complete (seg_out.h) */
 #define SFX_JOURNAL ".journal"
 #define SFX_DIR_DELETE "-delete"
 
