@@ -171,6 +171,16 @@ def kafka():
     for _, a in rows("lib/meta/broker_config.def"):
         default = "null" if a[2] == "NULL" else a[2]
         out.append(f"| `{a[0]}` | {default} | {'yes' if a[5] == '1' else 'no'} | {cell(a[6])} |")
+    out += ["", "## Configuration of groups", "",
+            "From `lib/meta/group_config.def`: resource type GROUP (`kafka-configs --group`), for members of "
+            "the protocol of KIP-848, altered live; the broker's key gives the default. Kafka's other keys "
+            "of groups are refused as unknown: assignments are made at once, and there are no share or "
+            "streams groups.", "",
+            "| key | default | from | to | broker's key | |", "|---|---|---|---|---|---|"]
+    for _, a in rows("lib/meta/group_config.def"):
+        out.append(f"| `{a[0]}` | {a[2]} | {a[3]} | {a[4]} | `{a[5]}` | {cell(a[6])} |")
+    out += ["", "## Loggers", "",
+            "BROKER_LOGGER has one logger, `root`, of the fixed level INFO; setting another is refused."]
     out += ["", "## Topics that cannot be deleted", "",
             "DeleteTopics is answered with POLICY_VIOLATION for a topic that this node itself writes, as "
             "it would only come back: `__consumer_offsets`, `__transaction_state`, `_sluice.gaps`, and "

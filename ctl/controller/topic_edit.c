@@ -7,8 +7,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define KEYS_MAX 1000 /* of one resource in one request: they are compared with each other */
-enum { RES_TOPIC = 2, RES_BROKER = 4 };
+#define KEYS_MAX 1000      /* of one resource in one request: they are compared with each other */
+#define ROOT_LOGGER "root" /* the only one; its level is fixed */
+#define ROOT_LEVEL "INFO"
+enum { RES_TOPIC = 2, RES_BROKER = 4, RES_LOGGER = 8, RES_GROUP = 32 };
 
 struct override {
     struct span key, value;
@@ -59,29 +61,53 @@ static void unset(struct overrides *o, struct span key)
 
 /* What is edited: whose overrides, and by which rules. */
 struct target {
-    const struct meta_topic *topic; /* NULL: the broker */
+    const struct meta_topic *topic; /* NULL: not a topic's */
     const struct meta_config *configs;
     uint32_t cnt;
     const struct config_key *(*find)(struct span key);
     int16_t (*check)(struct span key, struct span value, char *err, size_t cap);
 };
 
-static int16_t broker_of(const struct meta_image *img, const struct topic_edits *in,
-                         struct target *ret, char *err, size_t cap)
+static int16_t group_of(const struct meta_image *img, const struct topic_edits *in,
+                        struct target *ret, char *err, size_t cap)
+{
+    if (in->resource.len == 0)
+        return fail(KERR_INVALID_REQUEST, err, cap, "Default group resources are not allowed.");
+    if (memchr(in->resource.p, 0, in->resource.len) != NULL)
+        return fail(KERR_INVALID_REQUEST, err, cap, "The name of the group has a NUL.");
+    const struct meta_group *g = groups_find(img->groups, in->resource);
+    *ret = (struct target){.find = config_group_find, .check = group_config_check};
+    if (g == NULL && img->groups != NULL && img->groups->cnt == META_GROUPS_MAX)
+        return fail(KERR_POLICY_VIOLATION, err, cap, "%d groups have a configuration already.",
+                    META_GROUPS_MAX);
+    if (g != NULL) {
+        ret->configs = g->v;
+        ret->cnt = g->cnt;
+    }
+    return 0;
+}
+
+static int16_t self_check(const struct meta_image *img, struct span node, char *err, size_t cap)
 {
     char self[16];
     snprintf(self, sizeof(self), "%d", img->node_id);
+    return span_eq_str(node, self) ? 0
+                                   : fail(KERR_INVALID_REQUEST, err, cap,
+                                          "Unexpected broker id, expected %s, but received %.*s",
+                                          self, shown(node), (const char *)node.p);
+}
+
+static int16_t broker_of(const struct meta_image *img, const struct topic_edits *in,
+                         struct target *ret, char *err, size_t cap)
+{
     *ret = (struct target){NULL, img->default_configs, img->default_config_cnt, config_broker_find,
                            broker_config_check};
     if (in->resource.len == 0)
         return 0;
-    if (!span_eq_str(in->resource, self))
-        return fail(KERR_INVALID_REQUEST, err, cap,
-                    "Unexpected broker id, expected %s, but received %.*s", self,
-                    shown(in->resource), (const char *)in->resource.p);
+    int16_t code = self_check(img, in->resource, err, cap);
     ret->configs = img->broker_configs;
     ret->cnt = img->broker_config_cnt;
-    return 0;
+    return code;
 }
 
 static int16_t target_of(const struct meta_image *img, const struct topic_edits *in,
@@ -89,6 +115,8 @@ static int16_t target_of(const struct meta_image *img, const struct topic_edits 
 {
     if (in->resource_type == RES_BROKER)
         return broker_of(img, in, ret, err, cap);
+    if (in->resource_type == RES_GROUP)
+        return group_of(img, in, ret, err, cap);
     if (in->resource_type != RES_TOPIC)
         return fail(KERR_INVALID_REQUEST, err, cap, "Unexpected resource type %d.",
                     in->resource_type);
@@ -252,10 +280,51 @@ static void difference_put(const struct target *to, const struct topic_edits *in
                             SPAN_NULL);
 }
 
+/* The levels of loggers, by Kafka's rules; there is one logger, and nothing that could change. */
+static int16_t logger_edit(const struct meta_image *img, const struct topic_edits *in, char *err,
+                           size_t cap)
+{
+    static const char *const levels[] = {"FATAL", "ERROR", "WARN", ROOT_LEVEL, "DEBUG", "TRACE"};
+    if (in->replace)
+        return fail(KERR_INVALID_REQUEST, err, cap, "Unknown resource type %d.", RES_LOGGER);
+    int16_t code = self_check(img, in->resource, err, cap);
+    for (uint32_t i = 0; i < in->cnt && code == 0; i++) {
+        const struct topic_edit *e = &in->v[i];
+        bool known = false;
+        if (e->op == EDIT_APPEND || e->op == EDIT_SUBTRACT)
+            return fail(KERR_INVALID_REQUEST, err, cap,
+                        "%s operation is not allowed for the BROKER_LOGGER resource",
+                        e->op == EDIT_APPEND ? "APPEND" : "SUBTRACT");
+        if (!span_eq_str(e->key, ROOT_LOGGER))
+            return fail(KERR_INVALID_CONFIG, err, cap, "Logger %.*s does not exist!", shown(e->key),
+                        (const char *)e->key.p);
+        if (e->op == EDIT_DELETE)
+            return fail(KERR_INVALID_REQUEST, err, cap,
+                        "Removing the log level of the root logger is not allowed");
+        for (size_t k = 0; k < sizeof(levels) / sizeof(levels[0]); k++)
+            known |= span_eq_str(e->value, levels[k]);
+        if (!known)
+            return fail(KERR_INVALID_CONFIG, err, cap,
+                        "Cannot set the log level of %.*s to %.*s as it is not a supported log "
+                        "level. Valid log levels are FATAL, ERROR, WARN, INFO, DEBUG, TRACE",
+                        shown(e->key), (const char *)e->key.p, shown(e->value),
+                        (const char *)e->value.p);
+        if (!span_eq_str(e->value, ROOT_LEVEL))
+            code = fail(KERR_INVALID_REQUEST, err, cap,
+                        "The level of logger " ROOT_LOGGER " is " ROOT_LEVEL " and fixed here.");
+    }
+    return code;
+}
+
 int16_t topic_edit(const struct meta_image *img, const struct topic_edits *in, struct arena *a,
                    struct meta_batch *b, const struct meta_topic **ret_topic, char *err, size_t cap)
 {
     struct target to = {0};
+    *ret_topic = NULL;
+    if (in->resource_type == RES_LOGGER) {
+        int16_t bad = request_check(in, err, cap);
+        return bad != 0 ? bad : logger_edit(img, in, err, cap);
+    }
     int16_t code = target_of(img, in, &to, err, cap);
     if (code == 0)
         code = request_check(in, err, cap);

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <strings.h>
 
+enum key_kind { KEYS_TOPIC, KEYS_GROUP, KEYS_BROKER };
 static const char *const type_name[] = {
     [CONFIG_BOOLEAN] = "BOOLEAN", [CONFIG_STRING] = "STRING", [CONFIG_INT] = "INT",
     [CONFIG_LONG] = "LONG",       [CONFIG_DOUBLE] = "DOUBLE", [CONFIG_LIST] = "LIST"};
@@ -147,20 +148,34 @@ static int16_t value_check(const struct config_key *r, const char *v, char *err,
     }
     UNREACHABLE();
 }
+/* The n-th key of a resource type by the name that its users give; NULL: past the last. */
+static const char *key_name(enum key_kind kind, uint32_t n)
+{
+    uint32_t topics = config_topic_cnt();
+    switch (kind) {
+    case KEYS_TOPIC:
+        return n < topics ? config_topic_at(n)->key : NULL;
+    case KEYS_GROUP:
+        return n < config_group_cnt() ? config_group_at(n)->key : NULL;
+    case KEYS_BROKER:
+        if (n < topics)
+            return config_broker_name(config_topic_at(n));
+        n -= topics;
+        return n < config_broker_cnt() ? config_broker_at(n)->key : NULL;
+    }
+    UNREACHABLE();
+}
 /* The key closest to a mistyped one; NULL when none is close. */
-static const char *key_suggest(struct span key, bool broker)
+static const char *key_suggest(struct span key, enum key_kind kind)
 {
     char word[41];
-    const char *best = NULL;
+    const char *best = NULL, *name;
     uint32_t limit = key.len / 3 + 1;
     if (key.len >= sizeof(word) || key.len == 0)
         return NULL;
     memcpy(word, key.p, key.len);
     word[key.len] = '\0';
-    uint32_t topics = config_topic_cnt(), all = topics + (broker ? config_broker_cnt() : 0);
-    for (uint32_t i = 0; i < all; i++) {
-        const struct config_key *k = i < topics ? config_topic_at(i) : config_broker_at(i - topics);
-        const char *name = broker ? config_broker_name(k) : k->key;
+    for (uint32_t i = 0; (name = key_name(kind, i)) != NULL; i++) {
         uint32_t d = conf_word_distance(word, name);
         if (d < limit) {
             limit = d;
@@ -169,13 +184,15 @@ static const char *key_suggest(struct span key, bool broker)
     }
     return best;
 }
-static int16_t key_unknown(struct span key, bool broker, char *err, size_t cap)
+static int16_t key_unknown(struct span key, enum key_kind kind, char *err, size_t cap)
 {
-    const char *near = key_suggest(key, broker);
-    return fail(KERR_INVALID_CONFIG, err, cap, "Unknown %s config name: %.*s%s%s%s",
-                broker ? "broker" : "topic", (int)(key.len < 200 ? key.len : 200),
-                (const char *)key.p, near != NULL ? "; did you mean '" : "",
-                near != NULL ? near : "", near != NULL ? "'?" : "");
+    static const char *const what[] = {
+        [KEYS_TOPIC] = "topic", [KEYS_GROUP] = "group", [KEYS_BROKER] = "broker"};
+    const char *near = key_suggest(key, kind);
+    return fail(KERR_INVALID_CONFIG, err, cap, "Unknown %s config name: %.*s%s%s%s", what[kind],
+                (int)(key.len < 200 ? key.len : 200), (const char *)key.p,
+                near != NULL ? "; did you mean '" : "", near != NULL ? near : "",
+                near != NULL ? "'?" : "");
 }
 static int16_t config_check(const struct config_key *k, struct span key, struct span value,
                             char *err, size_t cap)
@@ -195,13 +212,20 @@ static int16_t config_check(const struct config_key *k, struct span key, struct 
 int16_t topic_config_check(struct span key, struct span value, char *err, size_t cap)
 {
     const struct config_key *k = config_topic_find(key);
-    return k != NULL ? config_check(k, key, value, err, cap) : key_unknown(key, false, err, cap);
+    return k != NULL ? config_check(k, key, value, err, cap)
+                     : key_unknown(key, KEYS_TOPIC, err, cap);
+}
+int16_t group_config_check(struct span key, struct span value, char *err, size_t cap)
+{
+    const struct config_key *k = config_group_find(key);
+    return k != NULL ? config_check(k, key, value, err, cap)
+                     : key_unknown(key, KEYS_GROUP, err, cap);
 }
 int16_t broker_config_check(struct span key, struct span value, char *err, size_t cap)
 {
     const struct config_key *k = config_broker_find(key);
     if (k == NULL)
-        return key_unknown(key, true, err, cap);
+        return key_unknown(key, KEYS_BROKER, err, cap);
     if (!k->dynamic)
         return fail(KERR_INVALID_REQUEST, err, cap,
                     "Cannot update these configs dynamically: Set(%.*s): it comes from the "

@@ -31,6 +31,8 @@ int16_t topic_name_check(struct span name, char *err, size_t cap);
 int topic_name_order(struct span a, struct span b);
 /* 0 or KERR_INVALID_CONFIG. A null value is refused. */
 int16_t topic_config_check(struct span key, struct span value, char *err, size_t cap);
+/* The same for a key of a group. */
+int16_t group_config_check(struct span key, struct span value, char *err, size_t cap);
 /* The same for a key of the broker; KERR_INVALID_REQUEST for one that only the file can set. */
 int16_t broker_config_check(struct span key, struct span value, char *err, size_t cap);
 /* What a topic without an override of k has, in out[cap], and where that comes from. */

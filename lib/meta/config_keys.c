@@ -15,6 +15,13 @@ static const struct config_key broker_keys[] = {
 #include "lib/meta/broker_config.def"
 #undef BROKER_CONFIG
 };
+static const struct config_key group_keys[] = {
+#define GROUP_CONFIG(key, type, def, lo, hi, broker, doc)                                          \
+    {key, broker, CONFIG_##type, def, lo, hi, "", true, doc},
+#include "lib/meta/group_config.def"
+#undef GROUP_CONFIG
+};
+#define GROUP_KEYS (sizeof(group_keys) / sizeof(group_keys[0]))
 #define TOPIC_KEYS (sizeof(topic_keys) / sizeof(topic_keys[0]))
 #define BROKER_KEYS (sizeof(broker_keys) / sizeof(broker_keys[0]))
 
@@ -56,6 +63,25 @@ const struct config_key *config_broker_find(struct span key)
     for (size_t i = 0; i < TOPIC_KEYS; i++)
         if (topic_keys[i].broker_key[0] != '\0' && span_eq_str(key, topic_keys[i].broker_key))
             return &topic_keys[i];
+    return NULL;
+}
+
+uint32_t config_group_cnt(void)
+{
+    return GROUP_KEYS;
+}
+
+const struct config_key *config_group_at(uint32_t idx)
+{
+    ASSERT(idx < GROUP_KEYS);
+    return &group_keys[idx];
+}
+
+const struct config_key *config_group_find(struct span key)
+{
+    for (size_t i = 0; i < GROUP_KEYS; i++)
+        if (span_eq_str(key, group_keys[i].key))
+            return &group_keys[i];
     return NULL;
 }
 

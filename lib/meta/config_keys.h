@@ -1,4 +1,5 @@
-/* config_keys.h - the configuration keys of topics and of the broker, and which value is in force.
+/* config_keys.h - the configuration keys of topics, groups and the broker, and which value is in
+ * force.
  *
  * A topic's value is the first of: its override, the dynamic value of the broker's key that gives
  * the default (this node's, then that of all nodes), what the configuration file says, the key's
@@ -23,11 +24,14 @@ enum config_source {
     CONFIG_SOURCE_BROKER = 2,
     CONFIG_SOURCE_DEFAULT_BROKER = 3,
     CONFIG_SOURCE_STATIC = 4,
-    CONFIG_SOURCE_DEFAULT = 5
+    CONFIG_SOURCE_DEFAULT = 5,
+    CONFIG_SOURCE_LOGGER = 6,
+    CONFIG_SOURCE_GROUP = 8
 };
 struct config_key {
-    const char *key;        /* of the topic, or of the broker */
-    const char *broker_key; /* of a topic's key: the broker's that gives its default, or "" */
+    const char *key;        /* of the topic, of the group, or of the broker */
+    const char *broker_key; /* of a topic's or group's key: the broker's that gives its default, or
+                               "" */
     enum config_type type;
     const char *def; /* NULL: none, shown as null */
     int64_t lo, hi;
@@ -45,6 +49,11 @@ const struct config_key *config_broker_at(uint32_t idx);
 /* A key of the broker: one of its own, or the topic's row whose broker_key it is (dynamic). NULL:
  * there is no such key. */
 const struct config_key *config_broker_find(struct span key);
+/* The keys of a group. */
+uint32_t config_group_cnt(void);
+const struct config_key *config_group_at(uint32_t idx);
+/* NULL: there is no such key. */
+const struct config_key *config_group_find(struct span key);
 /* The broker's key whose default holds while this one has no value (log.retention.hours for
  * log.retention.ms): Kafka's default of this one is null. NULL: it has a default of its own. */
 const struct config_key *config_broker_fallback(const char *broker_key);

@@ -35,20 +35,11 @@ static bool ref_put(uint32_t *refs)
     return __atomic_sub_fetch(refs, 1, __ATOMIC_ACQ_REL) == 0;
 }
 
-static void configs_free(struct meta_config *configs, uint32_t cnt)
-{
-    for (uint32_t i = 0; i < cnt; i++) {
-        free(configs[i].key);
-        free(configs[i].value);
-    }
-    free(configs);
-}
-
 static void topic_put(struct meta_topic *t)
 {
     if (t == NULL || !ref_put(&t->refs))
         return;
-    configs_free(t->configs, t->config_cnt);
+    config_list_free(t->configs, t->config_cnt);
     free(t->partitions);
     free(t);
 }
@@ -74,9 +65,10 @@ void image_put(struct meta_image *img)
         topic_put(img->by_name[i]);
     free(img->by_name);
     free(img->id_hash);
-    configs_free(img->broker_configs, img->broker_config_cnt);
-    configs_free(img->default_configs, img->default_config_cnt);
+    config_list_free(img->broker_configs, img->broker_config_cnt);
+    config_list_free(img->default_configs, img->default_config_cnt);
     quotas_put(img->quotas);
+    groups_put(img->groups);
     broker_put(img->broker);
     free(img);
 }
@@ -102,15 +94,6 @@ static uint32_t id_hash(const struct uuid *id)
 }
 
 /* strcmp of a span, which has no NUL inside. */
-static int name_cmp(struct span name, const char *other)
-{
-    size_t len = strlen(other), common = name.len < len ? name.len : len;
-    int c = common == 0 ? 0 : memcmp(name.p, other, common);
-    if (c != 0)
-        return c;
-    return (name.len > len) - (name.len < len);
-}
-
 /* Where the name is, or where it belongs. */
 static uint32_t name_pos(const struct meta_image *img, struct span name, bool *ret_found)
 {
@@ -118,7 +101,7 @@ static uint32_t name_pos(const struct meta_image *img, struct span name, bool *r
     *ret_found = false;
     while (lo < hi) {
         uint32_t mid = lo + (hi - lo) / 2;
-        int c = name_cmp(name, img->by_name[mid]->name);
+        int c = config_name_cmp(name, img->by_name[mid]->name);
         if (c == 0) {
             *ret_found = true;
             return mid;
@@ -151,31 +134,15 @@ const struct meta_topic *image_topic_by_id(const struct meta_image *img, const s
     return NULL;
 }
 
-/* Where the key is, or where it belongs. */
-static uint32_t config_pos(const struct meta_config *configs, uint32_t cnt, struct span key,
-                           bool *ret_found)
-{
-    uint32_t i = 0;
-    *ret_found = false;
-    for (; i < cnt; i++) {
-        int c = name_cmp(key, configs[i].key);
-        *ret_found = c == 0;
-        if (c <= 0)
-            break;
-    }
-    return i;
-}
-
-const char *meta_config_find(const struct meta_config *configs, uint32_t cnt, const char *key)
-{
-    bool found;
-    uint32_t i = config_pos(configs, cnt, span_str(key), &found);
-    return found ? configs[i].value : NULL;
-}
-
 const char *meta_topic_config(const struct meta_topic *t, const char *key)
 {
     return meta_config_find(t->configs, t->config_cnt, key);
+}
+
+const char *image_group_config(const struct meta_image *img, struct span group, const char *key)
+{
+    const struct meta_group *g = groups_find(img->groups, group);
+    return g != NULL ? meta_config_find(g->v, g->cnt, key) : NULL;
 }
 
 const char *image_broker_config(const struct meta_image *img, const char *key)
@@ -253,37 +220,6 @@ static int ids_rebuild(struct build *b, uint32_t topic_cnt)
 
 /* ---- records, one function each ---- */
 
-static char *dup_span(struct span s)
-{
-    char *copy = malloc((size_t)s.len + 1);
-    if (copy == NULL)
-        return NULL;
-    if (s.len > 0)
-        memcpy(copy, s.p, s.len);
-    copy[s.len] = 0;
-    return copy;
-}
-
-static int config_dup(const struct meta_config *from, uint32_t cnt, struct meta_config **ret)
-{
-    *ret = NULL;
-    if (cnt == 0)
-        return 0;
-    struct meta_config *to = calloc(cnt, sizeof(*to));
-    if (to == NULL)
-        return -ENOMEM;
-    for (uint32_t i = 0; i < cnt; i++) {
-        to[i].key = strdup(from[i].key);
-        to[i].value = strdup(from[i].value);
-        if (to[i].key == NULL || to[i].value == NULL) {
-            configs_free(to, cnt);
-            return -ENOMEM;
-        }
-    }
-    *ret = to;
-    return 0;
-}
-
 /* The topic in slot `slot` of by_id, made the build's own. */
 static int topic_own(struct build *b, uint32_t slot, struct meta_topic **ret)
 {
@@ -306,7 +242,7 @@ static int topic_own(struct build *b, uint32_t slot, struct meta_topic **ret)
             goto undo_topic;
         memcpy(t->partitions, old->partitions, old->partition_cnt * sizeof(*t->partitions));
     }
-    if (config_dup(old->configs, old->config_cnt, &t->configs) < 0)
+    if (config_list_dup(old->configs, old->config_cnt, &t->configs) < 0)
         goto undo_topic;
     t->config_cnt = old->config_cnt;
     bool found;
@@ -451,48 +387,22 @@ static int on_partition_change(struct build *b, const struct partition_change_re
     return 0;
 }
 
-/* Sets, or with a null value removes, one key of a sorted list. */
-static int config_set(struct meta_config **configs, uint32_t *cnt, struct span key,
-                      struct span value)
-{
-    bool found;
-    uint32_t i = config_pos(*configs, *cnt, key, &found);
-    if (span_is_null(value)) {
-        if (!found)
-            return 0;
-        free((*configs)[i].key);
-        free((*configs)[i].value);
-        (*cnt)--;
-        memmove(&(*configs)[i], &(*configs)[i + 1], (*cnt - i) * sizeof(**configs));
-        return 0;
-    }
-    char *new_value = dup_span(value);
-    if (new_value == NULL)
-        return -ENOMEM;
-    if (found) {
-        free((*configs)[i].value);
-        (*configs)[i].value = new_value;
-        return 0;
-    }
-    char *new_key = dup_span(key);
-    struct meta_config *list = NULL;
-    if (new_key != NULL)
-        list = realloc(*configs, (*cnt + 1) * sizeof(*list));
-    if (list == NULL) {
-        free(new_key);
-        free(new_value);
-        return -ENOMEM;
-    }
-    memmove(&list[i + 1], &list[i], (*cnt - i) * sizeof(*list));
-    list[i] = (struct meta_config){.key = new_key, .value = new_value};
-    *configs = list;
-    (*cnt)++;
-    return 0;
-}
-
 static bool has_nul(struct span s)
 {
     return s.len > 0 && memchr(s.p, 0, s.len) != NULL;
+}
+
+static int on_group_config(struct build *b, const struct config_record *m)
+{
+    struct meta_groups *next;
+    if (m->resource_name.len == 0 || has_nul(m->resource_name))
+        return -E_MALFORMED;
+    int rc = groups_set(b->img->groups, m->resource_name, m->name, m->value, &next);
+    if (rc < 0)
+        return rc;
+    groups_put(b->img->groups);
+    b->img->groups = next;
+    return 0;
 }
 
 static int on_config(struct build *b, const struct config_record *m)
@@ -507,17 +417,19 @@ static int on_config(struct build *b, const struct config_record *m)
             return -E_MALFORMED;
         struct meta_topic *t;
         int rc = topic_own(b, id_slot(b, &img->by_name[pos]->id), &t);
-        return rc < 0 ? rc : config_set(&t->configs, &t->config_cnt, m->name, m->value);
+        return rc < 0 ? rc : config_list_set(&t->configs, &t->config_cnt, m->name, m->value);
     }
+    if (m->resource_type == META_RESOURCE_GROUP)
+        return on_group_config(b, m);
     if (m->resource_type != META_RESOURCE_BROKER)
         return -E_UNSUPPORTED_VERSION;
     if (m->resource_name.len == 0)
-        return config_set(&img->default_configs, &img->default_config_cnt, m->name, m->value);
+        return config_list_set(&img->default_configs, &img->default_config_cnt, m->name, m->value);
     char node[16];
     snprintf(node, sizeof(node), "%d", img->node_id);
     if (!span_eq_str(m->resource_name, node))
         return -E_MALFORMED;
-    return config_set(&img->broker_configs, &img->broker_config_cnt, m->name, m->value);
+    return config_list_set(&img->broker_configs, &img->broker_config_cnt, m->name, m->value);
 }
 
 static int on_feature(struct build *b, const struct feature_level_record *m)
@@ -810,15 +722,16 @@ static int build_init(struct build *b, const struct meta_image *old)
     img->next_producer_id = old->next_producer_id;
     img->partition_cnt = old->partition_cnt;
     img->quotas = quotas_get(old->quotas);
+    img->groups = groups_get(old->groups);
     img->feature_cnt = old->feature_cnt;
     memcpy(img->features, old->features, sizeof(img->features));
     if (old->broker != NULL)
         img->broker = ref_get(&old->broker->refs, old->broker);
-    rc = config_dup(old->broker_configs, old->broker_config_cnt, &img->broker_configs);
+    rc = config_list_dup(old->broker_configs, old->broker_config_cnt, &img->broker_configs);
     if (rc < 0)
         return rc;
     img->broker_config_cnt = old->broker_config_cnt;
-    rc = config_dup(old->default_configs, old->default_config_cnt, &img->default_configs);
+    rc = config_list_dup(old->default_configs, old->default_config_cnt, &img->default_configs);
     if (rc < 0)
         return rc;
     img->default_config_cnt = old->default_config_cnt;

@@ -8,6 +8,8 @@
 #include "lib/base/err.h"
 #include "lib/base/span.h"
 #include "lib/base/uuid.h"
+#include "lib/meta/config_list.h"
+#include "lib/meta/group_configs.h"
 #include "lib/meta/quotas.h"
 #include <stdbool.h>
 #include <stdint.h>
@@ -15,9 +17,6 @@
 #define TOPIC_NAME_MAX 249
 #define META_PARTITIONS_MAX 1000000 /* whole image; the configured limit is lower */
 
-struct meta_config { /* one key of a resource */
-    char *key, *value;
-};
 struct meta_partition {
     int32_t leader, leader_epoch, partition_epoch;
     struct uuid directory; /* of the one replica */
@@ -68,6 +67,7 @@ struct meta_image {
     uint32_t default_config_cnt; /* of all brokers: resource "" */
     struct meta_config *default_configs;
     struct meta_quotas *quotas; /* NULL: none are set */
+    struct meta_groups *groups; /* NULL: no group has a configuration */
     uint32_t feature_cnt;
     struct meta_feature features[16];
 };
@@ -93,10 +93,10 @@ NODISCARD int image_apply(const struct meta_image *img, const struct span *recor
 /* NULL when there is none. The topic lives as long as the image. */
 const struct meta_topic *image_topic_by_name(const struct meta_image *img, struct span name);
 const struct meta_topic *image_topic_by_id(const struct meta_image *img, const struct uuid *id);
-/* The value of a key in a sorted list, or NULL. */
-const char *meta_config_find(const struct meta_config *configs, uint32_t cnt, const char *key);
 /* The override of a topic's config key, or NULL. */
 const char *meta_topic_config(const struct meta_topic *t, const char *key);
+/* What the group has for a key, or NULL. */
+const char *image_group_config(const struct meta_image *img, struct span group, const char *key);
 /* This node's broker config, else the default of all brokers, else NULL. */
 const char *image_broker_config(const struct meta_image *img, const char *key);
 /* The level of a finalized feature; 0: not finalized. */

@@ -247,6 +247,10 @@ void meta_put_image(struct meta_batch *b, const struct meta_image *img)
     snprintf(node, sizeof(node), "%d", img->node_id);
     put_configs(b, META_RESOURCE_BROKER, "", img->default_configs, img->default_config_cnt);
     put_configs(b, META_RESOURCE_BROKER, node, img->broker_configs, img->broker_config_cnt);
+    for (uint32_t i = 0; img->groups != NULL && i < img->groups->cnt; i++) {
+        const struct meta_group *g = &img->groups->v[i];
+        put_configs(b, META_RESOURCE_GROUP, g->name, g->v, g->cnt);
+    }
     for (uint32_t i = 0; img->quotas != NULL && i < img->quotas->cnt; i++)
         for (int t = 0; t < QUOTA_TYPE_CNT; t++)
             if (img->quotas->v[i].rate[t] > 0)

@@ -72,6 +72,7 @@ void meta_put_leader(struct meta_batch *b, const struct uuid *topic_id, int32_t 
 void meta_put_remove_topic(struct meta_batch *b, const struct uuid *id);
 #define META_RESOURCE_TOPIC 2
 #define META_RESOURCE_BROKER 4 /* resource name: the node id in decimal, or "" for the default */
+#define META_RESOURCE_GROUP 32
 /* value NULL span: back to the default. */
 void meta_put_config(struct meta_batch *b, int8_t resource_type, struct span resource,
                      struct span key, struct span value);

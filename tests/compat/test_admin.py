@@ -303,6 +303,14 @@ def test_kafka_configs_alters_the_broker_live(appliance):
     assert describe(appliance, t)["max.message.bytes"].source == ConfigSource.DEFAULT_CONFIG.value
 
 
+def test_kafka_configs_alters_and_describes_groups(appliance):
+    kafka_tools.jars()
+    main = "kafka.admin.ConfigCommand"
+    tool(appliance, main, "--alter", "--group", "tool-group", "--add-config", "consumer.session.timeout.ms=50000")
+    out = tool(appliance, main, "--describe", "--entity-type", "groups")
+    assert "tool-group" in out and "DYNAMIC_GROUP_CONFIG:consumer.session.timeout.ms=50000" in out, out
+
+
 def test_a_replication_factor_above_one_is_refused_or_clamped(tmp_path):
     kafka_tools.jars()
     args = ("--create", "--topic", "three", "--partitions", "1", "--replication-factor", "3")

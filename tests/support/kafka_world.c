@@ -109,6 +109,16 @@ void world_broker_config(struct world *w, const char *key, const char *value)
     meta_batch_fini(&b);
 }
 
+void world_group_config(struct world *w, const char *group, const char *key, const char *value)
+{
+    struct meta_batch b;
+    meta_batch_init(&b);
+    meta_put_config(&b, META_RESOURCE_GROUP, span_str(group), span_str(key),
+                    value != NULL ? span_str(value) : SPAN_NULL);
+    publish(w, &b);
+    meta_batch_fini(&b);
+}
+
 void world_topic_delete(struct world *w, const char *name)
 {
     struct meta_batch b;

@@ -75,6 +75,7 @@ void world_quota(struct world *w, const char *user, const char *client, enum quo
                  double rate);
 /* A dynamic configuration of the broker; value NULL: none. */
 void world_broker_config(struct world *w, const char *key, const char *value);
+void world_group_config(struct world *w, const char *group, const char *key, const char *value);
 /* Deletes it again: its partitions are unknown from then on. */
 void world_topic_delete(struct world *w, const char *name);
 struct plog *world_plog(struct world *w, const char *topic, int32_t partition);

@@ -187,7 +187,7 @@ static void on_rebalance(struct timer *t, uint64_t now_ns)
 
 void consumer_arm_session(struct cmember *m)
 {
-    group_arm(m->g, &m->session, group_conf(m->g)->group_consumer_session_timeout_ms, on_session);
+    group_arm(m->g, &m->session, group_session_timeout_ms(m->g), on_session);
 }
 
 void consumer_arm_rebalance(struct cmember *m)
@@ -493,7 +493,7 @@ static void beat(struct cchange *ch, struct cmember *m, struct group_call *call,
     consumer_arm_session(m);
     out->member_id = call_keep(call, m->id);
     out->member_epoch = m->epoch;
-    out->heartbeat_interval_ms = (int32_t)group_conf(g)->group_consumer_heartbeat_interval_ms;
+    out->heartbeat_interval_ms = (int32_t)group_heartbeat_interval_ms(g);
     if ((joins || is_full_request(in) || !tpset_eq(&before, &m->assigned)) &&
         !answer_assignment(call, m))
         ch->rc = -E_LIMIT;

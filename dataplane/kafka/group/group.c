@@ -2,6 +2,7 @@
 #include "dataplane/kafka/group/classic.h"
 #include "dataplane/kafka/group/consumer.h"
 #include "dataplane/kafka/group/offsets.h"
+#include "lib/meta/image.h"
 #include <stdlib.h>
 
 #define MS_NS UINT64_C(1000000)
@@ -160,6 +161,26 @@ void group_on_delete(struct cpart *p, struct group_call *call)
 const struct conf *group_conf(const struct group *g)
 {
     return g->c->s->conf;
+}
+
+/* The first of: the group's own, the file's. */
+static uint32_t group_number(const struct group *g, const char *key, uint32_t of_file)
+{
+    const struct meta_image *img = g->c->s->image;
+    const char *text = img != NULL ? image_group_config(img, g->id, key) : NULL;
+    return text != NULL ? (uint32_t)strtoul(text, NULL, 10) : of_file; /* sluiced checked it */
+}
+
+uint32_t group_session_timeout_ms(const struct group *g)
+{
+    return group_number(g, "consumer.session.timeout.ms",
+                        group_conf(g)->group_consumer_session_timeout_ms);
+}
+
+uint32_t group_heartbeat_interval_ms(const struct group *g)
+{
+    return group_number(g, "consumer.heartbeat.interval.ms",
+                        group_conf(g)->group_consumer_heartbeat_interval_ms);
 }
 
 void group_arm(struct group *g, struct timer *t, int64_t ms, timer_fn *fn)

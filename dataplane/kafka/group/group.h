@@ -71,6 +71,9 @@ void group_put(struct group *g);
 /* Answer whoever waits with `error`; members stay. */
 void group_fail_parked(struct group *g, int16_t error);
 const struct conf *group_conf(const struct group *g);
+/* KIP-848: what is in force for the group now (lib/meta/group_config.def). */
+uint32_t group_session_timeout_ms(const struct group *g);
+uint32_t group_heartbeat_interval_ms(const struct group *g);
 /* (Re)arm a timer of the group in ms. */
 void group_arm(struct group *g, struct timer *t, int64_t ms, timer_fn *fn);
 void group_set_state(struct group *g, enum group_state state);

@@ -1,7 +1,8 @@
-/* describe_configs.c - DescribeConfigs: topics, the broker, and the defaults of all brokers
- * (resource ""), from lib/meta/config_keys.h. Synonyms list the steps by which a value is looked
- * for, from the one in force to the default. Where Kafka's default is that of a key in hours, that
- * key is listed after a value of the one in ms, and alone not at all, as Kafka has it. */
+/* describe_configs.c - DescribeConfigs: topics, groups, the broker, the defaults of all brokers
+ * (resource ""), and the broker's one logger, from lib/meta/config_keys.h. Synonyms list the steps
+ * by which a value is looked for, from the one in force to the default. Where Kafka's default is
+ * that of a key in hours, that key is listed after a value of the one in ms, and alone not at all,
+ * as Kafka has it. */
 #include "dataplane/kafka/handlers.h"
 #include "lib/iface/conf_kafka.h"
 #include "lib/meta/config_keys.h"
@@ -9,7 +10,8 @@
 
 #define TOPIC_ROWS config_topic_cnt()
 #define BROKER_ROWS config_broker_cnt()
-enum { RES_TOPIC = 2, RES_BROKER = 4 };
+#define GROUP_ROWS config_group_cnt()
+enum { RES_TOPIC = 2, RES_BROKER = 4, RES_LOGGER = 8, RES_GROUP = 32 };
 enum { ERR_UNKNOWN_TOPIC = 3, ERR_INVALID_TOPIC = 17, ERR_INVALID_REQUEST = 42 };
 
 struct describe {
@@ -51,17 +53,24 @@ static void add_synonym(struct describe_configs_response_config *out, const char
     s->source = source;
 }
 
+/* Whose keys are described. NULL for the broker itself. */
+struct owner {
+    enum config_source source;
+    const struct meta_config *configs; /* its overrides */
+    uint32_t cnt;
+};
+
 /* The steps by which a value is looked for, first to last. */
 struct step {
     const char *key, *value; /* value NULL: not set there */
     enum config_source source;
 };
 #define STEPS 6
-static void steps_find(struct kreq *req, const struct config_key *k, const struct meta_topic *topic,
+static void steps_find(struct kreq *req, const struct config_key *k, const struct owner *owner,
                        struct step s[STEPS])
 {
     const struct meta_image *img = req->k->s->image;
-    const char *base = topic == NULL || k->broker_key[0] != '\0' ? config_broker_name(k) : NULL;
+    const char *base = owner == NULL || k->broker_key[0] != '\0' ? config_broker_name(k) : NULL;
     const char *of_node = NULL, *of_all = NULL;
     if (base != NULL && img != NULL) {
         of_node = meta_config_find(img->broker_configs, img->broker_config_cnt, base);
@@ -70,8 +79,10 @@ static void steps_find(struct kreq *req, const struct config_key *k, const struc
     const char *file = base != NULL ? conf_value(req, base) : NULL;
     if (file != NULL && strcmp(file, k->def) == 0)
         file = NULL; /* the default */
-    s[0] = (struct step){k->key, topic != NULL ? meta_topic_config(topic, k->key) : NULL,
-                         CONFIG_SOURCE_TOPIC};
+    s[0] = (struct step){k->key, NULL, CONFIG_SOURCE_TOPIC};
+    if (owner != NULL)
+        s[0] = (struct step){k->key, meta_config_find(owner->configs, owner->cnt, k->key),
+                             owner->source};
     s[1] = (struct step){base, of_node, CONFIG_SOURCE_BROKER};
     s[2] = (struct step){base, of_all, CONFIG_SOURCE_DEFAULT_BROKER};
     s[3] = (struct step){base, file, CONFIG_SOURCE_STATIC};
@@ -83,26 +94,26 @@ static void steps_find(struct kreq *req, const struct config_key *k, const struc
                  : (struct step){NULL, NULL, CONFIG_SOURCE_DEFAULT};
 }
 
-/* One key. `topic` NULL describes the broker's key instead. */
+/* One key. `owner` NULL describes the broker's key instead. */
 static int add_config(struct describe *d, struct describe_configs_response_result *res,
-                      const struct config_key *k, const struct meta_topic *topic)
+                      const struct config_key *k, const struct owner *owner)
 {
     struct step s[STEPS];
-    steps_find(d->req, k, topic, s);
+    steps_find(d->req, k, owner, s);
     struct describe_configs_response_config *out = &res->configs.v[res->configs.cnt++];
     describe_configs_response_config_init(out);
     uint32_t first = 0;
     while (first < STEPS && s[first].value == NULL)
         first++;
-    out->name = span_str(topic != NULL ? k->key : config_broker_name(k));
+    out->name = span_str(owner != NULL ? k->key : config_broker_name(k));
     if (first < STEPS)
         out->value = span_str(s[first].value);
-    else if (topic != NULL) /* the fallback key's default in the topic's unit */
+    else if (owner != NULL) /* the fallback key's default in the topic's unit */
         out->value = span_str(k->def);
     else
         out->value = SPAN_NULL;
     out->config_source = (int8_t)(first < STEPS ? s[first].source : CONFIG_SOURCE_DEFAULT);
-    out->read_only = topic == NULL && !k->dynamic;
+    out->read_only = owner == NULL && !k->dynamic;
     out->config_type = (int8_t)k->type;
     if (d->in.include_documentation)
         out->documentation = span_str(k->doc);
@@ -172,12 +183,66 @@ static int describe_topic(struct describe *d, const struct describe_configs_requ
     out->configs.v = arena_array(&d->req->arena, TOPIC_ROWS, sizeof(*out->configs.v));
     if (out->configs.v == NULL)
         return -E_LIMIT;
+    struct owner owner = {CONFIG_SOURCE_TOPIC, t->configs, t->config_cnt};
     for (uint32_t i = 0; i < TOPIC_ROWS; i++) {
         const struct config_key *k = config_topic_at(i);
-        int rc = is_asked(in, k->key) ? add_config(d, out, k, t) : 0;
+        int rc = is_asked(in, k->key) ? add_config(d, out, k, &owner) : 0;
         if (rc < 0)
             return rc;
     }
+    return 0;
+}
+
+/* A group need not exist to have a configuration. */
+static int describe_group(struct describe *d, const struct describe_configs_request_resource *in,
+                          struct describe_configs_response_result *out)
+{
+    const struct meta_image *img = d->req->k->s->image;
+    struct owner owner = {.source = CONFIG_SOURCE_GROUP};
+    if (in->resource_name.len == 0) {
+        fail_resource(out, ERR_INVALID_REQUEST, "Group name must not be empty");
+        return 0;
+    }
+    const struct meta_group *g = img != NULL ? groups_find(img->groups, in->resource_name) : NULL;
+    if (g != NULL) {
+        owner.configs = g->v;
+        owner.cnt = g->cnt;
+    }
+    out->configs.v = arena_array(&d->req->arena, GROUP_ROWS, sizeof(*out->configs.v));
+    if (out->configs.v == NULL)
+        return -E_LIMIT;
+    for (uint32_t i = 0; i < GROUP_ROWS; i++) {
+        const struct config_key *k = config_group_at(i);
+        int rc = is_asked(in, k->key) ? add_config(d, out, k, &owner) : 0;
+        if (rc < 0)
+            return rc;
+    }
+    return 0;
+}
+
+/* One logger, whose level is fixed (lib/base/log.h). */
+static int describe_logger(struct describe *d, const struct describe_configs_request_resource *in,
+                           struct describe_configs_response_result *out)
+{
+    char self[16];
+    snprintf(self, sizeof(self), "%d", d->req->k->s->conf->node_id);
+    if (in->resource_name.len == 0 || !span_eq_str(in->resource_name, self)) {
+        fail_resource(out, ERR_INVALID_REQUEST,
+                      in->resource_name.len == 0 ? "Broker id must not be empty"
+                                                 : "not the id of this broker");
+        return 0;
+    }
+    if (!is_asked(in, "root"))
+        return 0;
+    out->configs.v = arena_array(&d->req->arena, 1, sizeof(*out->configs.v));
+    if (out->configs.v == NULL)
+        return -E_LIMIT;
+    struct describe_configs_response_config *c = &out->configs.v[out->configs.cnt++];
+    describe_configs_response_config_init(c);
+    c->name = span_str("root");
+    c->value = span_str("INFO");
+    c->config_source = CONFIG_SOURCE_LOGGER;
+    c->config_type = CONFIG_STRING;
     return 0;
 }
 
@@ -241,9 +306,14 @@ int describe_configs_start(struct kreq *req, struct wire_reader *r)
             rc = describe_topic(&d, in, out);
         else if (in->resource_type == RES_BROKER)
             rc = describe_broker(&d, in, out);
+        else if (in->resource_type == RES_GROUP)
+            rc = describe_group(&d, in, out);
+        else if (in->resource_type == RES_LOGGER)
+            rc = describe_logger(&d, in, out);
         else
             fail_resource(out, ERR_INVALID_REQUEST,
-                          "only topics (2) and brokers (4) have a configuration");
+                          "only topics (2), brokers (4), their loggers (8), and groups (32) have a "
+                          "configuration");
         if (rc < 0)
             return rc;
     }

@@ -1,6 +1,6 @@
 /* one_broker.c - admin APIs whose answer follows from there being one broker: ElectLeaders (every
  * partition is led by it already), ListPartitionReassignments (none is ever under way),
- * DescribeQuorum (one voter), and ListConfigResources (topics and the broker). */
+ * DescribeQuorum (one voter), and ListConfigResources. */
 #include "dataplane/kafka/handlers.h"
 #include <stdio.h>
 
@@ -179,8 +179,8 @@ static void add(struct list_config_resources_response *resp, struct span name, i
     o->resource_type = type;
 }
 
-/* Version 0 asks for client metrics only, and there are none. Groups have no configuration, nor
- * have loggers: their level is fixed. */
+/* Version 0 asks for client metrics only, and there are none. Groups: those that have a
+ * configuration, as in Kafka. */
 int list_config_resources_start(struct kreq *req, struct wire_reader *r)
 {
     struct list_config_resources_request in;
@@ -199,9 +199,12 @@ int list_config_resources_start(struct kreq *req, struct wire_reader *r)
     const struct meta_image *img = req->k->s->image;
     bool list = kreq_version(req) >= 1 && resp.error_code == 0;
     uint32_t topics = list && img != NULL && is_asked(&in, RES_TOPIC) ? img->topic_cnt : 0;
-    kreq_arena_allow(req, (uint64_t)(topics + 1) * sizeof(*resp.config_resources.v) + 4096);
-    resp.config_resources.v =
-        arena_array(&req->arena, topics + 1, sizeof(*resp.config_resources.v));
+    uint32_t groups = list && img != NULL && img->groups != NULL && is_asked(&in, RES_GROUP)
+                          ? img->groups->cnt
+                          : 0;
+    size_t most = (size_t)topics + groups + 2;
+    kreq_arena_allow(req, most * sizeof(*resp.config_resources.v) + 4096);
+    resp.config_resources.v = arena_array(&req->arena, most, sizeof(*resp.config_resources.v));
     char *self = arena_alloc(&req->arena, 16);
     if (resp.config_resources.v == NULL || self == NULL)
         return -E_LIMIT;
@@ -210,6 +213,10 @@ int list_config_resources_start(struct kreq *req, struct wire_reader *r)
         add(&resp, span_str(img->by_name[i]->name), RES_TOPIC);
     if (list && is_asked(&in, RES_BROKER))
         add(&resp, span_str(self), RES_BROKER);
+    if (list && is_asked(&in, RES_BROKER_LOGGER))
+        add(&resp, span_str(self), RES_BROKER_LOGGER);
+    for (uint32_t i = 0; i < groups; i++)
+        add(&resp, span_str(img->groups->v[i].name), RES_GROUP);
     KREQ_RESPOND(req, list_config_resources_response, &resp);
     return 0;
 }

@@ -359,6 +359,54 @@ static void quotas_are_kept_and_the_most_specific_is_in_force(void **state)
     meta_batch_fini(&b);
 }
 
+/* Random changes of 4 groups x 3 keys against a table; every so often through a snapshot. */
+static void group_configurations_are_kept_and_go_with_their_last_key(void **state)
+{
+    static const char *const groups[] = {"a", "ab", "b/c", "z"}, *const keys[] = {"k", "l", "m"};
+    struct test_rng rng = {test_seed(9)};
+    char model[4][3][16] = {0};
+    struct meta_image *img = new_image(), *next;
+    struct meta_batch b;
+    meta_batch_init(&b);
+    for (int i = 0; i < 300; i++) {
+        uint32_t g = (uint32_t)rng_below(&rng, 4), k = (uint32_t)rng_below(&rng, 3);
+        bool removed = rng_below(&rng, 2) == 0;
+        snprintf(model[g][k], sizeof(model[g][k]), removed ? "" : "%d", i);
+        meta_batch_reset(&b);
+        meta_put_config(&b, META_RESOURCE_GROUP, span_str(groups[g]), span_str(keys[k]),
+                        removed ? SPAN_NULL : span_str(model[g][k]));
+        assert_ok(image_apply(img, b.v, b.cnt, i, &next));
+        image_put(img);
+        img = next;
+        if (i % 20 == 19) {
+            meta_batch_reset(&b);
+            meta_put_image(&b, img);
+            struct meta_image *empty = new_image();
+            assert_ok(image_apply(empty, b.v, b.cnt, i, &next));
+            image_put(empty);
+            image_put(img);
+            img = next;
+        }
+        uint32_t cnt = 0;
+        for (g = 0; g < 4; g++) {
+            bool any = false;
+            for (k = 0; k < 3; k++) {
+                const char *got = image_group_config(img, span_str(groups[g]), keys[k]);
+                assert_string_equal(got != NULL ? got : "", model[g][k]);
+                any |= got != NULL;
+            }
+            assert_int_equal(groups_find(img->groups, span_str(groups[g])) != NULL, any);
+            cnt += any;
+        }
+        assert_int_equal(img->groups != NULL ? img->groups->cnt : 0, cnt);
+    }
+    meta_batch_reset(&b);
+    meta_put_config(&b, META_RESOURCE_GROUP, span_str(""), span_str("k"), span_str("1"));
+    assert_rc(image_apply(img, b.v, b.cnt, 300, &next), -E_MALFORMED);
+    image_put(img);
+    meta_batch_fini(&b);
+}
+
 static void quota_records_we_do_not_know_are_refused(void **state)
 {
     static const struct {
@@ -708,6 +756,7 @@ static void thousands_of_topics_are_found_by_name_and_id(void **state)
 
 TEST_MAIN(TEST(random_records_add_up_to_what_the_model_says), TEST(unchanged_topics_are_shared),
           TEST(quotas_are_kept_and_the_most_specific_is_in_force),
+          TEST(group_configurations_are_kept_and_go_with_their_last_key),
           TEST(quota_records_we_do_not_know_are_refused),
           TEST(a_changed_topic_is_copied_and_the_old_one_stays), TEST(unknown_records_are_refused),
           TEST(records_that_contradict_the_image_are_refused),

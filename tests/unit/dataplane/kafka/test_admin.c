@@ -338,6 +338,61 @@ static void a_value_is_described_by_every_step_it_may_come_from(void **state)
     close_world();
 }
 
+static void groups_and_the_logger_are_described_too(void **state)
+{
+    (void)state;
+    open_world(NULL);
+    world_group_config(w, "g", "consumer.session.timeout.ms", "50000");
+    w->conf->group_consumer_heartbeat_interval_ms = 7000;
+    struct client *c = client_open(w);
+    struct describe_configs_request m;
+    struct describe_configs_request_resource r[6];
+    struct describe_configs_response resp;
+    char self[16];
+    snprintf(self, sizeof(self), "%d", w->conf->node_id);
+    const struct {
+        int8_t type;
+        const char *name;
+        int16_t error;
+        uint32_t keys;
+    } res[6] = {{32, "g", 0, 2}, {32, "unknown", 0, 2}, {32, "", 42, 0},
+                {8, self, 0, 1}, {8, "99", 42, 0},      {8, "", 42, 0}};
+    describe_configs_request_init(&m);
+    m.include_synonyms = true;
+    m.resources.v = r;
+    m.resources.cnt = 6;
+    for (int i = 0; i < 6; i++) {
+        describe_configs_request_resource_init(&r[i]);
+        r[i].resource_type = res[i].type;
+        r[i].resource_name = span_str(res[i].name);
+        r[i].configuration_keys.null = true;
+    }
+    REQUEST(c, DESCRIBE_CONFIGS, 4, describe_configs, &m);
+    world_run(w, 2);
+    RESPONSE(c, DESCRIBE_CONFIGS, 4, describe_configs, &resp);
+    for (uint32_t i = 0; i < 6; i++) {
+        assert_int_equal(resp.results.v[i].error_code, res[i].error);
+        assert_int_equal(resp.results.v[i].configs.cnt, res[i].keys);
+    }
+    const struct describe_configs_response_config *k =
+        config(&resp, 0, "consumer.session.timeout.ms");
+    assert_true(span_eq_str(k->value, "50000"));
+    assert_int_equal(k->config_source, CONFIG_SOURCE_GROUP);
+    assert_int_equal(k->synonyms.cnt, 2);
+    assert_true(span_eq_str(k->synonyms.v[1].name, "group.consumer.session.timeout.ms"));
+    assert_true(span_eq_str(k->synonyms.v[1].value, "45000"));
+    k = config(&resp, 1, "consumer.session.timeout.ms");
+    assert_int_equal(k->config_source, CONFIG_SOURCE_DEFAULT);
+    k = config(&resp, 1, "consumer.heartbeat.interval.ms"); /* what the file says */
+    assert_true(span_eq_str(k->value, "7000"));
+    assert_int_equal(k->config_source, CONFIG_SOURCE_STATIC);
+    k = config(&resp, 3, "root");
+    assert_true(span_eq_str(k->value, "INFO"));
+    assert_int_equal(k->config_source, CONFIG_SOURCE_LOGGER);
+    client_close(c);
+    close_world();
+}
+
 static void a_default_in_hours_is_described_as_kafka_does(void **state)
 {
     (void)state;
@@ -533,6 +588,7 @@ TEST_MAIN(TEST(metadata_names_one_broker_and_every_topic_in_all_versions),
           TEST(auto_creation_without_a_control_plane_is_leader_not_available),
           TEST(the_advertised_address_is_the_listeners), TEST(describe_cluster_knows_brokers_only),
           TEST(describe_configs_tells_value_source_and_synonyms),
+          TEST(groups_and_the_logger_are_described_too),
           TEST(a_default_in_hours_is_described_as_kafka_does),
           TEST(a_value_is_described_by_every_step_it_may_come_from),
           TEST(describe_topic_partitions_goes_on_from_its_cursor),

@@ -294,6 +294,27 @@ static void a_silent_member_is_removed_after_its_session(void **state)
     close_world();
 }
 
+static void what_a_group_configures_holds_from_the_next_heartbeat(void **state)
+{
+    struct client *c = two_members();
+    world_group_config(w, "g", "consumer.session.timeout.ms", "60000");
+    world_group_config(w, "g", "consumer.heartbeat.interval.ms", "15000");
+    world_group_config(w, "other", "consumer.heartbeat.interval.ms", "9000");
+    struct consumer_group_heartbeat_response r = beat(c, (struct beat){.member = "a", .epoch = 2});
+    assert_int_equal(r.heartbeat_interval_ms, 15000);
+    world_run(w, SESSION_MS + 5000); /* b is still held to what it was told */
+    assert_group(c, "Assigning", 3, 2, 1);
+    world_group_config(w, "g", "consumer.heartbeat.interval.ms", NULL);
+    r = beat(c, (struct beat){.member = "a", .epoch = 2});
+    assert_int_equal(r.error_code, 0);
+    assert_int_equal(r.heartbeat_interval_ms, 5000);
+    world_group_config(w, "g", "consumer.session.timeout.ms", NULL);
+    expect(c, (struct beat){.member = "a", .epoch = 3}, 3, "-");
+    world_run(w, SESSION_MS + 5000);
+    assert_group(c, "Empty", 4, 3, 0);
+    close_world();
+}
+
 static void who_does_not_give_up_in_time_is_removed(void **state)
 {
     open_groups(NULL, 0);
@@ -332,7 +353,8 @@ static void who_joins_again_has_given_up_what_it_must(void **state)
     expect(c, (struct beat){.member = "a", .epoch = 1}, 1, "t0 t1"); /* told to give up two */
     expect(c, (struct beat){JOIN("a")}, 2, "t0 t1");
     expect(c, (struct beat){.member = "b", .epoch = 2}, 2, "t2 t3");
-    expect(c, (struct beat){.member = "b", .topics = "u", .owned = "", .rebalance_ms = 1000}, 3, ""); /* and may subscribe to others */
+    expect(c, (struct beat){.member = "b", .topics = "u", .owned = "", .rebalance_ms = 1000}, 3,
+           ""); /* and may subscribe to others */
     expect(c, (struct beat){.member = "a", .epoch = 2}, 3, "t0 t1 t2 t3");
     assert_group(c, "Stable", 3, 3, 2);
     close_world();
@@ -722,6 +744,7 @@ int main(void)
         cmocka_unit_test(epochs_that_do_not_fit_are_fenced),
         cmocka_unit_test(a_silent_member_is_removed_after_its_session),
         cmocka_unit_test(who_does_not_give_up_in_time_is_removed),
+        cmocka_unit_test(what_a_group_configures_holds_from_the_next_heartbeat),
         cmocka_unit_test(a_full_group_takes_nobody),
         cmocka_unit_test(who_joins_again_has_given_up_what_it_must),
         cmocka_unit_test(a_static_member_bounces_without_a_rebalance),

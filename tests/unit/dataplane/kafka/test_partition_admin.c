@@ -281,6 +281,7 @@ static void config_resources_are_what_describe_configs_describes(void **state)
     open_world(NULL);
     world_topic(w, "a", NULL);
     world_topic(w, "b", NULL);
+    world_group_config(w, "g", "consumer.session.timeout.ms", "50000");
     struct client *c = client_open(w);
     struct list_config_resources_request m;
     struct list_config_resources_response resp;
@@ -289,8 +290,8 @@ static void config_resources_are_what_describe_configs_describes(void **state)
         int8_t type; /* 0: none named */
         int16_t error;
         uint32_t cnt;
-    } rows[] = {{0, 0, 0, 0}, {1, 0, 0, 3},  {1, 2, 0, 2},  {1, 4, 0, 1},
-                {1, 8, 0, 0}, {1, 16, 0, 0}, {1, 32, 0, 0}, {1, 7, 35, 0}};
+    } rows[] = {{0, 0, 0, 0}, {1, 0, 0, 5},  {1, 2, 0, 2},  {1, 4, 0, 1},
+                {1, 8, 0, 1}, {1, 16, 0, 0}, {1, 32, 0, 1}, {1, 7, 35, 0}};
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         int8_t type = rows[i].type;
         list_config_resources_request_init(&m);
