@@ -49,6 +49,7 @@ struct table *table_new(const char *heads);
 void table_row(struct table *t, ...);
 /* Prints indented by two blanks and frees. */
 void table_print(struct table *t);
+void table_free(struct table *t);
 
 /* ---- JSON members with defaults: foreign documents are never trusted to be complete. */
 int64_t cli_int(const json_t *o, const char *name, int64_t def);

@@ -1,40 +1,10 @@
 /* status.c - one screen: who runs, the shards, the doors, and where every frame, datagram and event
  * went. The three ledgers are printed with their equations, so that a reader can add them up. */
 #include "ctl/cli/cli.h"
+#include "ctl/cli/ledger.h"
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-
-/* What a ledger is: its key in the answer, its unit, the left side and the summands of the right
- * side; what was dropped is always the last summand. */
-static const struct ledger {
-    const char *key, *title, *equation, *left, *right[5];
-} ledgers[] = {
-    {"ports",
-     "Frames, by port",
-     "seen = to_udp + to_host + handled + in_reassembly + dropped",
-     "seen",
-     {"to_udp", "to_host", "handled", "in_reassembly", NULL}},
-    {"listeners",
-     "Datagrams, by listener",
-     "received = parsed + in_reassembly + dropped",
-     "received",
-     {"parsed", "in_reassembly", NULL}},
-    {"events",
-     "Events, by listener",
-     "produced = durable + dead_lettered_durable + in_flight + dropped",
-     "produced",
-     {"durable", "dead_lettered_durable", "in_flight", NULL}},
-};
-
-static int64_t dropped_sum(const json_t *row)
-{
-    const char *reason;
-    json_t *n;
-    int64_t sum = 0;
-    json_object_foreach(json_object_get(row, "dropped"), reason, n) sum += json_integer_value(n);
-    return sum;
-}
 
 static void named_counts(const char *label, const json_t *counts)
 {
@@ -65,20 +35,18 @@ static bool ledger_print(const struct ledger *l, const json_t *rows)
     printf("\n%s: %s\n", l->title, l->equation);
     json_array_foreach(rows, i, row)
     {
-        int64_t left = cli_int(row, l->left, 0), right = dropped_sum(row);
+        int64_t off = ledger_off(l, row);
         printf("  ");
         cli_put_text(cli_str(row, "name", "?"), strlen(cli_str(row, "name", "?")));
-        printf(": %s =", cli_num(left, a));
-        for (const char *const *r = l->right; *r != NULL; r++) {
-            right += cli_int(row, *r, 0);
+        printf(": %s =", cli_num(cli_int(row, l->left, 0), a));
+        for (const char *const *r = l->right; *r != NULL; r++)
             printf("%s %s", r == l->right ? "" : " +", cli_num(cli_int(row, *r, 0), a));
-        }
-        printf(" + %s", cli_num(dropped_sum(row), a));
-        if (left == right)
+        printf(" + %s", cli_num(ledger_dropped(row), a));
+        if (off == 0)
             printf("   balances\n");
         else
-            printf("   DOES NOT BALANCE, off by %s\n", cli_num(left - right, a));
-        all &= left == right;
+            printf("   DOES NOT BALANCE, off by %s\n", cli_num(off, a));
+        all &= off == 0;
         named_counts("    dropped: ", json_object_get(row, "dropped"));
         named_counts("    the device counted: ", json_object_get(row, "nic"));
     }
@@ -142,9 +110,16 @@ static void doors_print(const json_t *st)
     const json_t *row;
     size_t i;
     if (json_array_size(json_object_get(st, "ports")) > 0) {
-        struct table *t = table_new("PORT|DEVICE");
+        struct table *t = table_new("PORT|DEVICE|LINK|>CHANGES");
+        const json_t *counted = json_object_get(json_object_get(st, "ledgers"), "ports");
         json_array_foreach(json_object_get(st, "ports"), i, row)
-            table_row(t, cli_str(row, "name", "?"), cli_str(row, "device", ""));
+        {
+            const json_t *c = json_array_get(counted, i);
+            char changes[CLI_TEXT_MAX];
+            table_row(t, cli_str(row, "name", "?"), cli_str(row, "device", ""),
+                      cli_int(c, "link_up", 0) > 0 ? "up" : "down",
+                      cli_num(cli_int(c, "link_changes", 0), changes));
+        }
         putchar('\n');
         table_print(t);
     }
@@ -183,7 +158,7 @@ int cmd_status(struct cli *c, int argc, char **argv)
     doors_print(st);
     const json_t *all = json_object_get(st, "ledgers");
     bool balances = true;
-    for (size_t i = 0; i < sizeof(ledgers) / sizeof(ledgers[0]); i++)
+    for (uint32_t i = 0; i < LEDGER_CNT; i++)
         balances &= ledger_print(&ledgers[i], json_object_get(all, ledgers[i].key));
     json_decref(st);
     if (!balances)

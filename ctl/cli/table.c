@@ -75,6 +75,11 @@ void table_print(struct table *t)
         }
         putchar('\n');
     }
+    table_free(t);
+}
+
+void table_free(struct table *t)
+{
     for (uint32_t r = 0; r < t->row_cnt; r++)
         for (uint32_t i = 0; i < t->col_cnt; i++)
             free(t->row[r][i]);

@@ -116,6 +116,27 @@ static json_t *event_ledger(const char *name, const struct event_stats *e)
     json_object_set_new(o, "balance", json_integer((json_int_t)(e->produced - right)));
     return o;
 }
+/* What each shard counted since the dataplane's start, that is, each queue of a port. */
+static void queues_add(json_t *ports, const struct stats_reader *r)
+{
+    struct counters *c = malloc(sizeof(*c));
+    ASSERT(c != NULL);
+    for (uint16_t s = 0; s < stats_header(r)->shard_cnt; s++) {
+        if (stats_read(r, s, c) < 0)
+            continue; /* it is writing all the time: the next look will find it */
+        for (uint32_t i = 0; i < stats_header(r)->port_cnt; i++) {
+            const struct port_stats *p = &c->port[i];
+            uint64_t dropped = drops_sum(stats_port_desc, stats_port_desc_cnt, (const uint64_t *)p);
+            json_array_append_new(
+                json_object_get(json_array_get(ports, i), "queues"),
+                json_pack("{s:i, s:I, s:I, s:I, s:I, s:I}", "shard", (int)s, "seen",
+                          (json_int_t)p->seen, "dropped", (json_int_t)dropped, "imissed",
+                          (json_int_t)p->nic_imissed, "ierrors", (json_int_t)p->nic_ierrors,
+                          "nombuf", (json_int_t)p->nic_nombuf));
+        }
+    }
+    free(c);
+}
 static json_t *ledgers_json(const struct stats_reader *r)
 {
     json_t *ports = json_array(), *listeners = json_array(), *events = json_array();
@@ -125,8 +146,12 @@ static json_t *ledgers_json(const struct stats_reader *r)
     if (r != NULL && stats_read_total(r, c) == 0) {
         const struct stats_header *h = stats_header(r);
         taken = stats_last_ms(r);
-        for (uint32_t i = 0; i < h->port_cnt; i++)
-            json_array_append_new(ports, port_ledger(h->port_name[i], &c->port[i]));
+        for (uint32_t i = 0; i < h->port_cnt; i++) {
+            json_t *p = port_ledger(h->port_name[i], &c->port[i]);
+            json_object_set_new(p, "queues", json_array());
+            json_array_append_new(ports, p);
+        }
+        queues_add(ports, r);
         for (uint32_t i = 0; i < h->listener_cnt; i++) {
             json_array_append_new(listeners, listener_ledger(h->listener_name[i], &c->listener[i]));
             json_array_append_new(events, event_ledger(h->listener_name[i], &c->events[i]));

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 static const uint8_t mac_broadcast[ETH_ADDR_LEN] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
+static const uint8_t mac_all_nodes[ETH_ADDR_LEN] = {0x33, 0x33, 0, 0, 0, 1};
 static const uint8_t ip6_all_nodes[16] = {0xff, 0x02, [15] = 1};
 
 bool host_has_ip4(const struct pkt_host *h, const uint8_t ip[4])
@@ -112,7 +113,6 @@ uint32_t eth_output(const struct pkt_host *h, uint8_t *out, const uint8_t dst[6]
 /* An answer goes back to the station that asked, which is the router for those beyond it. */
 uint32_t pkt_reply(const struct pkt_host *h, const struct pkt *p, uint8_t *out, uint32_t cap)
 {
-    static const uint8_t mac_all_nodes[ETH_ADDR_LEN] = {0x33, 0x33, 0, 0, 0, 1};
     const uint8_t *to = p->eth + ETH_SRC;
     if (p->kind != PKT_REPLY || mac_is_group(to) || cap < PKT_FRAME_OVERHEAD + ARP_LEN)
         return 0;
@@ -149,7 +149,6 @@ uint32_t pkt_reply(const struct pkt_host *h, const struct pkt *p, uint8_t *out, 
 
 uint32_t pkt_announce(const struct pkt_host *h, uint32_t i, uint8_t *out, uint32_t cap)
 {
-    static const uint8_t mac_all_nodes[ETH_ADDR_LEN] = {0x33, 0x33, 0, 0, 0, 1};
     static const uint8_t nobody[ETH_ADDR_LEN];
     const uint8_t *ip = h->addrs[i].ip;
     if (cap < PKT_FRAME_OVERHEAD + ARP_LEN)
@@ -162,6 +161,25 @@ uint32_t pkt_announce(const struct pkt_host *h, uint32_t i, uint8_t *out, uint32
     uint32_t n =
         nd_advertise(h, out + head, cap - PKT_FRAME_OVERHEAD, ip, ip6_all_nodes, ND_OVERRIDE);
     return n > 0 ? head + n : 0;
+}
+
+uint32_t pkt_host_groups(const struct pkt_host *h, uint8_t out[PKT_GROUPS_MAX][6])
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < h->addr_cnt; i++) {
+        const uint8_t *ip = h->addrs[i].ip;
+        if (net_addr_is_v4(&h->addrs[i]))
+            continue;
+        if (n == 0)
+            memcpy(out[n++], mac_all_nodes, ETH_ADDR_LEN);
+        const uint8_t group[ETH_ADDR_LEN] = {0x33, 0x33, 0xff, ip[13], ip[14], ip[15]};
+        uint32_t k = 1;
+        while (k < n && !mac_eq(out[k], group)) /* addresses may share one */
+            k++;
+        if (k == n)
+            memcpy(out[n++], group, ETH_ADDR_LEN);
+    }
+    return n;
 }
 
 int pkt_host_init(struct pkt_host *h, const struct conf *c, uint32_t port, const uint8_t mac[6],

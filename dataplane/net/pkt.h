@@ -39,6 +39,11 @@ struct pkt_host {
 NODISCARD int pkt_host_init(struct pkt_host *h, const struct conf *c, uint32_t port,
                             const uint8_t mac[6], char *err, size_t err_cap);
 
+/* The multicast MAC addresses a device must let in for us: all nodes and the solicited-node group
+ * of each IPv6 address. How many; 0: no IPv6 address. */
+#define PKT_GROUPS_MAX (CONF_ADDRS_MAX + 1)
+uint32_t pkt_host_groups(const struct pkt_host *h, uint8_t out[PKT_GROUPS_MAX][6]);
+
 enum pkt_kind { PKT_UDP, PKT_REPLY, PKT_HANDLED, PKT_FRAGMENT, PKT_DROP };
 enum pkt_reply_kind { PKT_REPLY_ARP, PKT_REPLY_ECHO4, PKT_REPLY_ECHO6, PKT_REPLY_ND };
 struct pkt {

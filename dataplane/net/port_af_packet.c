@@ -1,5 +1,6 @@
 /* port_af_packet.c - what the driver net_af_packet leaves to be wished for: sources kept on one
- * queue, and frames the kernel dropped counted.
+ * queue, frames the kernel dropped counted, and whether the link is up (to the driver it always
+ * is).
  *
  * With several queues the driver asks the kernel for a fanout by flow (PACKET_FANOUT_HASH), which
  * spreads one source's datagrams over the queues by their ports: shards then see them in another
@@ -9,13 +10,15 @@
  * frames longer than its buffers, the second would break order: both are left out.
  *
  * The driver has no option for that and keeps its sockets to itself, but it is linked into this
- * program, so its setsockopt is ours: the function below stands before the C library's, passes
- * every call on unchanged except the driver's PACKET_FANOUT, and remembers the sockets of the
- * rings. Refused: changing the driver (a fork to carry), an eBPF flow dissector for the whole
- * network namespace (changes the machine for everybody). */
+ * program, so its setsockopt is ours (and its sendto, see there): the function below stands before
+ * the C library's, passes every call on unchanged except the driver's PACKET_FANOUT, and remembers
+ * the sockets of the rings. Refused: changing the driver (a fork to carry), an eBPF flow dissector
+ * for the whole network namespace (changes the machine for everybody). */
 #include "dataplane/net/port_int.h"
 #include "dataplane/net/sock_open.h"
 #include <linux/if_packet.h>
+#include <net/if.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -44,6 +47,14 @@ static struct ring_sock *sock_of(int fd)
         return NULL;
     socks[sock_cnt] = (struct ring_sock){.fd = fd};
     return &socks[sock_cnt++];
+}
+
+static bool is_ring_sock(int fd)
+{
+    for (uint32_t i = 0; i < sock_cnt; i++)
+        if (socks[i].fd == fd)
+            return true;
+    return false;
 }
 
 /* 16 bits of group, then type and flags; see packet(7). */
@@ -81,6 +92,23 @@ int setsockopt(int fd, int level, int name, const void *val, socklen_t len)
     return rc;
 }
 
+/* The driver's kick to send what its ring holds. It has freed the packet buffers by then, and takes
+ * every error but "try again" for "nothing was taken", whereupon its caller frees them, too. One
+ * error is certain: the first send after the interface was down. What the ring holds then goes out
+ * with the second try, or with a later packet. */
+ssize_t sendto(int fd, const void *buf, size_t len, int flags, const struct sockaddr *to,
+               socklen_t to_len)
+{
+    ssize_t n = syscall(SYS_sendto, fd, buf, len, flags, to, to_len);
+    if (n >= 0 || buf != NULL || len > 0 || !is_ring_sock(fd))
+        return n;
+    if (errno != EAGAIN && errno != ENOBUFS)
+        n = syscall(SYS_sendto, fd, buf, len, flags, to, to_len);
+    if (n < 0)
+        errno = EAGAIN;
+    return n;
+}
+
 /* The next of the interface's sockets after *i, or -1. */
 static int next_socket(unsigned ifindex, uint32_t *i)
 {
@@ -94,17 +122,28 @@ static int next_socket(unsigned ifindex, uint32_t *i)
     return -1;
 }
 
-uint64_t port_af_packet_drops(unsigned ifindex)
+/* The driver makes its sockets in the order of its queues. */
+uint64_t port_af_packet_drops(unsigned ifindex, uint16_t queue)
 {
-    uint64_t drops = 0;
     uint32_t i = 0;
-    for (int fd; (fd = next_socket(ifindex, &i)) >= 0;) {
-        struct tpacket_stats st; /* reading sets them back to zero */
-        socklen_t len = sizeof(st);
-        if (getsockopt(fd, SOL_PACKET, PACKET_STATISTICS, &st, &len) == 0)
-            drops += st.tp_drops;
-    }
-    return drops;
+    int fd = next_socket(ifindex, &i);
+    for (uint16_t q = 0; q < queue && fd >= 0; q++)
+        fd = next_socket(ifindex, &i);
+    struct tpacket_stats st; /* reading sets them back to zero */
+    socklen_t len = sizeof(st);
+    if (fd < 0 || getsockopt(fd, SOL_PACKET, PACKET_STATISTICS, &st, &len) < 0)
+        return 0;
+    return st.tp_drops;
+}
+
+bool port_af_packet_link_is_up(unsigned ifindex)
+{
+    struct ifreq r = {0};
+    uint32_t i = 0;
+    int fd = next_socket(ifindex, &i);
+    return fd >= 0 && if_indextoname(ifindex, r.ifr_name) != NULL &&
+           ioctl(fd, SIOCGIFFLAGS, &r) == 0 && (r.ifr_flags & IFF_UP) != 0 &&
+           (r.ifr_flags & IFF_RUNNING) != 0;
 }
 
 bool port_af_packet_is_by_source(unsigned ifindex)

@@ -10,6 +10,7 @@
 #define PORT_BURST 32u      /* frames of one rx_burst */
 #define PORT_TURN_MAX 1024u /* frames a shard takes in one turn */
 #define PORT_TX_MAX 64u     /* frames queued per port and turn */
+#define PORT_JOINED_MAX 64u /* frames of several buffers in one turn */
 #define PORT_SAMPLE_NS UINT64_C(1000000000)
 
 struct port { /* one device */
@@ -19,6 +20,7 @@ struct port { /* one device */
     uint16_t rxq_cnt, txq_cnt;
     bool is_steered; /* the device hashes on the source address alone, one queue per shard */
     bool is_started, is_open;
+    bool is_scattered;          /* frames longer than a packet buffer come in several of them */
     unsigned af_packet_if;      /* net_af_packet: index of its interface, else 0 */
     uint16_t poller_cnt;        /* shards that were planned to poll it, */
     uint16_t poller[SHARD_MAX]; /* by their planned queue */
@@ -55,6 +57,10 @@ struct port_set {
     struct port_if ifs[CONF_PORTS_MAX];
     uint32_t turn_cnt;
     struct rte_mbuf *turn[PORT_TURN_MAX]; /* received in this turn, still read */
+    /* Frames of several buffers, copied together for the parsers until the turn ends; NULL when no
+     * port has such frames. */
+    uint8_t *joined;
+    uint32_t joined_len_max, joined_cnt;
     struct timer sample;
 };
 
@@ -62,8 +68,10 @@ struct port_set {
 void port_tx_reply(struct port_set *ps, struct port_if *pi, const struct pkt *p);
 void port_tx_announce(struct port_set *ps, struct port_if *pi, uint32_t i);
 /* port_af_packet.c: sockets of the driver net_af_packet on an interface. Frames the kernel dropped
- * because a ring was full, since the last call. */
-uint64_t port_af_packet_drops(unsigned ifindex);
+ * because the ring of this queue was full, since the last call. */
+uint64_t port_af_packet_drops(unsigned ifindex, uint16_t queue);
+/* Is the interface up, and its carrier there? */
+bool port_af_packet_link_is_up(unsigned ifindex);
 /* Do these sockets spread by source address (true) or, the kernel refusing it, by flow? */
 bool port_af_packet_is_by_source(unsigned ifindex);
 

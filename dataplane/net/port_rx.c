@@ -25,22 +25,30 @@ static uint32_t pkt_flags(const struct rte_mbuf *m)
            (ol & RTE_MBUF_F_RX_VLAN_STRIPPED ? PKT_VLAN_STRIPPED : 0);
 }
 
-/* A frame spread over several buffers is moved into the first if it fits. Cold: buffers are made
- * for the MTU. */
-__attribute__((noinline, cold)) static bool frame_linearize(struct rte_mbuf *m)
+/* Parsers want a frame in one piece: one of several buffers is copied together, until the turn
+ * ends. burst_rx sees to it that there is a place for each. NULL: longer than the port's MTU. */
+__attribute__((noinline)) static const uint8_t *frame_join(struct port_set *ps, struct rte_mbuf *m)
 {
-    return rte_pktmbuf_linearize(m) == 0;
+    if (m->pkt_len > ps->joined_len_max)
+        return NULL;
+    ASSERT(ps->joined_cnt < PORT_JOINED_MAX);
+    uint8_t *to = ps->joined + (size_t)ps->joined_cnt++ * ps->joined_len_max;
+    return rte_pktmbuf_read(m, 0, m->pkt_len, to);
 }
 
-static void frame_parse(const struct port_if *pi, struct rte_mbuf *m, struct pkt *p)
+static void frame_parse(struct port_set *ps, const struct port_if *pi, struct rte_mbuf *m,
+                        struct pkt *p)
 {
-    if (unlikely(m->nb_segs > 1) && !frame_linearize(m)) {
-        p->kind = PKT_DROP;
-        p->why = PDROP_too_long;
-        return;
+    const uint8_t *frame = rte_pktmbuf_mtod(m, const uint8_t *);
+    if (unlikely(m->nb_segs > 1)) {
+        frame = frame_join(ps, m);
+        if (frame == NULL) {
+            p->kind = PKT_DROP;
+            p->why = PDROP_too_long;
+            return;
+        }
     }
-    pkt_parse(pi->port->host, rte_pktmbuf_mtod(m, const uint8_t *), m->data_len, pkt_flags(m),
-              m->vlan_tci, p);
+    pkt_parse(pi->port->host, frame, m->pkt_len, pkt_flags(m), m->vlan_tci, p);
 }
 
 static struct dgram dgram_of(const struct port_set *ps, const struct pkt *p)
@@ -77,17 +85,16 @@ static void udp_deliver(struct port_set *ps, const struct port_if *pi, const str
     }
 }
 
-/* A datagram of `frames` frames, whole again. */
+/* A datagram of `frames` frames, whole again. One for a listener stays in the burst, at the place
+ * of its last frame: datagrams that came before that one are delivered before. */
 static void whole_act(struct port_set *ps, struct port_if *pi, struct pkt *p, uint32_t frames,
-                      struct tally *t)
+                      uint32_t *listeners, struct tally *t)
 {
     switch ((enum pkt_kind)p->kind) {
-    case PKT_UDP: {
-        struct dgram dg = dgram_of(ps, p);
-        deliver(ps, pi, p->listener, &dg, 1);
-        t->to_udp += frames;
+    case PKT_UDP:
+        *listeners |= 1u << p->listener;
+        t->to_udp += frames - 1; /* udp_deliver counts the last one */
         return;
-    }
     case PKT_REPLY:
         port_tx_reply(ps, pi, p);
         t->handled += frames;
@@ -103,14 +110,15 @@ static void whole_act(struct port_set *ps, struct port_if *pi, struct pkt *p, ui
 }
 
 __attribute__((noinline, cold)) static void fragment_act(struct port_set *ps, struct port_if *pi,
-                                                         struct pkt *p, struct tally *t)
+                                                         struct pkt *p, uint32_t *listeners,
+                                                         struct tally *t)
 {
     struct ip_reasm_result res =
         ip_reasm_add(pi->reasm, p, (int64_t)(ps->cfg.shard->now_ns / 1000000));
     t->drop[PDROP_frag_limit] += res.dropped_cnt;
     if (res.is_whole) {
         pkt_parse_whole(pi->port->host, p, res.l4);
-        whole_act(ps, pi, p, res.frame_cnt, t);
+        whole_act(ps, pi, p, res.frame_cnt, listeners, t);
     }
 }
 
@@ -144,7 +152,7 @@ static uint32_t burst_rx(struct port_set *ps, struct port_if *pi, uint16_t queue
     }
     for (uint32_t i = 0; i < n; i++) {
         t.bytes += m[i]->pkt_len;
-        frame_parse(pi, m[i], &pk[i]);
+        frame_parse(ps, pi, m[i], &pk[i]);
         if (likely(pk[i].kind == PKT_UDP))
             listeners |= 1u << pk[i].listener;
         else
@@ -165,7 +173,7 @@ static uint32_t burst_rx(struct port_set *ps, struct port_if *pi, uint16_t queue
             t.drop[pk[i].why]++;
             break;
         case PKT_FRAGMENT:
-            fragment_act(ps, pi, &pk[i], &t);
+            fragment_act(ps, pi, &pk[i], &listeners, &t);
             break;
         }
         others--;
@@ -199,7 +207,8 @@ uint32_t port_rx_poll(struct shard *s, uint32_t budget)
                 waits = true;
                 break;
             }
-            if (done >= budget || ps->turn_cnt + PORT_BURST > PORT_TURN_MAX)
+            if (done >= budget || ps->turn_cnt + PORT_BURST > PORT_TURN_MAX ||
+                ps->joined_cnt + PORT_BURST > PORT_JOINED_MAX)
                 goto full;
             done += burst_rx(ps, pi, (uint16_t)(pi->rxq_first + i * pi->rxq_step));
         }

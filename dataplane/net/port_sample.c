@@ -1,8 +1,9 @@
 /* port_sample.c - what is looked at once a second: the device's own counters and its link, and
  * fragments that wait for others in vain.
  *
- * Devices count losses per port; they are kept by the shard that has queue 0. A driver that starts
- * counting from zero again (memif, when its peer leaves) costs nothing: deltas are taken. */
+ * Most devices count losses per port; these are kept by the shard that has queue 0. af_packet's are
+ * per queue, kept by the shard that polls it. A driver that starts counting from zero again (memif,
+ * when its peer leaves) costs nothing: deltas are taken. */
 #include "dataplane/net/port_int.h"
 #include "lib/base/log.h"
 #include "lib/base/assert.h"
@@ -17,10 +18,11 @@ static uint64_t delta(uint64_t *last, uint64_t now)
 static void device_sample(struct port_if *pi)
 {
     struct rte_eth_stats st;
-    if (pi->port->af_packet_if != 0)
-        pi->stats->nic_imissed += port_af_packet_drops(pi->port->af_packet_if);
-    if (rte_eth_stats_get(pi->port->dev, &st) != 0)
-        return; /* a device without counters */
+    for (uint16_t i = 0; i < pi->rxq_cnt && pi->port->af_packet_if != 0; i++)
+        pi->stats->nic_imissed += port_af_packet_drops(
+            pi->port->af_packet_if, (uint16_t)(pi->rxq_first + i * pi->rxq_step));
+    if (pi->rxq_first != 0 || rte_eth_stats_get(pi->port->dev, &st) != 0)
+        return; /* somebody else's, or a device without counters */
     pi->stats->nic_imissed += delta(&pi->last_imissed, st.imissed);
     pi->stats->nic_ierrors += delta(&pi->last_ierrors, st.ierrors);
     pi->stats->nic_nombuf += delta(&pi->last_nombuf, st.rx_nombuf);
@@ -33,10 +35,14 @@ static void link_sample(struct port_set *ps, struct port_if *pi)
     struct rte_eth_link link = {0};
     if (rte_eth_link_get_nowait(pi->port->dev, &link) != 0)
         return;
-    bool is_up = link.link_status == RTE_ETH_LINK_UP;
+    unsigned ifindex = pi->port->af_packet_if;
+    bool is_up =
+        ifindex != 0 ? port_af_packet_link_is_up(ifindex) : link.link_status == RTE_ETH_LINK_UP;
     if (is_up == pi->was_up)
         return;
     pi->was_up = is_up;
+    pi->stats->link_up = is_up;
+    pi->stats->link_changes++;
     LOG_INFO("port %s: link is %s", pi->port->conf->name, is_up ? "up" : "down");
     for (uint32_t i = 0; is_up && i < pi->port->host->addr_cnt; i++)
         port_tx_announce(ps, pi, i);
@@ -50,10 +56,9 @@ static void on_sample(struct timer *t, uint64_t now_ns)
         pi->stats->drop[PDROP_frag_timeout] +=
             ip_reasm_expire(pi->reasm, (int64_t)(now_ns / 1000000));
         pi->stats->in_reassembly = ip_reasm_held(pi->reasm);
-        if (pi->rxq_first == 0) {
-            device_sample(pi);
+        device_sample(pi);
+        if (pi->rxq_first == 0)
             link_sample(ps, pi);
-        }
     }
     timer_arm(ps->cfg.shard->timers, t, now_ns + PORT_SAMPLE_NS, on_sample);
 }
@@ -78,8 +83,7 @@ bool port_set_is_drained(const struct port_set *ps)
 void port_set_sync(struct port_set *ps)
 {
     for (uint32_t i = 0; i < ps->if_cnt; i++)
-        if (ps->ifs[i].rxq_first == 0)
-            device_sample(&ps->ifs[i]);
+        device_sample(&ps->ifs[i]);
 }
 
 void port_set_drain(struct port_set *ps, bool take_rest)

@@ -21,6 +21,7 @@
 
 #define POOL_CACHE 256u
 #define LINK_WAIT_MS 20
+#define AF_PACKET_SLOT_HEAD 66u /* struct tpacket2_hdr and what is aligned behind it */
 #define START_TRIES 50 /* times LINK_WAIT_MS: a memif client starts only once its server exists */
 
 struct why { /* where the sentence about an error goes */
@@ -268,6 +269,36 @@ static int pollers_choose(struct why *w, const struct ports_cfg *cfg, struct por
     return 0;
 }
 
+/* Bytes of a slot of af_packet's rings; 0: another driver. */
+static uint32_t af_packet_slot(const struct conf_port *c)
+{
+    char v[16];
+    if (!driver_is(c->device, "net_af_packet"))
+        return 0;
+    return device_arg(c->device, "framesz", v, sizeof(v)) ? (uint32_t)strtoul(v, NULL, 10) : 2048;
+}
+
+/* The MTU to tell the device. */
+static int mtu_choose(struct why *w, const struct conf_port *c, const struct rte_eth_dev_info *info,
+                      uint32_t *ret)
+{
+    uint32_t slot = af_packet_slot(c), max = info->max_mtu;
+    if (info->max_rx_pktlen > RTE_ETHER_HDR_LEN && info->max_rx_pktlen - RTE_ETHER_HDR_LEN < max)
+        max = info->max_rx_pktlen - RTE_ETHER_HDR_LEN;
+    *ret = slot > 0 && c->mtu > RTE_ETHER_MTU ? RTE_ETHER_MTU : c->mtu;
+    if (slot == 0 && c->mtu > max)
+        return port_fail(w, c, -E_CONFIG, "mtu is %u, but the device receives at most %u bytes",
+                         c->mtu, max);
+    /* This driver says 1518 whatever its slots hold: the frame and 66 bytes of the kernel's. */
+    if (slot > 0 && c->mtu + RTE_ETHER_HDR_LEN + AF_PACKET_SLOT_HEAD > slot)
+        return port_fail(
+            w, c, -E_CONFIG,
+            "mtu is %u, but its framesz of %u holds packets of %u bytes: for 9000, add "
+            "framesz=9216,blocksz=36864",
+            c->mtu, slot, slot - RTE_ETHER_HDR_LEN - AF_PACKET_SLOT_HEAD);
+    return 0;
+}
+
 static int port_configure(struct why *w, struct ports *ps, struct port *p)
 {
     const struct conf_port *c = p->conf;
@@ -280,17 +311,15 @@ static int port_configure(struct why *w, struct ports *ps, struct port *p)
     rc = queues_choose(w, p, &info);
     if (rc < 0)
         return rc;
-    uint32_t frame_max = c->mtu + RTE_ETHER_HDR_LEN;
-    if (c->mtu > info.max_mtu || (info.max_rx_pktlen > 0 && frame_max > info.max_rx_pktlen))
-        return port_fail(w, c, -E_CONFIG, "mtu is %u, but the device receives at most %u bytes",
-                         c->mtu,
-                         info.max_rx_pktlen > RTE_ETHER_HDR_LEN &&
-                                 info.max_rx_pktlen - RTE_ETHER_HDR_LEN < info.max_mtu
-                             ? info.max_rx_pktlen - RTE_ETHER_HDR_LEN
-                             : info.max_mtu);
-    ec.rxmode.mtu = c->mtu;
-    ec.rxmode.offloads =
-        info.rx_offload_capa & (RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM);
+    if (p->is_scattered)
+        ec.rxmode.offloads |= RTE_ETH_RX_OFFLOAD_SCATTER;
+    rc = mtu_choose(w, c, &info, &ec.rxmode.mtu);
+    if (rc < 0)
+        return rc;
+    /* No VLAN filter: frames of other VLANs are dropped here, where they are counted. */
+    ec.rxmode.offloads |=
+        info.rx_offload_capa & (RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_UDP_CKSUM |
+                                RTE_ETH_RX_OFFLOAD_VLAN_STRIP);
     rss_choose(p, &info, &ec);
     rc = rte_eth_dev_configure(p->dev, p->rxq_cnt, p->txq_cnt, &ec);
     if (rc < 0)
@@ -335,13 +364,29 @@ static int port_configure(struct why *w, struct ports *ps, struct port *p)
 
 /* ---- packet buffers */
 
+/* Longest frame of a port, with two VLAN tags and the checksum that some devices leave on it. */
+static uint32_t frame_len_max(const struct conf_port *c)
+{
+    return c->mtu + RTE_ETHER_HDR_LEN + 2 * RTE_VLAN_HLEN + 4;
+}
+
+/* Buffers hold 2 KiB. Where the MTU is larger, the device spreads a frame over several; for a
+ * device that cannot do that, all buffers are as long as its frames. */
 static int pools_create(struct ports *ps, struct why *w)
 {
     const struct conf *c = ps->cfg.conf;
-    uint32_t need = PORT_TURN_MAX, mtu = 0;
+    uint32_t need = PORT_TURN_MAX, room = RTE_MBUF_DEFAULT_BUF_SIZE;
     for (uint32_t i = 0; i < c->port_cnt; i++) {
+        struct rte_eth_dev_info info;
+        struct port *p = &ps->port[i];
+        uint32_t want = frame_len_max(p->conf), slot = af_packet_slot(p->conf);
+        want = RTE_PKTMBUF_HEADROOM + (slot > want ? slot : want);
         need += c->ports[i].rx_desc + c->ports[i].tx_desc;
-        mtu = c->ports[i].mtu > mtu ? c->ports[i].mtu : mtu;
+        p->is_scattered = want > RTE_MBUF_DEFAULT_BUF_SIZE &&
+                          rte_eth_dev_info_get(p->dev, &info) == 0 &&
+                          (info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_SCATTER) != 0;
+        if (!p->is_scattered && want > room)
+            room = want;
     }
     if (c->mbufs < need) {
         snprintf(w->text, w->cap,
@@ -349,9 +394,6 @@ static int pools_create(struct ports *ps, struct why *w)
                  c->mbufs, c->port_cnt, need);
         return -E_CONFIG;
     }
-    uint32_t room = RTE_PKTMBUF_HEADROOM + mtu + RTE_ETHER_HDR_LEN + 2 * RTE_VLAN_HLEN + 4;
-    if (room < RTE_MBUF_DEFAULT_BUF_SIZE)
-        room = RTE_MBUF_DEFAULT_BUF_SIZE;
     room = (room + 63) & ~63u;
     for (uint16_t s = 0; s < ps->cfg.shard_cnt; s++) {
         int node = ps->cfg.shard_node != NULL ? ps->cfg.shard_node[s] : SOCKET_ID_ANY;
@@ -389,8 +431,6 @@ int ports_open(const struct ports_cfg *cfg, struct ports **ret, char *err, size_
         return -ENOMEM;
     ps->cfg = *cfg;
     int rc = ports_check(cfg->conf, err, err_cap);
-    if (rc == 0 && cfg->conf->port_cnt > 0)
-        rc = pools_create(ps, &w);
     for (uint32_t i = 0; i < cfg->conf->port_cnt && rc == 0; i++) {
         struct port *p = &ps->port[i];
         p->conf = &cfg->conf->ports[i];
@@ -400,12 +440,15 @@ int ports_open(const struct ports_cfg *cfg, struct ports **ret, char *err, size_
             if (ps->port[j].dev == p->dev)
                 rc = port_fail(&w, p->conf, -E_CONFIG, "port %s uses the same device",
                                ps->port[j].conf->name);
-        if (rc < 0)
-            break;
-        ps->cnt++;
-        rc = pollers_choose(&w, cfg, p);
         if (rc == 0)
-            rc = port_configure(&w, ps, p);
+            ps->cnt++;
+    }
+    if (rc == 0 && ps->cnt > 0)
+        rc = pools_create(ps, &w);
+    for (uint32_t i = 0; i < ps->cnt && rc == 0; i++) {
+        rc = pollers_choose(&w, cfg, &ps->port[i]);
+        if (rc == 0)
+            rc = port_configure(&w, ps, &ps->port[i]);
     }
     if (rc < 0) {
         ports_close(ps);
@@ -413,6 +456,22 @@ int ports_open(const struct ports_cfg *cfg, struct ports **ret, char *err, size_
     }
     *ret = ps;
     return 0;
+}
+
+/* Neighbour solicitations come to groups: the device's filter lets ours in, or all of them where it
+ * has none. */
+static void port_join_groups(const struct port *p)
+{
+    struct rte_ether_addr groups[PKT_GROUPS_MAX];
+    uint32_t n = pkt_host_groups(p->host, (uint8_t(*)[6])groups);
+    if (n == 0)
+        return;
+    int rc = rte_eth_dev_set_mc_addr_list(p->dev, groups, n);
+    if (rc < 0)
+        rc = rte_eth_allmulticast_enable(p->dev);
+    if (rc < 0 && rc != -ENOTSUP)
+        LOG_WARN("port %s: cannot receive multicast, which IPv6 needs: %s", p->conf->name,
+                 err_text(rc));
 }
 
 static int port_start(struct why *w, struct port *p, uint16_t shard_cnt)
@@ -432,15 +491,7 @@ static int port_start(struct why *w, struct port *p, uint16_t shard_cnt)
     if (rc < 0 && (rc != -ENOTSUP || p->conf->promiscuous))
         LOG_WARN("port %s: cannot switch promiscuous mode %s: %s", p->conf->name,
                  p->conf->promiscuous ? "on" : "off", err_text(rc));
-    bool has_v6 = false;
-    for (uint32_t i = 0; i < p->host->addr_cnt; i++)
-        has_v6 |= !net_addr_is_v4(&p->host->addrs[i]);
-    if (has_v6) { /* neighbour solicitations come to groups */
-        rc = rte_eth_allmulticast_enable(p->dev);
-        if (rc < 0 && rc != -ENOTSUP)
-            LOG_WARN("port %s: cannot receive multicast, which IPv6 needs: %s", p->conf->name,
-                     err_text(rc));
-    }
+    port_join_groups(p);
     p->is_steered = rss_is_source_only(p, shard_cnt);
     bool by_kernel = p->af_packet_if != 0 && port_af_packet_is_by_source(p->af_packet_if);
     if (p->af_packet_if != 0 && p->rxq_cnt > 1 && !by_kernel)
@@ -504,6 +555,19 @@ bool ports_any(const struct ports *ps)
 
 /* ---- one shard's part */
 
+static int joined_alloc(struct port_set *ps)
+{
+    for (uint32_t i = 0; i < ps->if_cnt; i++) {
+        uint32_t len = (frame_len_max(ps->ifs[i].port->conf) + 63) & ~63u;
+        if (ps->ifs[i].port->is_scattered && len > ps->joined_len_max)
+            ps->joined_len_max = len;
+    }
+    if (ps->joined_len_max == 0)
+        return 0;
+    ps->joined = malloc((size_t)PORT_JOINED_MAX * ps->joined_len_max);
+    return ps->joined != NULL ? 0 : -ENOMEM;
+}
+
 int port_set_create(struct ports *p, const struct port_set_cfg *cfg, struct port_set **ret)
 {
     struct port_set *ps = calloc(1, sizeof(*ps));
@@ -543,6 +607,10 @@ int port_set_create(struct ports *p, const struct port_set_cfg *cfg, struct port
         }
         ps->if_cnt++;
     }
+    if (joined_alloc(ps) < 0) {
+        port_set_destroy(ps);
+        return -ENOMEM;
+    }
     port_sample_start(ps);
     *ret = ps;
     return 0;
@@ -558,6 +626,7 @@ void port_set_destroy(struct port_set *ps)
             rte_pktmbuf_free_bulk(ps->ifs[i].tx, ps->ifs[i].tx_cnt);
         ip_reasm_destroy(ps->ifs[i].reasm);
     }
+    free(ps->joined);
     if (ps->turn_cnt > 0)
         rte_pktmbuf_free_bulk(ps->turn, ps->turn_cnt);
     free(ps);

@@ -78,5 +78,6 @@ uint32_t port_tx_flush(struct shard *s, uint32_t budget)
     if (ps->turn_cnt > 0)
         rte_pktmbuf_free_bulk(ps->turn, ps->turn_cnt);
     ps->turn_cnt = 0;
+    ps->joined_cnt = 0;
     return n;
 }

@@ -383,6 +383,38 @@ static void own_addresses_are_announced(void **state)
     assert_int_equal(pkt_announce(host, 0, out, 40), 0);
 }
 
+static void groups_of_our_ipv6_addresses_are_known(void **state)
+{
+    struct conf *c = frames_conf();
+    struct pkt_host *h = malloc(sizeof(*h));
+    char err[256];
+    uint8_t groups[PKT_GROUPS_MAX][6];
+    struct net_addr v6 = host->addrs[1], v4 = host->addrs[0];
+    assert_false(net_addr_is_v4(&v6));
+    c->ports[0].addr_cnt = 1;
+    c->ports[0].addrs[0].ip = v4;
+    c->listener_cnt = 0;
+    assert_ok(pkt_host_init(h, c, 0, our_mac, err, sizeof(err)));
+    assert_int_equal(pkt_host_groups(h, groups), 0);
+    c->ports[0].addr_cnt = CONF_ADDRS_MAX;
+    for (uint32_t i = 0; i < CONF_ADDRS_MAX; i++) {
+        c->ports[0].addrs[i].ip = v6;
+        c->ports[0].addrs[i].ip.ip[15] = (uint8_t)i;
+    }
+    memcpy(c->ports[0].addrs[1].ip.ip + 13, c->ports[0].addrs[0].ip.ip + 13, 3);
+    c->ports[0].addrs[1].ip.ip[8] ^= 1; /* two of one group */
+    assert_ok(pkt_host_init(h, c, 0, our_mac, err, sizeof(err)));
+    assert_int_equal(pkt_host_groups(h, groups), CONF_ADDRS_MAX);
+    assert_memory_equal(groups[0], "\x33\x33\0\0\0\1", 6);
+    for (uint32_t i = 0, k = 1; i < CONF_ADDRS_MAX; i++) {
+        assert_memory_equal(groups[k], "\x33\x33\xff", 3);
+        assert_memory_equal(groups[k] + 3, c->ports[0].addrs[i].ip.ip + 13, 3);
+        k += i != 0;
+    }
+    free(h);
+    free(c);
+}
+
 static void fragments_are_recognised(void **state)
 {
     uint8_t data[100] = {0};
@@ -457,6 +489,7 @@ int main(void)
         TEST(echo_requests_are_answered_within_the_mtu),
         TEST(ipv6_neighbours_and_pings_are_answered),
         TEST(own_addresses_are_announced),
+        TEST(groups_of_our_ipv6_addresses_are_known),
         TEST(fragments_are_recognised),
         TEST(listeners_that_cannot_work_are_refused_by_name),
     };

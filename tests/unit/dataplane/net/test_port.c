@@ -19,11 +19,12 @@ struct rig { /* shards, all run by this thread */
     struct dgram_handover *handover[2];
     uint32_t got[2], got_bytes[2], lost;
     uint16_t last_listener;
-    uint8_t last[4096];
+    uint8_t last[4096], firsts[8]; /* the last datagram; first bytes of the first ones */
     uint32_t last_len;
 };
 static struct rig *rig_now;
 static char *tmp;
+static uint16_t rig_mtu; /* of the next rig; 0: 1500 */
 
 static uint32_t on_dgrams(void *arg, uint16_t listener, const struct dgram *dg, uint32_t n)
 {
@@ -32,6 +33,8 @@ static uint32_t on_dgrams(void *arg, uint16_t listener, const struct dgram *dg, 
     for (uint32_t i = 0; i < n; i++) {
         assert_true(s->cnt == 1 || source_shard(&dg[i].peer, s->cnt) == s->id);
         assert_true(dg[i].arrival_ms > 0 && dg[i].arrival_ms <= s->wall_ms);
+        if (s->id == 0 && r->got[0] < sizeof(r->firsts))
+            r->firsts[r->got[0]] = dg[i].bytes.len > 0 ? dg[i].bytes.p[0] : 0;
         r->got[s->id]++;
         r->got_bytes[s->id] += dg[i].bytes.len;
         r->last_listener = listener;
@@ -69,6 +72,8 @@ static void rig_open_with(struct rig *r, const char *device, uint16_t shards, ui
     r->cnt_msgs = msgs;
     r->conf = frames_conf();
     strcpy(r->conf->ports[0].device, device);
+    if (rig_mtu > 0)
+        r->conf->ports[0].mtu = rig_mtu;
     msg_handlers[MSG_DGRAMS] = (struct msg_handlers){on_request, on_reply};
     assert_ok(mbox_net_create(shards, 64, &r->boxes));
     struct ports_cfg cfg = {.conf = r->conf, .shard_cnt = shards};
@@ -340,6 +345,21 @@ static void answers_leave_and_receive_buffers_come_back(void **state)
     for (int i = 0; i < 2; i++)
         assert_true(ring_take(&out));
     assert_false(ring_take(&out));
+    assert_int_equal(rig_stats(&r).link_up, 1);
+    assert_int_equal(rig_stats(&r).link_changes, 1);
+    /* down and up again: counted, and announced again */
+    for (int up = 0; up < 2; up++) {
+        assert_ok(up ? rte_eth_dev_set_link_up(r.ports->port[0].dev)
+                     : rte_eth_dev_set_link_down(r.ports->port[0].dev));
+        r.s[0].now_ns += 2 * PORT_SAMPLE_NS;
+        (void)timer_poll(r.s[0].timers, r.s[0].now_ns, 16);
+        (void)port_tx_flush(&r.s[0], 32);
+        assert_int_equal(rig_stats(&r).link_up, up);
+        assert_int_equal(rig_stats(&r).link_changes, 2 + up);
+    }
+    for (int i = 0; i < 2; i++)
+        assert_true(ring_take(&out));
+    assert_false(ring_take(&out));
     f = frame_echo4("ping", 4);
     ring_send(&r, &f);
     f = frame_arp(ARP_REQUEST, our_ip4);
@@ -354,18 +374,120 @@ static void answers_leave_and_receive_buffers_come_back(void **state)
     assert_true(ring_take(&out));
     assert_int_equal(load_be16(out.b + ETH_TYPE), ETHERTYPE_IP6);
     assert_int_equal(r.counters[0]->port[0].handled, 3);
-    assert_int_equal(r.counters[0]->port[0].tx_frames, 5);
+    assert_int_equal(r.counters[0]->port[0].tx_frames, 7);
     /* nobody takes them: what the queue refuses is counted and freed */
     f = frame_echo4("ping", 4);
     for (int i = 0; i < 60; i++)
         ring_send(&r, &f);
     rig_settle(&r);
     struct port_stats st = rig_stats(&r);
-    assert_int_equal(st.tx_frames + st.tx_dropped, 65);
+    assert_int_equal(st.tx_frames + st.tx_dropped, 67);
     assert_true(st.tx_dropped > 20);
     while (ring_take(&out))
         continue;
     assert_int_equal(rte_mempool_avail_count(r.ports->pool[0]), before);
+    rig_close(&r);
+}
+
+/* A frame as a device delivers it that has smaller buffers than frames. */
+static void ring_send_in_pieces(struct rig *r, const uint8_t *b, uint32_t len, uint32_t piece)
+{
+    struct rte_mbuf *head = NULL;
+    for (uint32_t at = 0; at < len; at += piece) {
+        uint32_t n = len - at < piece ? len - at : piece;
+        struct rte_mbuf *m = rte_pktmbuf_alloc(r->ports->pool[0]);
+        assert_non_null(m);
+        memcpy(rte_pktmbuf_append(m, (uint16_t)n), b + at, n);
+        if (head == NULL)
+            head = m;
+        else
+            assert_int_equal(rte_pktmbuf_chain(head, m), 0);
+    }
+    assert_int_equal(rte_ring_enqueue(ring_in, head), 0);
+}
+
+static void long_frames_come_in_several_buffers(void **state)
+{
+    static struct rig r;
+    static uint8_t frame[9100];
+    static uint8_t data[8900];
+    for (uint32_t i = 0; i < sizeof(data); i++)
+        data[i] = (uint8_t)(i * 7);
+    ring_in = rte_ring_create("w_in", 256, SOCKET_ID_ANY, 0);
+    ring_out = rte_ring_create("w_out", 64, SOCKET_ID_ANY, 0);
+    assert_true(rte_eth_from_rings("w", &ring_in, 1, &ring_out, 1, 0) >= 0);
+    rig_mtu = 9000;
+    rig_open(&r, "net_ring_w", 1);
+    rig_mtu = 0;
+    rig_set_mac(&r);
+    assert_true(r.ports->port[0].is_scattered);
+    assert_int_equal(rte_pktmbuf_data_room_size(r.ports->pool[0]), RTE_MBUF_DEFAULT_BUF_SIZE);
+    unsigned before = rte_mempool_avail_count(r.ports->pool[0]);
+    struct frame head = frame_udp4(3, 4000, 514, data, 8); /* grown to the whole below */
+    uint32_t len = head.len + sizeof(data) - 8;
+    memcpy(frame, head.b, head.len);
+    memcpy(frame + head.len, data + 8, sizeof(data) - 8);
+    uint8_t *ip = frame + ETH_LEN, *udp = ip + IP4_LEN;
+    store_be16(ip + IP4_TOTAL_LEN, (uint16_t)(len - ETH_LEN));
+    store_be16(udp + UDP_LENGTH, (uint16_t)(UDP_LEN + sizeof(data)));
+    memset(ip + IP4_CHECKSUM, 0, 2);
+    memset(udp + UDP_CHECKSUM, 0, 2); /* none */
+    uint16_t sum = ip_checksum(ip_sum(ip, IP4_LEN));
+    memcpy(ip + IP4_CHECKSUM, &sum, 2);
+    /* more than one turn can join, split in all sorts of places: inside headers, too */
+    for (uint32_t i = 0; i < 150; i++)
+        ring_send_in_pieces(&r, frame, len, i % 3 == 0 ? 2048 : i % 3 == 1 ? 1500 : 1029);
+    ring_send_in_pieces(&r, frame, 60, 20);
+    rig_settle(&r);
+    assert_int_equal(r.got[0], 150);
+    assert_int_equal(r.got_bytes[0], 150 * sizeof(data));
+    assert_memory_equal(r.last, data, sizeof(r.last));
+    struct port_stats st = rig_stats(&r);
+    assert_int_equal(st.seen, 151);
+    assert_int_equal(st.drop[PDROP_ip_header], 1); /* it ends before its IP packet does */
+    /* longer than the MTU */
+    static uint8_t huge[9100];
+    memcpy(huge, frame, 64);
+    ring_send_in_pieces(&r, huge, sizeof(huge), 2000);
+    rig_settle(&r);
+    assert_int_equal(rig_stats(&r).drop[PDROP_too_long], 1);
+    assert_int_equal(rte_mempool_avail_count(r.ports->pool[0]), before);
+    rig_close(&r);
+}
+
+static void fragments_keep_their_place_among_whole_datagrams(void **state)
+{
+    static struct rig r;
+    struct frame f, fr[3];
+    uint8_t data[200] = {0};
+    ring_in = rte_ring_create("v_in", 64, SOCKET_ID_ANY, 0);
+    ring_out = rte_ring_create("v_out", 64, SOCKET_ID_ANY, 0);
+    assert_true(rte_eth_from_rings("v", &ring_in, 1, &ring_out, 1, 0) >= 0);
+    rig_open(&r, "net_ring_v", 1);
+    rig_set_mac(&r);
+    /* one source, one listener, one burst: 1, 2 (in three pieces, with 3 among them), 4 */
+    for (uint8_t n = 1; n <= 4; n++) {
+        data[0] = n;
+        if (n == 2)
+            continue;
+        if (n == 3) {
+            data[0] = 2;
+            struct frame whole = frame_udp4(3, 1, 514, data, 200);
+            (void)frame_split4(&whole, 1, 80, fr, 3);
+            ring_send(&r, &fr[0]);
+            ring_send(&r, &fr[2]);
+            data[0] = 3;
+        }
+        f = frame_udp4(3, 1, 514, data, 100);
+        ring_send(&r, &f);
+        if (n == 3)
+            ring_send(&r, &fr[1]);
+    }
+    rig_settle(&r);
+    assert_int_equal(r.got[0], 4);
+    assert_int_equal(r.got_bytes[0], 500);
+    assert_memory_equal(r.firsts, "\1\3\2\4", 4);
+    assert_int_equal(rig_stats(&r).to_udp, 6);
     rig_close(&r);
 }
 
@@ -463,6 +585,8 @@ int main(void)
         TEST(two_shards_share_one_queue_by_source),
         TEST(a_shard_polls_all_queues_that_are_its_own),
         TEST(answers_leave_and_receive_buffers_come_back),
+        TEST(long_frames_come_in_several_buffers),
+        TEST(fragments_keep_their_place_among_whole_datagrams),
         TEST(fragments_left_over_are_drops_at_the_end),
         TEST(a_port_that_cannot_work_says_why),
     };
