@@ -415,8 +415,8 @@ static void missing(struct daemon *d, const struct ctl_partitions_missing *m)
         if (t == NULL)
             continue; /* deleted: the next list does not have it */
         snprintf(d->missing[d->missing_named++], sizeof(d->missing[0]),
-                 "partition %.80s-%d cannot be made (tried again every few seconds): %.120s",
-                 t->name, p->partition, p->reason.p != NULL ? (const char *)p->reason.p : "");
+                 "partition %.80s-%d is not served: %.140s", t->name, p->partition,
+                 p->reason.p != NULL ? (const char *)p->reason.p : "");
     }
 }
 static void gap(const struct ctl_gap *m)

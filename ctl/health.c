@@ -54,10 +54,16 @@ static uint32_t storage_health(const struct daemon *d, char reasons[DAEMON_REASO
 static void missing_health(const struct daemon *d, char reasons[DAEMON_REASONS_MAX][256],
                            uint32_t *cnt)
 {
+    for (uint32_t i = 0; i < d->conf->data_dir_cnt; i++)
+        if (!controller_dir_is_open(d->controller, i))
+            reason_add(reasons, cnt,
+                       "data directory %.120s is missing or failed: its partitions are not served; "
+                       "put its disk right and restart",
+                       d->conf->data_dirs[i]);
     for (uint32_t i = 0; i < d->missing_named; i++)
         reason_add(reasons, cnt, "%s", d->missing[i]);
     if (d->missing_cnt > d->missing_named)
-        reason_add(reasons, cnt, "and %u more partitions that cannot be made",
+        reason_add(reasons, cnt, "and %u more partitions that are not served",
                    d->missing_cnt - d->missing_named);
 }
 uint32_t daemon_health(const struct daemon *d, char reasons[DAEMON_REASONS_MAX][256])

@@ -185,7 +185,8 @@ static int open_data(void)
                              .dir_cnt = dp.conf.data_dir_cnt,
                              .cluster_id = &dp.conf.cluster_id,
                              .node_id = dp.conf.node_id,
-                             .format = true};
+                             .format = true,
+                             .may_miss = true};
     char err[CATALOG_ERR_MAX];
     for (uint32_t i = 0; i < o.dir_cnt; i++)
         o.dirs[i] = dp.conf.data_dirs[i];
@@ -204,6 +205,10 @@ static int open_data(void)
     rc = recover_data_dirs(dp.catalog, &ro, &rep, &dp.found);
     if (rc < 0)
         return fail("%s: the log cannot be recovered: %s", dp.conf.dir, err_text(rc));
+    for (uint32_t i = 0; i < dp.catalog->offline_cnt; i++)
+        LOG_ERROR("data directory %s is left out until the next start, its partitions are not "
+                  "served: %s",
+                  dp.catalog->offline[i].path, dp.catalog->offline[i].why);
     LOG_INFO("%llu partitions opened, %llu bytes checked, in %llu ms",
              (unsigned long long)rep.partitions, (unsigned long long)rep.bytes_scanned,
              (unsigned long long)((clock_mono_ns() - t0) / 1000000));
@@ -418,8 +423,8 @@ static int start_control(void)
                              .gap = dp.gap,
                              .stop_fd = dp.signal_fd,
                              .told_to_stop = told_to_stop};
-    for (uint32_t i = 0; i < dp.conf.data_dir_cnt; i++)
-        o.dir_shards[i] = dp.plan.dir_shards[i];
+    for (uint32_t i = 0; i < dp.catalog->dir_cnt; i++)
+        o.dir_shards[i] = dp.plan.dir_shards[dp.catalog->dirs[i].conf_idx];
     describe_listeners(&o);
     int rc = control_create(&o, &dp.control);
     return rc < 0 ? fail("the control thread cannot start: %s", err_text(rc)) : 0;

@@ -28,7 +28,7 @@ void change_add_partition(const struct controller *c, struct change *ch,
 {
     uint32_t d = 0;
     for (uint32_t i = 1; i < c->id.dir_cnt; i++)
-        if (ch->dir_partitions[i] < ch->dir_partitions[d])
+        if (c->dir_is_open[i] && ch->dir_partitions[i] < ch->dir_partitions[d])
             d = i;
     ch->dir_partitions[d]++;
     meta_put_partition(&ch->b, topic_id, partition, c->id.node_id, &c->id.dir_id[d]);

@@ -150,6 +150,10 @@ uint32_t controller_pending(const struct controller *c)
 {
     return c->waiting_cnt;
 }
+bool controller_dir_is_open(const struct controller *c, uint32_t i)
+{
+    return c->dir_is_open[i];
+}
 const struct identity *controller_identity(const struct controller *c)
 {
     return &c->id;

@@ -18,6 +18,8 @@ struct pending;
 struct controller {
     const struct conf *conf;
     struct identity id;
+    /* Directories that the dataplane opened, by its hello; the first one always. */
+    bool dir_is_open[CONF_DIRS_MAX];
     controller_publish_fn *publish;
     void *publish_arg;
     struct meta_log *log;

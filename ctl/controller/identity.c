@@ -1,5 +1,6 @@
 /* identity.c - see identity.h */
 #include "ctl/controller/identity.h"
+#include "lib/base/log.h"
 #include "lib/base/text_file.h"
 #include <ctype.h>
 #include <dirent.h>
@@ -8,9 +9,12 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 
 #define FILE_BYTES_MAX 65536
+#define REMEMBERED "state/log_dirs"
 
 __attribute__((format(printf, 4, 5))) static int fail(int rc, char *err, size_t cap,
                                                       const char *fmt, ...)
@@ -123,9 +127,44 @@ static bool holds_partitions(const char *dir, char *name, size_t cap)
     return found;
 }
 struct dir_state {
-    bool have;
+    bool have, missing;
     struct identity_file f;
 };
+/* What an earlier start knew of `dir`. */
+static bool remembered(const char *text, const char *dir, struct uuid *ret_id)
+{
+    size_t n = strlen(dir);
+    for (const char *at = text; at != NULL && *at != '\0';) {
+        const char *end = strchr(at, '\n');
+        size_t len = end == NULL ? strlen(at) : (size_t)(end - at);
+        if (len == UUID_TEXT_LEN + 1 + n && at[UUID_TEXT_LEN] == ' ' &&
+            memcmp(at + UUID_TEXT_LEN + 1, dir, n) == 0 &&
+            uuid_parse(at, UUID_TEXT_LEN, ret_id) == 0)
+            return true;
+        at = end == NULL ? NULL : end + 1;
+    }
+    return false;
+}
+static int remember(const struct conf *c, const struct identity *id, const char *old)
+{
+    char path[PATH_MAX], *text = calloc(id->dir_cnt, UUID_TEXT_LEN + CONF_PATH_MAX + 3);
+    size_t at = 0;
+    if (text == NULL)
+        return -ENOMEM;
+    for (uint32_t i = 0; i < id->dir_cnt; i++) {
+        uuid_format(&id->dir_id[i], text + at);
+        at += UUID_TEXT_LEN;
+        at += (size_t)sprintf(text + at, " %s\n", c->data_dirs[i]);
+    }
+    bool same = strcmp(text, old) == 0 || (id->dir_cnt == 1 && old[0] == '\0');
+    snprintf(path, sizeof(path), "%s/state", c->dir);
+    int rc = same ? 0 : text_file_mkdirs(path);
+    snprintf(path, sizeof(path), "%s/" REMEMBERED, c->dir);
+    if (rc == 0 && !same)
+        rc = text_file_replace(path, text, at);
+    free(text);
+    return rc;
+}
 static int dir_read(const char *dir, struct dir_state *st, char *err, size_t cap)
 {
     char path[PATH_MAX], why[256], name[256], *text;
@@ -151,6 +190,29 @@ static int dir_read(const char *dir, struct dir_state *st, char *err, size_t cap
     if (rc < 0)
         return fail(rc, err, cap, "%s: %s", path, why);
     st->have = true;
+    return 0;
+}
+/* All but the first may be missing, when an earlier start has seen them. */
+static int dir_read_or_miss(const struct conf *c, uint32_t i, const char *old, struct dir_state *st,
+                            char *err, size_t cap)
+{
+    struct uuid id;
+    bool known = i > 0 && remembered(old, c->data_dirs[i], &id);
+    char path[PATH_MAX];
+    struct stat sb;
+    snprintf(path, sizeof(path), "%s/meta.properties", c->data_dirs[i]);
+    int rc = 0;
+    if (known && stat(path, &sb) < 0)
+        rc = -errno;
+    else
+        rc = dir_read(c->data_dirs[i], st, err, cap);
+    if (rc == 0 || !known || rc == -E_FOREIGN_DIR || rc == -E_MALFORMED)
+        return rc;
+    LOG_ERROR(
+        "data directory %s is missing: %s: %s; its partitions are not served, the others are. "
+        "Mount its disk and restart",
+        c->data_dirs[i], path, err_text(rc));
+    *st = (struct dir_state){.missing = true, .f.dir_id = id};
     return 0;
 }
 static int cluster_agree(const struct conf *c, const struct dir_state *st, struct uuid *id,
@@ -191,15 +253,26 @@ int identity_load(const struct conf *c, struct identity *ret, char *err, size_t 
     if (st == NULL)
         return fail(-ENOMEM, err, err_cap, "out of memory");
     struct identity id = {.node_id = c->node_id, .dir_cnt = c->data_dir_cnt};
-    int rc = 0;
+    char path[PATH_MAX], *old = NULL;
+    size_t len;
+    snprintf(path, sizeof(path), "%s/" REMEMBERED, c->dir);
+    int rc = text_file_read(path, FILE_BYTES_MAX, &old, &len);
+    if (rc < 0) /* the first start; or lost: then an empty mount point is taken for a new directory,
+                   and still no partition of the missing one is made anew */
+        old = strdup("");
+    if (old == NULL) {
+        free(st);
+        return fail(-ENOMEM, err, err_cap, "out of memory");
+    }
+    rc = 0;
     for (uint32_t i = 0; i < c->data_dir_cnt && rc == 0; i++)
-        rc = dir_read(c->data_dirs[i], &st[i], err, err_cap);
+        rc = dir_read_or_miss(c, i, old, &st[i], err, err_cap);
     if (rc == 0)
         rc = cluster_agree(c, st, &id.cluster_id, err, err_cap);
     if (rc == 0 && uuid_is_zero(&id.cluster_id))
         uuid_random(&id.cluster_id);
     for (uint32_t i = 0; i < c->data_dir_cnt && rc == 0; i++) {
-        if (!st[i].have) {
+        if (!st[i].have && !st[i].missing) {
             st[i].f = (struct identity_file){.cluster_id = id.cluster_id, .node_id = c->node_id};
             uuid_random(&st[i].f.dir_id);
             rc = file_write(c->data_dirs[i], &st[i].f);
@@ -207,7 +280,13 @@ int identity_load(const struct conf *c, struct identity *ret, char *err, size_t 
                 fail(rc, err, err_cap, "%s/meta.properties: %s", c->data_dirs[i], err_text(rc));
         }
         id.dir_id[i] = st[i].f.dir_id;
+        id.dir_missing[i] = st[i].missing;
     }
+    if (rc == 0 && remember(c, &id, old) < 0)
+        LOG_WARN("%s cannot be written: a data directory that is missing at the next start may be "
+                 "taken for a new one",
+                 path);
+    free(old);
     free(st);
     if (rc == 0)
         *ret = id;

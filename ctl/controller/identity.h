@@ -3,6 +3,11 @@
  * First start: a cluster id is drawn (or taken from the configuration), every directory gets its
  * own id. Later starts: the files must agree with each other and with the configuration; a
  * directory of another cluster or node is refused, never adopted.
+ *
+ * DIR/state/log_dirs remembers them, a line "<directory.id> <path>" each. A directory that stands
+ * there and cannot be read, or has no meta.properties (an empty mount point), is missing: it is not
+ * made anew. Without the first one, which holds the metadata, nothing starts. Who replaces a lost
+ * disk takes its directory out of the configuration for one start.
  * Runs on: sluiced's main thread, before the dataplane starts. Blocks. */
 #pragma once
 #include "lib/base/err.h"
@@ -12,6 +17,7 @@ struct identity {
     struct uuid cluster_id;
     int32_t node_id;
     struct uuid dir_id[CONF_DIRS_MAX]; /* by index in conf.data_dirs */
+    bool dir_missing[CONF_DIRS_MAX];   /* an earlier start has seen it: its disk is missing */
     uint32_t dir_cnt;
 };
 /* Reads or creates. 0, -errno, -E_FOREIGN_DIR or -E_MALFORMED, with a sentence in err[]. */

@@ -29,7 +29,11 @@ static void propose_registration(struct controller *c, struct change *ch,
     r.fenced = false; /* the one broker there is: nothing would unfence it */
     r.features.v = features;
     r.features.cnt = meta_feature_cnt;
-    r.log_dirs = (struct wire_uuids){.v = c->id.dir_id, .cnt = c->id.dir_cnt};
+    struct uuid open_dirs[CONF_DIRS_MAX];
+    r.log_dirs.v = open_dirs;
+    for (uint32_t i = 0; i < c->id.dir_cnt; i++)
+        if (c->dir_is_open[i])
+            open_dirs[r.log_dirs.cnt++] = c->id.dir_id[i];
     struct register_broker_record_end_point ends[CONF_KAFKA_MAX];
     r.end_points.v = ends;
     for (uint32_t i = 0; i < hello->listeners.cnt; i++) {
@@ -126,6 +130,11 @@ int controller_register(struct controller *c, const struct ctl_hello *hello,
     struct change ch;
     uint32_t raised = 0;
     int64_t epoch = c->broker_epoch, offset;
+    for (uint32_t i = 0; i < c->id.dir_cnt; i++) {
+        c->dir_is_open[i] = i == 0;
+        for (uint32_t k = 0; k < hello->log_dirs.cnt; k++)
+            c->dir_is_open[i] |= uuid_eq(&c->id.dir_id[i], &hello->log_dirs.v[k]);
+    }
     change_init(&ch, c);
     /* The same process again (sluiced came back): its registration and the epochs raised with it
      * are one batch, so they are all in force already. */

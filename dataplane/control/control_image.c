@@ -120,10 +120,27 @@ static void topic_failed(struct apply *a, const struct meta_topic *t, int rc, co
     e->error_message = span_str(err_text(rc));
 }
 
-static uint32_t dir_of(const struct control *c, const struct meta_partition *p)
+/* Ids below 100 name no directory (Kafka: unassigned, lost, migrating). */
+static bool is_assigned(const struct uuid *dir)
 {
-    int i = catalog_dir_by_id(c->opts.catalog, &p->directory);
-    return i < 0 ? 0 : (uint32_t)i;
+    static const uint8_t zero[15];
+    return memcmp(dir->b, zero, sizeof(zero)) != 0 || dir->b[15] >= 100;
+}
+
+/* Where a partition is or is to be made; -1: its directory is missing, and it with it. */
+static int dir_of(const struct control *c, const struct meta_partition *p)
+{
+    return is_assigned(&p->directory) ? catalog_dir_by_id(c->opts.catalog, &p->directory) : 0;
+}
+
+/* Shards that may own it: those of its disk's node, any while that is missing. */
+static uint64_t shards_of(const struct control *c, const struct meta_partition *p)
+{
+    int dir = dir_of(c, p);
+    uint64_t all = 0;
+    for (uint32_t i = 0; i < c->opts.catalog->dir_cnt; i++)
+        all |= c->opts.dir_shards[i];
+    return dir >= 0 ? c->opts.dir_shards[dir] : all;
 }
 
 static int part_add(struct apply *a, uint16_t owner, const struct meta_topic *t, struct part *part,
@@ -160,28 +177,6 @@ static int make_add(struct apply *a, const struct part_create_opts *o, const str
     return 0;
 }
 
-/* Partitions [from, cnt) of a topic: found on disk, or to be made. */
-static int topic_add(struct apply *a, const struct meta_topic *t, uint32_t from,
-                     const uint8_t *owners, const struct plog_conf *conf)
-{
-    struct control *c = a->c;
-    int rc = 0;
-    for (uint32_t p = from; rc == 0 && p < t->partition_cnt; p++) {
-        struct part *part = found_take(c, &t->id, (int32_t)p);
-        if (part != NULL) {
-            rc = part_add(a, owners[p], t, part, (int32_t)p, conf);
-            continue;
-        }
-        struct part_create_opts o = {.dir_idx = dir_of(c, &t->partitions[p]),
-                                     .topic = t->name,
-                                     .topic_id = t->id,
-                                     .partition = (int32_t)p,
-                                     .leader_epoch = t->partitions[p].leader_epoch};
-        rc = make_add(a, &o, &(struct make_for){t, conf, owners[p]});
-    }
-    return rc;
-}
-
 static void missing_add(struct control *c, const struct missing_part *m)
 {
     if (c->missing_cnt == c->missing_cap) {
@@ -196,6 +191,33 @@ static void missing_add(struct control *c, const struct missing_part *m)
     c->missing_ns = clock_mono_ns() + RETRY_MISSING_NS;
 }
 
+/* Partitions [from, cnt) of a topic: found on disk, or to be made. */
+static int topic_add(struct apply *a, const struct meta_topic *t, uint32_t from,
+                     const uint8_t *owners, const struct plog_conf *conf)
+{
+    struct control *c = a->c;
+    int rc = 0;
+    for (uint32_t p = from; rc == 0 && p < t->partition_cnt; p++) {
+        struct part *part = found_take(c, &t->id, (int32_t)p);
+        if (part != NULL) {
+            rc = part_add(a, owners[p], t, part, (int32_t)p, conf);
+            continue;
+        }
+        int dir = dir_of(c, &t->partitions[p]);
+        if (dir < 0) {
+            missing_add(c, &(struct missing_part){t->id, (int32_t)p, -1, -ENODEV});
+            continue;
+        }
+        struct part_create_opts o = {.dir_idx = (uint32_t)dir,
+                                     .topic = t->name,
+                                     .topic_id = t->id,
+                                     .partition = (int32_t)p,
+                                     .leader_epoch = t->partitions[p].leader_epoch};
+        rc = make_add(a, &o, &(struct make_for){t, conf, owners[p]});
+    }
+    return rc;
+}
+
 /* Make what is missing on disk, all of it at once. */
 static int make_parts(struct apply *a)
 {
@@ -206,8 +228,8 @@ static int make_parts(struct apply *a)
         struct part_make *m = &a->makes[i];
         if (m->rc < 0) {
             topic_failed(a, f->topic, m->rc, "cannot create a partition directory");
-            missing_add(a->c,
-                        &(struct missing_part){f->topic->id, m->o.partition, m->o.dir_idx, m->rc});
+            missing_add(a->c, &(struct missing_part){f->topic->id, m->o.partition,
+                                                     (int)m->o.dir_idx, m->rc});
         } else if (rc == 0)
             rc = part_add(a, f->owner, f->topic, m->part, m->o.partition, f->conf);
         else
@@ -246,7 +268,7 @@ static int apply_plan(struct apply *a, const struct meta_image *next, struct own
         const struct meta_topic *old =
             c->image != NULL ? image_topic_by_id(c->image, &t->id) : NULL;
         for (uint32_t p = 0; p < t->partition_cnt; p++)
-            among[p] = c->opts.dir_shards[dir_of(c, &t->partitions[p])];
+            among[p] = shards_of(c, &t->partitions[p]);
         rc = owners_of_topic(c->owners, &t->id, t->partition_cnt, among, owners);
         if (rc == 0)
             rc = owner_map_add(map, &t->id, owners, t->partition_cnt);
@@ -346,7 +368,9 @@ static void remove_dirs(struct apply *a, const struct meta_image *next)
         owners_forget_topic(c->owners, &t->id);
         for (uint32_t p = 0; p < t->partition_cnt; p++) {
             char name[STORE_NAME_MAX + 16], path[STORE_PATH_MAX];
-            uint32_t idx = dir_of(c, &t->partitions[p]);
+            int idx = dir_of(c, &t->partitions[p]);
+            if (idx < 0) /* when its disk is back nobody knows it: it is set aside as a stray */
+                continue;
             struct data_dir *d = &c->opts.catalog->dirs[idx];
             snprintf(name, sizeof(name), "%s-%u", t->name, p);
             int rc = catalog_part_retire(d, name, path);
@@ -475,8 +499,12 @@ void control_missing_tell(struct control *c)
         ctl_partitions_missing_partition_init(&rows[i]);
         rows[i].topic_id = p->topic_id;
         rows[i].partition = p->partition;
-        snprintf(reason[i], sizeof(reason[i]), "%s, in %s", err_text(p->rc),
-                 c->opts.catalog->dirs[p->dir_idx].path);
+        if (p->dir_idx < 0)
+            snprintf(reason[i], sizeof(reason[i]), "its data directory is missing");
+        else
+            snprintf(reason[i], sizeof(reason[i]),
+                     "it cannot be made (tried again every few seconds): %s, in %s",
+                     err_text(p->rc), c->opts.catalog->dirs[p->dir_idx].path);
         rows[i].reason = span_str(reason[i]);
         m.partitions.cnt++;
     }
@@ -604,14 +632,20 @@ void control_retry_missing(struct control *c, uint64_t now_ns)
 {
     if (c->missing_cnt == 0 || now_ns < c->missing_ns || c->image == NULL)
         return;
-    struct apply *a = apply_create(c);
-    uint32_t cnt = c->missing_cnt;
+    uint32_t cnt = c->missing_cnt, kept = 0;
     c->missing_ns = now_ns + RETRY_MISSING_NS;
+    for (uint32_t i = 0; i < cnt; i++) /* to the front: what only a restart may find */
+        if (c->missing[i].dir_idx < 0) {
+            struct missing_part m = c->missing[i];
+            c->missing[i] = c->missing[kept];
+            c->missing[kept++] = m;
+        }
+    struct apply *a = kept < cnt ? apply_create(c) : NULL;
     if (a == NULL)
         return;
     a->confs = calloc(cnt, sizeof(*a->confs));
     int rc = a->confs == NULL ? -ENOMEM : 0;
-    for (uint32_t i = 0; rc == 0 && i < cnt; i++) {
+    for (uint32_t i = kept; rc == 0 && i < cnt; i++) {
         const struct missing_part *m = &c->missing[i];
         const struct meta_topic *t = image_topic_by_id(c->image, &m->topic_id);
         uint16_t owner = owner_map_find(c->owner_map, &m->topic_id, m->partition);
@@ -619,7 +653,7 @@ void control_retry_missing(struct control *c, uint64_t now_ns)
             continue; /* deleted meanwhile */
         struct plog_conf *conf = &a->confs[a->conf_cnt++];
         plog_conf_of_topic(c->opts.conf, c->image, t, conf);
-        struct part_create_opts o = {.dir_idx = dir_of(c, &t->partitions[m->partition]),
+        struct part_create_opts o = {.dir_idx = (uint32_t)m->dir_idx,
                                      .topic = t->name,
                                      .topic_id = t->id,
                                      .partition = m->partition,
@@ -627,10 +661,10 @@ void control_retry_missing(struct control *c, uint64_t now_ns)
         rc = make_add(a, &o, &(struct make_for){t, conf, (uint8_t)owner});
     }
     if (rc == 0) {
-        c->missing_cnt = 0; /* those that fail again come back */
+        c->missing_cnt = kept; /* those that fail again come back */
         rc = make_parts(a);
         publish(a, c->image, c->owner_map);
-        LOG_INFO("%u of %u missing partitions have been made", cnt - c->missing_cnt, cnt);
+        LOG_INFO("%u of %u missing partitions have been made", cnt - c->missing_cnt, cnt - kept);
         control_missing_tell(c);
     }
     if (rc < 0)

@@ -66,8 +66,8 @@ struct control {
     struct missing_part {
         struct uuid topic_id;
         int32_t partition;
-        uint32_t dir_idx;
-        int rc; /* why */
+        int dir_idx; /* -1: its directory is missing, a restart may find it */
+        int rc;      /* why */
     } * missing;
     uint32_t missing_cnt, missing_cap;
     bool missing_told;   /* sluiced's list is not empty */

@@ -15,7 +15,7 @@ void owner_on_produce(struct shard *s, struct msg *msg)
     m->owner = s;
     struct plog *p = plog_set_find(s->plogs, &m->a.topic_id, m->a.partition);
     if (p == NULL) {
-        m->a.rc = -E_UNKNOWN_TOPIC;
+        m->a.rc = plog_set_absent_rc(s->plogs);
         msg_reply(s->mbox, msg, m->a.rc);
         return;
     }
@@ -35,7 +35,7 @@ void owner_on_fetch(struct shard *s, struct msg *msg)
     m->owner = s;
     struct plog *p = plog_set_find(s->plogs, &m->r.topic_id, m->r.partition);
     if (p == NULL) {
-        m->r.rc = -E_UNKNOWN_TOPIC;
+        m->r.rc = plog_set_absent_rc(s->plogs);
         msg_reply(s->mbox, msg, m->r.rc);
         return;
     }
@@ -87,7 +87,7 @@ void owner_on_list_offsets(struct shard *s, struct msg *msg)
     m->owner = s;
     struct plog *p = plog_set_find(s->plogs, &m->q.topic_id, m->q.partition);
     if (p == NULL) {
-        m->q.rc = -E_UNKNOWN_TOPIC;
+        m->q.rc = plog_set_absent_rc(s->plogs);
         msg_reply(s->mbox, msg, m->q.rc);
         return;
     }
@@ -125,7 +125,7 @@ void owner_on_ask(struct shard *s, struct msg *msg)
 {
     struct ask_msg *m = container_of(msg, struct ask_msg, msg);
     struct plog *p = plog_set_find(s->plogs, &m->topic_id, m->partition);
-    int rc = p == NULL ? -E_UNKNOWN_TOPIC : 0;
+    int rc = p == NULL ? plog_set_absent_rc(s->plogs) : 0;
     if (rc == 0) {
         struct plog_offsets o;
         switch (m->kind) {

@@ -386,6 +386,14 @@ static int clean_mark_take(struct data_dir *d)
     return rc;
 }
 
+static int meta_stat(const struct data_dir *d)
+{
+    char path[STORE_PATH_MAX];
+    struct file_stat st;
+    int rc = path_join(path, d->path, FN_META);
+    return rc < 0 ? rc : d->io->ops->stat(d->io, path, &st);
+}
+
 static int data_dir_open(struct catalog *c, struct data_dir *d, const struct catalog_opts *opts,
                          const char *path, char *err)
 {
@@ -402,7 +410,13 @@ static int data_dir_open(struct catalog *c, struct data_dir *d, const struct cat
     }
     memcpy(d->path, path, len);
     int rc = journal_dir_path(d);
-    if (rc == 0 && opts->format)
+    bool may_miss = opts->may_miss && d != c->dirs;
+    if (rc == 0 && may_miss && meta_stat(d) < 0) { /* before anything is written there */
+        (void)snprintf(err, CATALOG_ERR_MAX, "%s has no %s: its disk is not mounted?", d->path,
+                       FN_META);
+        return -ENODEV;
+    }
+    if (rc == 0 && opts->format && !may_miss)
         rc = mkdir_if_missing(d->io, d->path);
     if (rc == 0)
         rc = path_join(lock, d->path, FN_LOCK);
@@ -447,6 +461,38 @@ static void data_dir_close(struct data_dir *d)
     pthread_mutex_destroy(&d->mutex);
 }
 
+/* What a disk says, or nothing there: not our own errors, and not a lack that other directories
+ * would meet too. */
+static bool is_of_disk(int rc)
+{
+    return rc < 0 && rc > -5000 && rc != -ENOMEM && rc != -EMFILE && rc != -ENFILE;
+}
+
+static bool leave_out(struct catalog *c, struct data_dir *d, int rc, const char *why)
+{
+    if (!c->may_miss || d == c->dirs || !is_of_disk(rc))
+        return false;
+    memcpy(c->offline[c->offline_cnt].path, d->path, sizeof(d->path));
+    (void)snprintf(c->offline[c->offline_cnt].why, CATALOG_WHY_MAX, "%s", why);
+    c->offline_cnt++;
+    data_dir_close(d);
+    return true;
+}
+
+bool catalog_dir_leave_out(struct catalog *c, uint32_t idx, int rc, const char *why)
+{
+    if (!leave_out(c, &c->dirs[idx], rc, why))
+        return false;
+    c->dir_cnt--;
+    for (uint32_t i = idx; i < c->dir_cnt; i++) {
+        pthread_mutex_destroy(&c->dirs[i + 1].mutex);
+        c->dirs[i] = c->dirs[i + 1];
+        list_init(&c->dirs[i].marks); /* nothing was found there yet */
+        pthread_mutex_init(&c->dirs[i].mutex, NULL);
+    }
+    return true;
+}
+
 int catalog_open(const struct catalog_opts *opts, struct catalog **ret, char err[CATALOG_ERR_MAX])
 {
     ASSERT(opts->dir_cnt >= 1);
@@ -460,10 +506,14 @@ int catalog_open(const struct catalog_opts *opts, struct catalog **ret, char err
     c->node_id = opts->node_id;
     if (opts->cluster_id != NULL)
         c->cluster_id = *opts->cluster_id;
+    c->may_miss = opts->may_miss;
     for (uint32_t i = 0; i < opts->dir_cnt; i++) {
-        c->dir_cnt++;
-        int rc = data_dir_open(c, &c->dirs[i], opts, opts->dirs[i], err);
-        if (rc < 0) {
+        struct data_dir *d = &c->dirs[c->dir_cnt++];
+        int rc = data_dir_open(c, d, opts, opts->dirs[i], err);
+        d->conf_idx = i;
+        if (leave_out(c, d, rc, err)) {
+            c->dir_cnt--;
+        } else if (rc < 0) {
             for (uint32_t k = 0; k < c->dir_cnt; k++)
                 data_dir_close(&c->dirs[k]);
             free(c);

@@ -21,6 +21,7 @@
 #define CATALOG_DIRS_MAX 16
 #define CATALOG_PATH_MAX 1024
 #define CATALOG_ERR_MAX 4096
+#define CATALOG_WHY_MAX 512
 
 /* What the checkpoint files say of one partition; the owner stores, housekeeping reads. */
 struct part_mark {
@@ -35,7 +36,8 @@ struct data_dir {
     char journal_path[CATALOG_PATH_MAX + 16];
     struct uuid id;
     struct file *lock;
-    bool was_clean; /* found the clean mark at open */
+    uint32_t conf_idx; /* in catalog_opts.dirs; others before it may have been left out */
+    bool was_clean;    /* found the clean mark at open */
     struct space space;
     atomic_bool dirty; /* a mark moved since the last checkpoint */
     struct file_io *io;
@@ -47,10 +49,18 @@ struct data_dir {
 
 struct catalog {
     struct file_io io; /* blocking operations only */
+    bool may_miss;
     struct uuid cluster_id;
     int32_t node_id;
     uint32_t dir_cnt;
     struct data_dir dirs[CATALOG_DIRS_MAX];
+    /* Configured, but their disk is missing or failed before anything was served: nothing there is
+     * touched, and its partitions are not served, until a start that finds it well. */
+    uint32_t offline_cnt;
+    struct {
+        char path[CATALOG_PATH_MAX];
+        char why[CATALOG_WHY_MAX];
+    } offline[CATALOG_DIRS_MAX];
     struct { /* by this start's recovery; each was told in a sentence of its own */
         uint64_t batches, tails, segments;
     } found_damage;
@@ -64,6 +74,9 @@ struct catalog_opts {
     const struct uuid *cluster_id; /* NULL: take what the first directory says (offline tools) */
     int32_t node_id;
     bool format; /* an empty directory becomes ours; false: it is an error */
+    /* All but the first may be missing, without meta.properties (an empty mount point) or fail:
+     * they are left out then (catalog.offline) */
+    bool may_miss;
 };
 /* Open, check and lock all directories (a missing one is created when format is set; its parent
  * must exist). The clean mark is read, and removed so that a crash from here on is seen as one.
@@ -71,6 +84,9 @@ struct catalog_opts {
  *   -E_LOCKED, -E_FOREIGN_DIR, -E_MALFORMED (meta.properties), -errno */
 NODISCARD int catalog_open(const struct catalog_opts *opts, struct catalog **ret,
                            char err[CATALOG_ERR_MAX]);
+/* Leave a directory out after all: catalog.may_miss, its disk failed in recovery. Nothing may point
+ * into it or into those behind it. False: it must not be left out, or rc is not a disk's. */
+bool catalog_dir_leave_out(struct catalog *c, uint32_t idx, int rc, const char *why);
 /* Write the last checkpoints, and with `clean` the clean mark (the caller has closed every plog
  * set), unlock and free. 0 or the first error. */
 int catalog_close(struct catalog *c, bool clean);

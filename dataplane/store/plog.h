@@ -87,7 +87,8 @@ struct plog_read {
     uint8_t *dst; /* any alignment */
     uint32_t dst_cap;
     /* results */
-    int rc; /* 0, -E_OFFSET_OUT_OF_RANGE, -E_DST_SMALL (need says how much), -E_CORRUPT_BATCH, ... */
+    int rc; /* 0, -E_OFFSET_OUT_OF_RANGE, -E_DST_SMALL (need says how much), -E_CORRUPT_BATCH, ...
+             */
     /* With -E_CORRUPT_BATCH: the records from `offset` up to here are lost, and it may be read on
      * from here; -1: not known yet, the damage is being looked at. */
     int64_t damaged_to;
@@ -173,8 +174,9 @@ struct plog_segment {
     bool can_drop; /* and nobody is at it just now: reads, housekeeping, a fenced partition */
 };
 bool plog_segment_get(const struct plog *p, uint32_t idx, struct plog_segment *ret);
-/* For the scrubber. Claim: the segment is looked at in this pass from now on; false: it was already.
- * A suspect is cleared when it was looked at; a read that meets damage makes it one again. */
+/* For the scrubber. Claim: the segment is looked at in this pass from now on; false: it was
+ * already. A suspect is cleared when it was looked at; a read that meets damage makes it one again.
+ */
 bool plog_scrub_claim(struct plog *p, uint32_t idx, uint64_t pass);
 void plog_suspect_clear(struct plog *p, int64_t base);
 /* Suspect segments of the set. */
@@ -253,6 +255,9 @@ void plog_detach(struct plog *p, plog_detached_fn *done, void *arg);
  * partition could not be closed cleanly (then catalog_close must not write the clean mark). */
 typedef void plog_set_closed_fn(void *arg, int rc);
 void plog_set_close(struct plog_set *set, plog_set_closed_fn *done, void *arg);
+/* What to answer about a partition that the set does not have: it does not exist (any more, or not
+ * yet), or it is on a disk that is missing: -E_UNKNOWN_TOPIC or -E_STORAGE. */
+int plog_set_absent_rc(const struct plog_set *set);
 /* Nothing in flight, nothing queued. */
 bool plog_set_is_idle(const struct plog_set *set);
 

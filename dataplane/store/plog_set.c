@@ -319,6 +319,11 @@ static void close_check(struct plog_set *set)
     done(set->closed_arg, set->close_rc);
 }
 
+int plog_set_absent_rc(const struct plog_set *set)
+{
+    return set->cat->offline_cnt > 0 ? -E_STORAGE : -E_UNKNOWN_TOPIC;
+}
+
 uint32_t plog_set_unclosed_cnt(const struct plog_set *set)
 {
     uint32_t cnt = 0;

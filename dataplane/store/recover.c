@@ -192,21 +192,50 @@ static int dir_one(struct data_dir *d, const char *name, const struct recover_op
     return 0;
 }
 
+/* Its partitions, then its journals, which speak of no others. */
+static int data_dir_recover(struct data_dir *d, const struct recover_opts *o,
+                            struct recover_report *rep, struct list *parts)
+{
+    struct names names = {0};
+    int rc = d->io->ops->list(d->io, d->path, recover_names_add, &names);
+    for (uint32_t k = 0; rc == 0 && k < names.cnt; k++)
+        rc = dir_one(d, names.name[k], o, rep, parts);
+    free(names.name);
+    if (rc == 0)
+        rc = recover_journals(d, o, rep, parts);
+    return rc == 0 ? catalog_checkpoint(d) : rc;
+}
+
+static void parts_forget(struct data_dir *d, struct recover_report *rep, struct list *parts)
+{
+    list_for_each_safe(it, tmp, parts)
+    {
+        struct part *p = container_of(it, struct part, link);
+        if (p->dir != d)
+            continue;
+        list_del(it);
+        part_destroy(p);
+        rep->partitions--;
+    }
+}
+
 int recover_data_dirs(struct catalog *c, const struct recover_opts *o, struct recover_report *rep,
                       struct list *parts)
 {
     int rc = 0;
-    for (uint32_t i = 0; rc == 0 && i < c->dir_cnt; i++) {
-        struct names names = {0};
-        rc = c->io.ops->list(&c->io, c->dirs[i].path, recover_names_add, &names);
-        for (uint32_t k = 0; rc == 0 && k < names.cnt; k++)
-            rc = dir_one(&c->dirs[i], names.name[k], o, rep, parts);
-        free(names.name);
+    for (uint32_t i = 0; rc == 0 && i < c->dir_cnt;) {
+        char why[CATALOG_WHY_MAX];
+        struct data_dir *d = &c->dirs[i];
+        rc = data_dir_recover(d, o, rep, parts);
+        if (rc == 0) {
+            i++;
+            continue;
+        }
+        (void)snprintf(why, sizeof(why), "%.400s cannot be recovered: %s", d->path, err_text(rc));
+        parts_forget(d, rep, parts);
+        if (catalog_dir_leave_out(c, i, rc, why))
+            rc = 0;
     }
-    if (rc == 0)
-        rc = recover_journals(c, o, rep, parts);
-    for (uint32_t i = 0; rc == 0 && i < c->dir_cnt; i++)
-        rc = catalog_checkpoint(&c->dirs[i]);
     c->found_damage.batches = rep->cnt[RC_DAMAGED_BATCH];
     c->found_damage.tails = rep->cnt[RC_DAMAGED_TAIL];
     c->found_damage.segments = rep->cnt[RC_LATER_SEGMENT];

@@ -74,6 +74,6 @@ struct seg_extent {
 };
 int recover_seg_extent(struct file_io *io, const char *path, struct seg_extent *ret);
 
-/* recover_journal.c: every run of every journal, then the journals are reset. */
-int recover_journals(struct catalog *c, const struct recover_opts *o, struct recover_report *rep,
+/* recover_journal.c: every run of every journal of a directory, then its journals are reset. */
+int recover_journals(struct data_dir *d, const struct recover_opts *o, struct recover_report *rep,
                      struct list *parts);

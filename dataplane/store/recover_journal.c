@@ -330,7 +330,7 @@ static int journals_of_dir(struct data_dir *d, struct replay *r, enum journal_pa
     return rc;
 }
 
-int recover_journals(struct catalog *c, const struct recover_opts *o, struct recover_report *rep,
+int recover_journals(struct data_dir *d, const struct recover_opts *o, struct recover_report *rep,
                      struct list *parts)
 {
     struct replay r = {.rep = rep, .o = o};
@@ -342,12 +342,11 @@ int recover_journals(struct catalog *c, const struct recover_opts *o, struct rec
     uint32_t i = 0;
     list_for_each(it, parts) r.by_id[i++] = container_of(it, struct part, link);
     qsort(r.by_id, r.part_cnt, sizeof(*r.by_id), part_id_cmp);
-    for (i = 0; rc == 0 && i < c->dir_cnt; i++)
-        rc = journals_of_dir(&c->dirs[i], &r, PASS_COLLECT);
+    rc = journals_of_dir(d, &r, PASS_COLLECT);
     if (rc == 0)
         rc = replay_apply(&r);
-    for (i = 0; rc == 0 && i < c->dir_cnt; i++)
-        rc = journals_of_dir(&c->dirs[i], &r, PASS_RESET);
+    if (rc == 0)
+        rc = journals_of_dir(d, &r, PASS_RESET);
     for (i = 0; i < r.cnt; i++)
         free(r.runs[i].bytes);
     free(r.runs);

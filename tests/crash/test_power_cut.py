@@ -1,62 +1,15 @@
 """Power cuts: the same binaries on a file system that forgets what was not fsynced, directory
 entries included (tests/fs/forgetfs.c). Every acknowledged record must be there afterwards."""
-import contextlib
 import os
-import signal
-import subprocess
 import time
 
 import confluent_kafka
 import pytest
-from appliance import ROOT, Appliance, wait_for
+from appliance import Appliance, wait_for
+from forgetfs import ForgetFS
 from load import Load, assert_kept, read_all
 
 CUTS = 200 if os.environ.get("SLUICE_TEST_LONG") else 10
-
-
-class ForgetFS:
-    def __init__(self, base, delay_ms=0):
-        if not os.path.exists("/dev/fuse"):
-            pytest.skip("power cuts are not proven: there is no /dev/fuse")
-        if os.getuid() != 0:
-            pytest.skip("power cuts are not proven: mounting needs root")
-        self.backing, self.mount = str(base / "backing"), str(base / "m")
-        os.makedirs(self.backing)
-        os.makedirs(self.mount)
-        self.trace = os.path.join(self.backing, "trace")
-        self.delay_ms = delay_ms
-        self.process = None
-        self.start()
-
-    def start(self):
-        self.process = subprocess.Popen(
-            [os.path.join(ROOT, "build", "tests", "fs", "forgetfs"), self.backing, self.mount],
-            stdin=subprocess.DEVNULL, env=dict(os.environ, FORGETFS_TRACE=self.trace,
-                                               FORGETFS_FSYNC_DELAY_MS=str(self.delay_ms)))
-        wait_for("forgetfs is mounted", lambda: os.path.ismount(self.mount))
-
-    def cut(self, a):
-        """The power fails: memory is gone, what was flushed stays. The lock file that names the
-        dataplane is gone with the mount, so its pid is asked for before."""
-        pid = a.dataplane_pid()
-        assert pid
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait(30)
-        with contextlib.suppress(ProcessLookupError):  # who touches a mapped file now is ended by SIGBUS
-            os.kill(pid, signal.SIGKILL)
-        a.kill_all()
-        wait_for("the dataplane is gone", lambda: not os.path.exists(f"/proc/{pid}"))
-        self.unmount()
-
-    def unmount(self):
-        subprocess.run(["umount", "-l", self.mount], stderr=subprocess.DEVNULL)
-        wait_for("unmounted", lambda: not os.path.ismount(self.mount))
-
-    def stop(self):
-        if self.process.poll() is None:
-            self.process.terminate()
-            self.process.wait(30)
-        self.unmount()
 
 
 @pytest.fixture

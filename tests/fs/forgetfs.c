@@ -7,6 +7,11 @@
  * since then are forgotten, as POSIX allows. SIGKILL is the power cut; the next forgetfs on the
  * same BACKING starts from what was made durable.
  *
+ * And one that fails: FORGETFS_FAULTS names a file of lines "<operation> <errno> <part of a path>",
+ * read again whenever it changes. Operations are read, write, fsync, and change: all that a
+ * read-only file system refuses. As on Linux, what a failed fsync should have carried is not carried
+ * by the next one either.
+ *
  * BACKING/node.N holds the bytes of inode N, BACKING/dir.N the entries of directory N, one
  * "name\tinode\ttype\tmode" line each, replaced by rename. Inode 1 is the root. Numbers are never used again,
  * so that a stale durable entry can only lead to old content, never to another file's. */
@@ -47,6 +52,45 @@ static char backing[4096];
 static struct node *root;
 static uint64_t next_ino = 2;
 static FILE *trace; /* one "start end path" line a flush, CLOCK_MONOTONIC ns; FORGETFS_TRACE */
+
+#define FAULTS_MAX 16
+static struct fault {
+    char op[8], part[256];
+    int err;
+} faults[FAULTS_MAX];
+static unsigned fault_cnt;
+static struct timespec faults_read;
+
+static void faults_load(const char *path)
+{
+    struct stat st;
+    if (stat(path, &st) < 0 || (st.st_mtim.tv_sec == faults_read.tv_sec &&
+                                st.st_mtim.tv_nsec == faults_read.tv_nsec))
+        return;
+    FILE *f = fopen(path, "r");
+    if (f == NULL)
+        return;
+    faults_read = st.st_mtim;
+    fault_cnt = 0;
+    while (fault_cnt < FAULTS_MAX &&
+           fscanf(f, "%7s %d %255s", faults[fault_cnt].op, &faults[fault_cnt].err,
+                  faults[fault_cnt].part) == 3)
+        fault_cnt++;
+    fclose(f);
+}
+
+/* -errno that the operation is to fail with, or 0. */
+static int fault_of(const char *op, const char *path)
+{
+    static const char *file;
+    if (file == NULL && (file = getenv("FORGETFS_FAULTS")) == NULL)
+        return 0;
+    faults_load(file);
+    for (unsigned i = 0; i < fault_cnt; i++)
+        if (strcmp(faults[i].op, op) == 0 && strstr(path, faults[i].part) != NULL)
+            return -faults[i].err;
+    return 0;
+}
 
 static void backing_path(char *out, size_t cap, const char *kind, uint64_t ino)
 {
@@ -187,8 +231,9 @@ static int make(const char *path, mode_t mode, struct node **ret)
     const char *name;
     if (walk(path, &dir, &name) != NULL)
         return -EEXIST;
-    if (dir == NULL || strchr(name, '/') != NULL)
-        return -ENOENT;
+    int refused = fault_of("change", path);
+    if (dir == NULL || strchr(name, '/') != NULL || refused < 0)
+        return refused < 0 ? refused : -ENOENT;
     struct node *n = node_create(mode);
     if (n == NULL)
         return -ENOMEM;
@@ -220,8 +265,11 @@ static int op_create(const char *path, mode_t mode, struct fuse_file_info *fi)
 static int op_open(const char *path, struct fuse_file_info *fi)
 {
     struct node *n = walk(path, NULL, NULL);
+    int rc = (fi->flags & O_ACCMODE) != O_RDONLY ? fault_of("change", path) : 0;
     if (n == NULL)
         return -ENOENT;
+    if (rc < 0)
+        return rc;
     if (fi->flags & O_TRUNC) {
         n->size = 0;
         n->size_dirty = true;
@@ -242,6 +290,9 @@ static int op_read(const char *path, char *buf, size_t len, off_t pos, struct fu
     struct node *n = node_of(path, fi);
     if (n == NULL)
         return -ENOENT;
+    int rc = fault_of("read", path);
+    if (rc < 0)
+        return rc;
     if ((uint64_t)pos >= n->size)
         return 0;
     if (len > n->size - (uint64_t)pos)
@@ -257,7 +308,11 @@ static int op_write(const char *path, const char *buf, size_t len, off_t pos,
     if (n == NULL)
         return -ENOENT;
     uint64_t end = (uint64_t)pos + len;
-    int rc = node_reserve(n, end);
+    int rc = fault_of("write", path);
+    if (rc == 0)
+        rc = fault_of("change", path);
+    if (rc == 0)
+        rc = node_reserve(n, end);
     if (rc < 0)
         return rc;
     memcpy(n->data + pos, buf, len);
@@ -276,7 +331,9 @@ static int op_truncate(const char *path, off_t size, struct fuse_file_info *fi)
     struct node *n = node_of(path, fi);
     if (n == NULL)
         return -ENOENT;
-    int rc = node_reserve(n, (uint64_t)size);
+    int rc = fault_of("change", path);
+    if (rc == 0)
+        rc = node_reserve(n, (uint64_t)size);
     if (rc < 0)
         return rc;
     uint64_t from = (uint64_t)size < n->size ? (uint64_t)size : n->size;
@@ -330,7 +387,12 @@ static int op_fsync(const char *path, int datasync, struct fuse_file_info *fi)
     if (n == NULL)
         return -ENOENT;
     uint64_t start = mono_ns();
-    int rc = flush_node(n);
+    int rc = fault_of("fsync", path);
+    if (rc < 0 && n->dirty != NULL)
+        memset(n->dirty, 0, (n->size + BLOCK - 1) / BLOCK);
+    if (rc < 0)
+        return rc;
+    rc = flush_node(n);
     const char *delay = getenv("FORGETFS_FSYNC_DELAY_MS");
     if (delay != NULL && atoi(delay) > 0)
         usleep((useconds_t)atoi(delay) * 1000);
@@ -394,6 +456,9 @@ static int op_unlink(const char *path)
 {
     struct node *dir;
     const char *name;
+    int rc = fault_of("change", path);
+    if (rc < 0)
+        return rc;
     struct node *n = walk(path, &dir, &name);
     if (n == NULL || dir == NULL)
         return -ENOENT;
@@ -414,8 +479,9 @@ static int op_rename(const char *from, const char *to, unsigned flags)
 {
     struct node *from_dir, *to_dir;
     const char *from_name, *to_name;
-    if (flags != 0)
-        return -EINVAL;
+    int refused = fault_of("change", from);
+    if (flags != 0 || refused < 0)
+        return refused < 0 ? refused : -EINVAL;
     struct node *n = walk(from, &from_dir, &from_name);
     if (n == NULL)
         return -ENOENT;

@@ -58,6 +58,12 @@ struct plog *fake_plog_add(struct plog_set *set, const struct uuid *topic_id, in
     return p;
 }
 
+int plog_set_absent_rc(const struct plog_set *set)
+{
+    (void)set;
+    return -E_UNKNOWN_TOPIC;
+}
+
 struct plog *plog_set_find(struct plog_set *set, const struct uuid *topic_id, int32_t partition)
 {
     for (uint32_t i = 0; i < set->cnt; i++)

@@ -213,7 +213,7 @@ def test_a_partition_that_cannot_be_made_is_named_until_it_is_there(tmp_path):
         assert status == 200 and json.loads(body)["status"] == "degraded"
         assert "cannot be made" in body and os.strerror(errno.EEXIST) in body
         assert "partition t-0" not in body and "partition t-2" not in body
-        assert "partition t-1 cannot be made" in a.ctl("status", check=False).stdout
+        assert "partition t-1 is not served: it cannot be made" in a.ctl("status", check=False).stdout
         a.kcat("-P", "-t", "t", "-p", "2", input=b"x\n")
         os.unlink(in_the_way)
         wait_for("it is made", lambda: "partition t-1" not in a.get("/health")[1])

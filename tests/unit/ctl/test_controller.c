@@ -1,6 +1,8 @@
 /* test_controller.c - Kafka's rules for topics, registration, and who is answered when. */
+#include "lib/base/log.h"
 #include "lib/base/text_file.h"
 #include "tests/unit/ctl/controller_test.h"
+#include <sys/stat.h>
 
 static void create_topics_follows_kafkas_rules(void **state)
 {
@@ -467,6 +469,58 @@ static void directories_of_others_are_refused_and_left_alone(void **state)
     assert_memory_equal(&id, &f->id, sizeof(id));
     free(text);
 }
+static void a_directory_that_was_there_is_missing_and_never_made_anew(void **state)
+{
+    struct fixture *f = *state;
+    char path[CONF_PATH_MAX + 32], err[1024];
+    struct identity first, id;
+    struct stat st;
+    snprintf(f->conf.data_dirs[1], sizeof(f->conf.data_dirs[1]), "%s/second/log", f->dir);
+    f->conf.data_dir_cnt = 2;
+    assert_ok(identity_load(&f->conf, &first, err, sizeof(err)));
+    assert_memory_equal(&first.dir_id[0], &f->id.dir_id[0], sizeof(struct uuid));
+    snprintf(path, sizeof(path), "%s/meta.properties", f->conf.data_dirs[1]);
+    assert_int_equal(unlink(path), 0); /* as an empty mount point */
+    log_set_level(LOG_LEVEL_NONE);
+    for (int i = 0; i < 2; i++) {
+        assert_ok(identity_load(&f->conf, &id, err, sizeof(err)));
+        assert_true(id.dir_missing[1]);
+        assert_false(id.dir_missing[0]);
+        assert_memory_equal(id.dir_id, first.dir_id, sizeof(id.dir_id));
+        assert_true(stat(path, &st) < 0);
+        assert_int_equal(i == 0 ? rmdir(f->conf.data_dirs[1]) : 0, 0); /* now it is gone */
+    }
+    /* One start without it, and it is a new directory. */
+    f->conf.data_dir_cnt = 1;
+    assert_ok(identity_load(&f->conf, &id, err, sizeof(err)));
+    f->conf.data_dir_cnt = 2;
+    assert_ok(identity_load(&f->conf, &id, err, sizeof(err)));
+    log_set_level(LOG_LEVEL_INFO);
+    assert_false(id.dir_missing[1]);
+    assert_false(uuid_eq(&id.dir_id[1], &first.dir_id[1]));
+    f->conf.data_dir_cnt = 1;
+}
+static void new_partitions_go_only_where_the_dataplane_has_a_disk(void **state)
+{
+    struct fixture *f = *state;
+    struct ctl_hello h = hello_of(f);
+    struct change ch;
+    int64_t epoch;
+    uuid_random(&f->c->id.dir_id[1]);
+    f->c->id.dir_cnt = 2;
+    for (int has = 0; has < 2; has++) {
+        h.log_dirs = (struct wire_uuids){.v = f->c->id.dir_id, .cnt = has ? 2 : 1};
+        assert_ok(controller_register(f->c, &h, &epoch));
+        assert_true(controller_dir_is_open(f->c, 0));
+        assert_int_equal(controller_dir_is_open(f->c, 1), has);
+        change_init(&ch, f->c);
+        uint64_t before = ch.dir_partitions[1];
+        for (int32_t i = 0; i < 8; i++)
+            change_add_partition(f->c, &ch, &f->c->id.dir_id[0], i);
+        assert_int_equal(ch.dir_partitions[1] - before > 0, has);
+        change_fini(&ch);
+    }
+}
 static void more_replicas_are_refused_or_clamped_as_configured(void **state)
 {
     struct fixture *f = *state;
@@ -501,6 +555,8 @@ int main(void)
         T(too_many_waiting_requests_are_refused_at_once),
         T(more_replicas_are_refused_or_clamped_as_configured),
         T(directories_of_others_are_refused_and_left_alone),
+        T(a_directory_that_was_there_is_missing_and_never_made_anew),
+        T(new_partitions_go_only_where_the_dataplane_has_a_disk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

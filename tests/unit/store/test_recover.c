@@ -191,7 +191,142 @@ static void a_partition_that_nobody_touched_costs_a_start_no_write_and_no_flush(
     assert_int_equal(ops[0], ops[1]);
 }
 
-TEST_MAIN(TEST(a_partition_that_nobody_touched_costs_a_start_no_write_and_no_flush),
+/* ------------------------------------------------------------------------- several directories */
+
+struct three {
+    struct fake_disk *disk;
+    struct catalog *cat;
+    struct list parts;
+    struct recover_report rep;
+};
+
+static int three_open(struct three *x, bool format)
+{
+    static const struct uuid cluster = {{1, 2, 3}};
+    char err[CATALOG_ERR_MAX];
+    struct recover_opts ro;
+    struct catalog_opts co = {.ops = &fake_file_ops,
+                              .ops_arg = x->disk,
+                              .dir_cnt = 3,
+                              .dirs = {"/a/log", "/b/log", "/c/log"},
+                              .cluster_id = &cluster,
+                              .node_id = 1,
+                              .format = true,
+                              .may_miss = !format};
+    list_init(&x->parts);
+    x->rep = (struct recover_report){0};
+    recover_opts_default(&ro);
+    x->cat = NULL;
+    int rc = catalog_open(&co, &x->cat, err);
+    return rc < 0 ? rc : recover_data_dirs(x->cat, &ro, &x->rep, &x->parts);
+}
+
+static void three_close(struct three *x)
+{
+    for (struct list *n = list_pop_head(&x->parts); n != NULL; n = list_pop_head(&x->parts))
+        part_destroy(container_of(n, struct part, link));
+    if (x->cat != NULL)
+        (void)catalog_close(x->cat, false); /* the disk may fail here too */
+}
+
+/* A disk with a partition d-N in each directory. */
+static void three_init(struct three *x)
+{
+    struct part *p;
+    *x = (struct three){.disk = fake_disk_new(3)};
+    struct file_io io = {.ops = &fake_file_ops, .arg = x->disk};
+    log_set_level(LOG_LEVEL_NONE);
+    accel_init(false);
+    for (const char *const *d = (const char *const[]){"/a", "/b", "/c", NULL}; *d; d++)
+        assert_ok(fake_file_ops.mkdir(&io, *d));
+    assert_ok(three_open(x, true));
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_ok(catalog_part_create(x->cat,
+                                      &(struct part_create_opts){.dir_idx = i,
+                                                                 .topic = "d",
+                                                                 .topic_id = env_topic_id(),
+                                                                 .partition = (int32_t)i,
+                                                                 .sync_parent = true},
+                                      &p));
+        list_add_tail(&x->parts, &p->link);
+    }
+    three_close(x);
+}
+
+/* The first and the last directory are served, whatever the one between them is. */
+static void assert_served(const struct three *x)
+{
+    uint32_t seen = 0;
+    assert_int_equal(x->cat->dir_cnt + x->cat->offline_cnt, 3);
+    assert_int_equal(x->rep.partitions, x->cat->dir_cnt);
+    for (uint32_t i = 0; i < x->cat->dir_cnt; i++)
+        assert_int_equal(x->cat->dirs[i].path[1], 'a' + x->cat->dirs[i].conf_idx);
+    list_for_each(it, &x->parts)
+    {
+        const struct part *p = container_of(it, struct part, link);
+        assert_int_equal(p->dir->path[1], 'a' + p->partition);
+        assert_true(p->dir >= x->cat->dirs);
+        assert_true(p->dir < x->cat->dirs + x->cat->dir_cnt);
+        seen |= 1u << p->partition;
+    }
+    for (uint32_t i = 0; i < x->cat->offline_cnt; i++)
+        seen |= 1u << (x->cat->offline[i].path[1] - 'a');
+    assert_int_equal(seen, 7);
+}
+
+static void a_directory_whose_disk_fails_at_the_start_is_left_out_alone(void **state)
+{
+    uint32_t left_out = 0, refused = 0;
+    for (uint32_t n = 0; n < 40; n++) {
+        struct three x;
+        three_init(&x);
+        for (const char *d = "abc"; *d; d++) { /* work that recovery has to do in each */
+            char path[64];
+            (void)snprintf(path, sizeof(path), "/%c/log/d-%d/00000000000000000007.log.deleted", *d,
+                           *d - 'a');
+            fake_disk_put(x.disk, path, "x", 1);
+        }
+        fake_disk_fail_at(x.disk, fake_disk_ops(x.disk) + n, -EIO);
+        int rc = three_open(&x, false);
+        if (rc < 0) {
+            assert_rc(rc, -EIO); /* the first one holds the metadata: nothing starts without */
+            refused++;
+        } else {
+            assert_served(&x);
+            left_out += x.cat->offline_cnt;
+            if (x.cat->offline_cnt > 0)
+                assert_non_null(strstr(x.cat->offline[0].why, x.cat->offline[0].path));
+        }
+        three_close(&x);
+        assert_ok(three_open(&x, false)); /* the disk is well again: nothing was lost */
+        assert_int_equal(x.cat->dir_cnt, 3);
+        assert_served(&x);
+        three_close(&x);
+        fake_disk_free(x.disk);
+    }
+    assert_true(left_out >= 2);
+    assert_true(refused >= 1);
+}
+
+static void a_directory_without_its_name_plate_is_an_empty_mount_point(void **state)
+{
+    struct three x;
+    struct file_io io;
+    three_init(&x);
+    io = (struct file_io){.ops = &fake_file_ops, .arg = x.disk};
+    assert_ok(fake_file_ops.unlink(&io, "/b/log/meta.properties"));
+    assert_ok(three_open(&x, false));
+    assert_int_equal(x.cat->offline_cnt, 1);
+    assert_string_equal(x.cat->offline[0].path, "/b/log");
+    assert_non_null(strstr(x.cat->offline[0].why, "not mounted"));
+    assert_served(&x);
+    three_close(&x);
+    fake_disk_free(x.disk);
+}
+
+TEST_MAIN(TEST(a_directory_whose_disk_fails_at_the_start_is_left_out_alone),
+          TEST(a_directory_without_its_name_plate_is_an_empty_mount_point),
+          TEST(a_partition_that_nobody_touched_costs_a_start_no_write_and_no_flush),
           TEST(segments_behind_damage_are_kept_whatever_the_checkpoint_says),
           TEST(an_index_that_lost_its_entries_is_rebuilt_at_a_clean_start),
           TEST(an_index_without_entries_is_right_for_one_large_batch),
