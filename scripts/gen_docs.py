@@ -54,7 +54,7 @@ def cell(text):
 # --- docs/config.md ---
 
 KINDS = {"INT": "number", "SIZE": "size", "DURATION": "duration", "BOOL": "true or false",
-         "TEXT": "text", "PATH": "path", "NAME": "name", "TOPIC": "topic name",
+         "TEXT": "text", "PATH": "path", "NAME": "name", "TOPIC": "topic name", "CPUS": "list of cores",
          "ADDR": "address:port", "IP": "address", "CIDR": "address/prefix", "UUID": "id",
          "HEADERS": "list of headers", "ZONE": "zone", "ENUM_IDLE": "adaptive, poll",
          "ENUM_COMPRESSION": "auto, producer, none, gzip, snappy, lz4, zstd",

@@ -19,6 +19,7 @@
 struct conf_seen {
     char *path;
     uint32_t line, col; /* 0: --set */
+    bool is_wrong;      /* its value was refused: the field still has the default */
 };
 
 /* ---- messages ---- */
@@ -68,7 +69,14 @@ static void seen_add(struct conf_load *l, const char *path, uint32_t line, uint3
     }
     char *copy = strdup(path);
     ASSERT(copy != NULL);
-    l->seen[l->seen_cnt++] = (struct conf_seen){copy, line, col};
+    l->seen[l->seen_cnt++] = (struct conf_seen){.path = copy, .line = line, .col = col};
+}
+/* True when the value of `path` was refused: that was said, and checks of what stands there instead
+ * would only confuse. */
+static bool is_wrong(struct conf_load *l, const char *path)
+{
+    const struct conf_seen *s = seen_find(l, path);
+    return s != NULL && s->is_wrong;
 }
 /* Reports about a key, with the place where it (or the nearest thing above it) was given. */
 __attribute__((format(printf, 3, 4))) static void report_at(struct conf_load *l, const char *path,
@@ -76,6 +84,8 @@ __attribute__((format(printf, 3, 4))) static void report_at(struct conf_load *l,
 {
     char text[1024], up[PATH_MAX_LEN];
     va_list ap;
+    if (is_wrong(l, path))
+        return;
     va_start(ap, fmt);
     vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
@@ -166,8 +176,12 @@ static void set_value(struct doc *d, const char *path, const char *value, uint32
                       uint32_t col)
 {
     char err[2048];
-    if (conf_set(&d->l->conf, path, value, false, err, sizeof(err)) < 0)
-        report(d->l, line, col, "%s", err);
+    if (conf_set(&d->l->conf, path, value, false, err, sizeof(err)) == 0)
+        return;
+    report(d->l, line, col, "%s", err);
+    struct conf_seen *s = seen_find(d->l, path);
+    if (s != NULL)
+        s->is_wrong = true;
 }
 static void read_scalar(struct doc *d, const char *path)
 {
@@ -496,7 +510,7 @@ static void check_binds(struct conf_load *l)
     }
     for (uint32_t i = 0; i < n; i++) {
         for (uint32_t j = 0; j < i; j++) {
-            if (!bound_clash(&b[i], &b[j]))
+            if (!bound_clash(&b[i], &b[j]) || is_wrong(l, b[j].path))
                 continue;
             net_addr_format(&b[i].a, text);
             report_at(l, b[i].path, "%s %s is already taken by %s", b[i].tcp ? "TCP" : "UDP", text,

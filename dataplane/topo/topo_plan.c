@@ -64,34 +64,20 @@ static int take_listed_cpu(struct planner *x, long cpu)
     return 0;
 }
 
-/* "2-5,8": ranges and numbers. */
 static int take_listed_cpus(struct planner *x)
 {
-    const char *s = x->c->cpus;
-    for (;;) {
-        char *end;
-        long lo = strtol(s, &end, 10);
-        if (end == s || lo < 0)
-            return fail(x, "cpus: \"%s\": a number was expected at \"%s\"", x->c->cpus, s);
-        long hi = lo;
-        if (*end == '-') {
-            s = end + 1;
-            hi = strtol(s, &end, 10);
-            if (end == s || hi < lo)
-                return fail(x, "cpus: \"%s\": a number of at least %ld was expected at \"%s\"",
-                            x->c->cpus, lo, s);
-        }
-        for (long cpu = lo; cpu <= hi; cpu++) {
-            int rc = take_listed_cpu(x, cpu);
+    const char *list = x->c->cpus;
+    uint32_t first, last;
+    char why[320];
+    int rc;
+    while ((rc = conf_cpus_next(&list, &first, &last, why, sizeof(why))) > 0) {
+        for (uint32_t cpu = first; cpu <= last; cpu++) {
+            rc = take_listed_cpu(x, (long)cpu);
             if (rc < 0)
                 return rc;
         }
-        if (*end == '\0')
-            return 0;
-        if (*end != ',')
-            return fail(x, "cpus: \"%s\": unexpected \"%s\"", x->c->cpus, end);
-        s = end + 1;
     }
+    return rc < 0 ? fail(x, "cpus: \"%s\": %s", x->c->cpus, why) : 0;
 }
 
 /* --------------------------------------------------------------------- rules 1 and 2, by the facts

@@ -194,6 +194,11 @@ void conf_print_reference(FILE *out);
 
 /* 1..249 of [a-zA-Z0-9._-], not "." or "..". */
 bool conf_topic_name_ok(const char *name);
+/* Takes the first "N" or "N-M" off a list of cores such as "2-5,8" and moves *list behind it. 1, 0 when
+ * nothing is left, or -E_CONFIG with what is wrong in err[]. */
+#define CONF_CPU_MAX 65535
+NODISCARD int conf_cpus_next(const char **list, uint32_t *ret_first, uint32_t *ret_last, char *err,
+                             size_t cap);
 /* "auto", "producer", "none", ... */
 const char *conf_compression_name(enum conf_compression c);
 

@@ -15,6 +15,7 @@ enum kind {
     K_PATH,
     K_NAME,
     K_TOPIC,
+    K_CPUS,
     K_ADDR,
     K_IP,
     K_CIDR,

@@ -52,6 +52,37 @@ bool conf_topic_name_ok(const char *name)
     }
     return true;
 }
+static int cpu_parse(const char **s, uint32_t min, uint32_t *ret, char *err, size_t cap)
+{
+    uint32_t v = 0, n = 0;
+    for (; n < 6 && isdigit((unsigned char)(*s)[n]); n++)
+        v = v * 10 + (uint32_t)((*s)[n] - '0');
+    if (n == 0 || v < min || v > CONF_CPU_MAX)
+        return conf_fail(err, cap, "a number from %u to %d was expected at \"%s\"", min,
+                         CONF_CPU_MAX, *s);
+    *s += n;
+    *ret = v;
+    return 0;
+}
+int conf_cpus_next(const char **list, uint32_t *ret_first, uint32_t *ret_last, char *err,
+                   size_t cap)
+{
+    const char *s = *list;
+    if (*s == '\0')
+        return 0;
+    int rc = cpu_parse(&s, 0, ret_first, err, cap);
+    *ret_last = *ret_first;
+    if (rc == 0 && *s == '-') {
+        s++;
+        rc = cpu_parse(&s, *ret_first, ret_last, err, cap);
+    }
+    if (rc < 0)
+        return rc;
+    if (*s != '\0' && (*s != ',' || s[1] == '\0'))
+        return conf_fail(err, cap, "unexpected \"%s\"", s);
+    *list = s + (*s == ',');
+    return 1;
+}
 const char *conf_compression_name(enum conf_compression c)
 {
     ASSERT(c <= CONF_COMP_ZSTD);
@@ -263,6 +294,13 @@ static int text_set(const struct field *f, const char *value, char *err, size_t 
         return conf_fail(err, cap,
                          "'%s' is not a topic name: 1 to 249 of letters, digits, '.', '_', '-'",
                          value);
+    uint32_t first, last;
+    char why[CONF_VALUE_MAX];
+    int rc = f->kind == K_CPUS ? 1 : 0;
+    for (const char *s = value; rc > 0;)
+        rc = conf_cpus_next(&s, &first, &last, why, sizeof(why));
+    if (rc < 0)
+        return conf_fail(err, cap, "\"%s\": %s", value, why);
     memset(f->p, 0, f->size);
     memcpy(f->p, value, len);
     return 0;
@@ -357,6 +395,7 @@ int conf_field_set(const struct field *f, const char *value, char *err, size_t c
     case K_PATH:
     case K_NAME:
     case K_TOPIC:
+    case K_CPUS:
         return text_set(f, value, err, cap);
     case K_ADDR:
     case K_IP:
@@ -416,6 +455,7 @@ void conf_field_format(const struct field *f, char *out, size_t cap)
     case K_PATH:
     case K_NAME:
     case K_TOPIC:
+    case K_CPUS:
         snprintf(out, cap, "%s", (const char *)f->p);
         break;
     case K_ADDR:

@@ -97,6 +97,21 @@ static void every_mistake_says_where_and_what(void **state)
                           "for the next token\n"},
         {"shards: \"a\\0b\"\n", "f.yaml:1:9: shards: contains a NUL\n"},
         {L1 ", headers: [{a: b}]}\n", "f.yaml:2:54: listeners[0].headers: expected a name\n"},
+        {"cpus: 9-2\n",
+         "f.yaml:1:7: cpus: \"9-2\": a number from 9 to 65535 was expected at \"2\"\n"},
+        {"cpus: '1,'\n", "f.yaml:1:7: cpus: \"1,\": unexpected \",\"\n"},
+        {"cpus: '1;2'\n", "f.yaml:1:7: cpus: \"1;2\": unexpected \";2\"\n"},
+        /* what was refused is not judged again by what stands there instead */
+        {"listeners:\n- {name: a, topic: 'a b'}\n",
+         "f.yaml:2:20: listeners[0].topic: 'a b' is not a topic name: 1 to 249 of letters, digits, "
+         "'.', '_', '-'\n"},
+        {"ports:\n- {name: p, device: d, addresses: [192.0.2.10]}\n",
+         "f.yaml:2:36: ports[0].addresses[0]: '192.0.2.10' is not an address with prefix length, "
+         "such as 192.0.2.10/24\n"},
+        {"kafka: {listeners: [{name: a, bind: x}, {name: b}]}\n",
+         "f.yaml:1:37: kafka.listeners[0].bind: 'x' is not an address and port: write "
+         "127.0.0.1:9092 "
+         "or [::1]:9092\n"},
         /* across keys */
         {"kafka: {listeners: []}\n", "f.yaml:1:9: kafka.listeners: is empty: Kafka clients would "
                                      "have nowhere to connect\n"},

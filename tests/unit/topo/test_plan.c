@@ -205,9 +205,9 @@ static void impossible_wishes_are_named(void **state)
     strcpy(c.cpus, "0,0");
     refused("CPU 0 is listed twice");
     strcpy(c.cpus, "0,x");
-    refused("a number was expected at \"x\"");
+    refused("a number from 0 to 65535 was expected at \"x\"");
     strcpy(c.cpus, "1-0");
-    refused("at least 1 was expected");
+    refused("a number from 1 to 65535 was expected at \"0\"");
     strcpy(c.cpus, "0;1");
     refused("unexpected \";1\"");
     strcpy(c.cpus, "");
