@@ -68,6 +68,11 @@ int eal_start(const struct conf *c, const struct plan *p, char *err, size_t err_
         snprintf(err, err_cap, "EAL's log cannot be captured: %s", err_text(rc));
         return rc;
     }
+    /* EAL's own files. Its default for an ordinary user is in /tmp, where another user's may stand. */
+    char run[CONF_PATH_MAX + 8];
+    snprintf(run, sizeof(run), "%s/run", c->dir);
+    if (setenv("RUNTIME_DIRECTORY", run, 1) != 0)
+        return -ENOMEM;
     /* EAL permutes the vector it is given. */
     char *argv[EAL_ARGS_MAX + 1];
     memcpy(argv, args.v, sizeof(argv));

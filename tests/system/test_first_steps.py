@@ -76,6 +76,9 @@ def test_start_says_what_it_gave_up_and_what_to_try(tmp_path, ordinary_user):
         assert str(a.port("syslog-udp")) in text
         assert a.kafka.split(":")[1] in text
         assert re.search("hugepages", text)
+        assert " ERROR " not in text and "EAL" not in text
+        # Two users on one machine: nothing of DPDK lies in a place they would share.
+        assert os.path.isdir(os.path.join(a.dir, "run", "dpdk"))
 
 
 def test_syslog_over_tcp_in_both_framings(tmp_path, ordinary_user):
