@@ -26,6 +26,7 @@ struct dump {
     struct codec_ctx *codecs;
     uint8_t *scratch;
     bool is_damaged;
+    const char *why; /* of a failure, where there is more to say than its code does */
 };
 
 /* -------------------------------------------------------------------------------- batches, records
@@ -163,7 +164,7 @@ static int on_batch(void *arg, uint64_t pos, const struct batch_info *b, const u
     }
     if (rc < 0 && !batch_is_lost(bytes)) {
         d->is_damaged = true;
-        fprintf(stderr, "sluice-log: the records of the batch at %" PRIu64 " cannot be read: %s\n",
+        fprintf(stderr, "sluicectl: the records of the batch at %" PRIu64 " cannot be read: %s\n",
                 pos, err_text(rc));
     }
     return 0;
@@ -311,15 +312,33 @@ static void topic_of(struct dump *d, const char *path)
         d->topic[0] = 0;
 }
 
+static bool is_text_name(const char *name)
+{
+    static const char *const names[] = {
+        FN_META,           FN_CLEAN,          FN_RECOVERY_POINT,
+        FN_LOG_START,      FN_HIGH_WATERMARK, FN_EPOCHS,
+        FN_PARTITION_META, "quorum-state",    "cleaner-offset-checkpoint"};
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+        if (strcmp(name, names[i]) == 0)
+            return true;
+    return false;
+}
+
 static int file_dump(struct dump *d, const char *path)
 {
     const char *name = base_name(path);
     uint8_t *p;
     uint64_t len;
     int64_t base = strtoll(name, NULL, 10);
+    bool is_binary = ends_with(name, SFX_TIMEINDEX) || ends_with(name, SFX_TXNINDEX) ||
+                     ends_with(name, SFX_INDEX) || ends_with(name, SFX_SNAPSHOT);
     topic_of(d, path);
     if (ends_with(name, SFX_LOG) || ends_with(name, ".checkpoint"))
         return log_dump(d, path, ends_with(name, SFX_LOG) ? base : 0);
+    if (!is_binary && !is_text_name(name)) {
+        d->why = "not a name that a file of a log directory has";
+        return -EINVAL;
+    }
     int rc = store_file_read(&d->io, path, UINT32_MAX, &p, &len);
     if (rc < 0)
         return rc;
@@ -391,7 +410,7 @@ static int part_dump(struct dump *d, const char *dir)
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: sluice-log dump [--topic T:P] [--offset N] [--count N] [--keys] "
+    fprintf(stderr, "usage: sluicectl log dump [--topic T:P] [--offset N] [--count N] [--keys] "
                     "[--values] [--json] FILE|DIR...\n");
     return LOGTOOL_USAGE;
 }
@@ -405,14 +424,23 @@ static int path_dump(struct dump *d, const char *path, const char *topic)
         return rc;
     if (!st.is_dir)
         return file_dump(d, path);
-    if (topic == NULL)
-        return part_dump(d, path);
+    if (topic == NULL) {
+        rc = part_dump(d, path);
+        if (rc == -ENOENT)
+            d->why = "a directory without segments: name a partition's, or one of its partitions "
+                     "with --topic T:P";
+        return rc;
+    }
     if (snprintf(name, sizeof(name), "%s", topic) >= (int)sizeof(name))
         return -ENAMETOOLONG;
     char *colon = strrchr(name, ':'); /* as it was checked */
     *colon = '-';
     rc = path_join(dir, path, name);
-    return rc < 0 ? rc : part_dump(d, dir);
+    if (rc == 0)
+        rc = part_dump(d, dir);
+    if (rc == -ENOENT)
+        d->why = "holds no such partition";
+    return rc;
 }
 
 int cmd_dump(int argc, char **argv)
@@ -448,7 +476,7 @@ int cmd_dump(int argc, char **argv)
         return usage();
     d.scratch = malloc(SCRATCH_BYTES);
     if (d.scratch == NULL || codec_ctx_create(&d.codecs) < 0) {
-        fprintf(stderr, "sluice-log: %s\n", err_text(-ENOMEM));
+        fprintf(stderr, "sluicectl: %s\n", err_text(-ENOMEM));
         return LOGTOOL_FAILED;
     }
     for (int i = optind; i < argc && code == LOGTOOL_OK; i++) {
@@ -456,7 +484,7 @@ int cmd_dump(int argc, char **argv)
         if (rc == CANCELED)
             break;
         if (rc < 0) {
-            fprintf(stderr, "sluice-log: %s: %s\n", argv[i], err_text(rc));
+            fprintf(stderr, "sluicectl: %s: %s\n", argv[i], d.why != NULL ? d.why : err_text(rc));
             code = LOGTOOL_FAILED;
         }
     }

@@ -31,7 +31,7 @@ int cmd_recover(int argc, char **argv)
         at++;
     }
     if (argc <= at) {
-        fprintf(stderr, "usage: sluice-log recover [-v] DIR...\n");
+        fprintf(stderr, "usage: sluicectl log recover [-v] DIR...\n");
         return LOGTOOL_USAGE;
     }
     int rc = store_log_recover((const char *const *)argv + at, (uint32_t)(argc - at), &rep, err);
@@ -42,7 +42,7 @@ int cmd_recover(int argc, char **argv)
         if (rep.cnt[i] > 0)
             printf("%8" PRIu64 "  %s\n", rep.cnt[i], recover_case_text((enum recover_case)i));
     if (rc < 0) {
-        fprintf(stderr, "sluice-log: %s\n", err);
+        fprintf(stderr, "sluicectl: %s\n", err);
         return 1;
     }
     return 0;
@@ -63,6 +63,6 @@ int main(int argc, char **argv)
         accel_init(false);
         return cmds[i].run(argc - 1, argv + 1);
     }
-    fprintf(stderr, "usage: sluice-log recover|verify|repair|dump ... DIR...\n");
+    fprintf(stderr, "usage: sluicectl log recover|verify|repair|dump ... DIR...\n");
     return LOGTOOL_USAGE;
 }

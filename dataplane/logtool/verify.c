@@ -182,7 +182,7 @@ static int target_do(struct verify *v, struct target *t, struct codec_ctx *codec
     v->total.lost_batches += rep.lost_batches;
     v->total.repaired += rep.repaired;
     if (rc < 0) {
-        fprintf(stderr, "sluice-log: %s: %s\n", t->dir, err_text(rc));
+        fprintf(stderr, "sluicectl: %s: %s\n", t->dir, err_text(rc));
         v->failed = rc;
     }
     pthread_mutex_unlock(&v->lock);
@@ -368,7 +368,7 @@ static int target_parse(struct verify *v, char *text)
 
 static int usage(void)
 {
-    fprintf(stderr, "usage: sluice-log verify|repair [--dry-run] [--deep] [--json] [--jobs N] "
+    fprintf(stderr, "usage: sluicectl log verify|repair [--dry-run] [--deep] [--json] [--jobs N] "
                     "[--topic T[:P]] DIR...\n");
     return LOGTOOL_USAGE;
 }
@@ -406,12 +406,12 @@ int cmd_verify(int argc, char **argv)
     for (int i = 0; i < cnt; i++) {
         int rc = root_open(&v, &roots[i], argv[optind + i]);
         if (rc < 0) {
-            fprintf(stderr, "sluice-log: %s: %s\n", argv[optind + i], err_text(rc));
+            fprintf(stderr, "sluicectl: %s: %s\n", argv[optind + i], err_text(rc));
             return LOGTOOL_FAILED; /* the process ends: nothing is freed */
         }
     }
     if (v.topic != NULL && v.cnt == 0) {
-        fprintf(stderr, "sluice-log: no partition of %s here\n", v.topic);
+        fprintf(stderr, "sluicectl: no partition of %s here\n", v.topic);
         return LOGTOOL_FAILED;
     }
     int started = 0;
