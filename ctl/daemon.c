@@ -424,9 +424,10 @@ static void gap(const struct ctl_gap *m)
     static const char *const kinds[] = {"?", "a stop", "a crash",
                                         "a change of shards or partitions", "a full disk"};
     const char *kind = m->kind >= 1 && m->kind <= 4 ? kinds[m->kind] : kinds[0];
-    LOG_WARN("gap recorded: %s, at most %" PRId64 " events lost, %" PRId64 " ms%s %.*s", kind,
+    LOG_WARN("gap recorded: %s, at most %" PRId64 " events lost, %" PRId64 " ms%s%s%.*s", kind,
              m->in_flight_max, m->to_wall_ms - m->from_wall_ms,
-             m->nic_unobserved ? ", NIC unobserved" : "", (int)m->detail.len,
+             m->nic_unobserved ? ", nobody counted what came in between" : "",
+             m->detail.len > 0 ? ": " : "", (int)m->detail.len,
              m->detail.len > 0 ? (const char *)m->detail.p : "");
 }
 static int on_frame(void *arg, const struct ctl_frame *f)

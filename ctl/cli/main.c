@@ -30,11 +30,19 @@ static void help_print(FILE *out)
     for (size_t i = 0; i < CMD_CNT; i++)
         fprintf(out, "  %s%s%s\n        %s\n", cmds[i].words, cmds[i].args[0] ? " " : "",
                 cmds[i].args, cmds[i].help);
-    fprintf(out, "\n"
-                 "  --data DIR   the appliance's data directory. Default: $SLUICE_DATA, else\n"
-                 "               ./sluice-data if it exists, else /var/lib/sluice\n"
-                 "  --json       JSON instead of tables\n\n"
-                 "Exit code: 0 done, 1 failed, 2 called wrongly.\n");
+    fprintf(out,
+            "\n"
+            "  --data DIR   the appliance's data directory. Default: $SLUICE_DATA, else\n"
+            "               ./sluice-data if it exists, else /var/lib/sluice\n"
+            "  --json       JSON instead of tables\n\n"
+            "Exit code: 0 done, 1 failed, 2 called wrongly; log verify, repair and dump: 1 when\n"
+            "something is damaged, 3 when it could not be done.\n");
+}
+
+static void usage_print(const struct cmd *cmd, const char *before, const char *indent)
+{
+    printf("%ssluicectl %s%s%s\n%s%s\n", before, cmd->words, cmd->args[0] != '\0' ? " " : "",
+           cmd->args, indent, cmd->help);
 }
 
 /* The command that argv starts with and how many words it took; NULL when there is none. */
@@ -64,14 +72,14 @@ int cmd_help(struct cli *c, int argc, char **argv)
     }
     const struct cmd *cmd = cmd_find(argc, argv, &words);
     if (cmd != NULL && words == argc) {
-        printf("usage: sluicectl %s %s\n%s\n", cmd->words, cmd->args, cmd->help);
+        usage_print(cmd, "usage: ", "");
         return EXIT_OK;
     }
     bool any = false; /* "help topic": every command that begins so */
     for (size_t i = 0; argc == 1 && i < CMD_CNT; i++) {
         size_t n = strlen(argv[0]);
         if (strncmp(cmds[i].words, argv[0], n) == 0 && cmds[i].words[n] == ' ') {
-            printf("sluicectl %s %s\n        %s\n", cmds[i].words, cmds[i].args, cmds[i].help);
+            usage_print(&cmds[i], "", "        ");
             any = true;
         }
     }
@@ -178,7 +186,7 @@ int main(int argc, char **argv)
     argv += words;
     for (int i = 0; i < argc && strcmp(argv[i], "--") != 0; i++)
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0) {
-            printf("usage: sluicectl %s %s\n%s\n", cmd->words, cmd->args, cmd->help);
+            usage_print(cmd, "usage: ", "");
             return EXIT_OK;
         }
     char who[64];

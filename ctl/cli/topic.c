@@ -143,8 +143,8 @@ int cmd_topic_describe(struct cli *c, int argc, char **argv)
         return EXIT_OK;
     }
     json_t *configs = json_object_get(got, "configs"), *parts = json_object_get(got, "partitions");
-    printf("topic %s, id %s, %zu partitions%s\n\n", cli_str(got, "name", name),
-           cli_str(got, "id", "?"), json_array_size(parts),
+    printf("topic %s, id %s, %zu partition%s%s\n\n", cli_str(got, "name", name),
+           cli_str(got, "id", "?"), json_array_size(parts), json_array_size(parts) == 1 ? "" : "s",
            json_is_true(json_object_get(got, "internal")) ? ", internal" : "");
     describe_partitions(parts);
     struct table *t = table_new("CONFIGURATION|VALUE|SET BY");

@@ -242,8 +242,8 @@ ADMIN_API(create_topics, CREATE_TOPICS_REQUEST, create, topics)
 
 /* ---- DeleteTopics ---- */
 
-/* Who still writes a topic, or NULL: deleting it would only make it come back. */
-static const char *writer_of(const struct controller *c, const char *name)
+/* The appliance's own writer of a topic, or NULL. */
+static const char *own_writer_of(const char *name)
 {
     if (strcmp(name, "_sluice.gaps") == 0)
         return "the loss ledger";
@@ -251,6 +251,11 @@ static const char *writer_of(const struct controller *c, const char *name)
         return "the group coordinator";
     if (strcmp(name, "__transaction_state") == 0)
         return "the transaction coordinator";
+    return NULL;
+}
+/* The listener that writes a topic, or NULL. */
+static const char *listener_of(const struct controller *c, const char *name)
+{
     for (uint32_t i = 0; i < c->conf->listener_cnt; i++) {
         const struct conf_listener *l = &c->conf->listeners[i];
         size_t n = strlen(l->topic);
@@ -263,10 +268,16 @@ static void delete_one(struct controller *c, struct pending *p, struct change *c
                        const struct meta_topic *t)
 {
     struct delete_topics_response_topic *out = &p->resp.del.responses.v[i];
-    const char *writer = writer_of(c, t->name);
-    if (writer != NULL) {
-        row_fail(p, i, KERR_POLICY_VIOLATION, "'%s' is written by %s: remove that listener first",
-                 t->name, writer);
+    /* What is still written to would only come back. */
+    const char *own = own_writer_of(t->name), *listener = listener_of(c, t->name);
+    if (own != NULL || listener != NULL) {
+        if (own != NULL)
+            row_fail(p, i, KERR_POLICY_VIOLATION, "'%s' belongs to the appliance: %s writes it",
+                     t->name, own);
+        else
+            row_fail(p, i, KERR_POLICY_VIOLATION,
+                     "'%s' is written by listener %s: remove that from the configuration first",
+                     t->name, listener);
         return;
     }
     for (uint32_t j = 0; j < i; j++) {

@@ -223,8 +223,9 @@ static void stop_begin(struct control *c)
         msg_reply(c->opts.mbox, m, -E_NO_PRODUCER_IDS);
     }
     control_gaps_run(c); /* those that wait go back */
-    LOG_INFO("stopping: closing %u partitions on %u shards",
-             c->image != NULL ? c->image->partition_cnt : 0, c->opts.shard_cnt);
+    LOG_INFO("stopping: closing %u partitions on %u shard%s",
+             c->image != NULL ? c->image->partition_cnt : 0, c->opts.shard_cnt,
+             c->opts.shard_cnt == 1 ? "" : "s");
     c->replies_due = c->opts.shard_cnt;
     for (uint16_t i = 0; i < c->opts.shard_cnt; i++) {
         stops[i].msg.type = MSG_STOP;
