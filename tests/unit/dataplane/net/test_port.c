@@ -451,6 +451,9 @@ static void long_frames_come_in_several_buffers(void **state)
     ring_send_in_pieces(&r, huge, sizeof(huge), 2000);
     rig_settle(&r);
     assert_int_equal(rig_stats(&r).drop[PDROP_too_long], 1);
+    struct frame out; /* the port's announcements of itself, where the clock made it send some */
+    while (ring_take(&out))
+        continue;
     assert_int_equal(rte_mempool_avail_count(r.ports->pool[0]), before);
     rig_close(&r);
 }
