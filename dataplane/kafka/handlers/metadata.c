@@ -4,11 +4,17 @@
  *         `--MSG_ADMIN CreateTopics--> on_created --> answer, by then the image has the topics
  *
  * Auto-creation asks only for names (never "all", never ids) and only when broker and request allow
- * it; when the control plane is away or the topic is still not there: LEADER_NOT_AVAILABLE. */
+ * it; when the control plane is away or the topic is still not there: LEADER_NOT_AVAILABLE.
+ *
+ * What is asked for twice is answered once, as in Kafka: an answer is never larger than all topics
+ * and what the request itself holds. */
 #include "dataplane/kafka/handlers.h"
+#include "lib/base/hash.h"
 #include "lib/base/log.h"
 
 #define AUTO_CREATE_MAX 1000 /* topics per request; the rest is answered as unknown */
+#define WANTED_SLOTS 2048    /* a power of two */
+static_assert(WANTED_SLOTS >= 2 * AUTO_CREATE_MAX, "searches end at a free slot");
 #define AUTO_CREATE_TIMEOUT_MS 10000
 #define CREATE_TOPICS_VERSION 7
 #define TOPIC_OPERATIONS 0x0DF8   /* without an authorizer: all that a topic knows */
@@ -24,6 +30,10 @@ enum {
     ERR_UNKNOWN_TOPIC_ID = 100,
 };
 
+struct wanted {                      /* the topics of a CreateTopics, found by name */
+    uint16_t slots[WANTED_SLOTS];    /* 0: free; else the index in create.topics + 1 */
+    int16_t errors[AUTO_CREATE_MAX]; /* why it cannot be made; 0: it is, or nobody knows yet */
+};
 struct metadata_op {
     struct admin_op admin;
     struct kreq *req;
@@ -32,8 +42,7 @@ struct metadata_op {
     struct wire_i32s self, none; /* [node id], [] */
     /* auto-creation */
     struct create_topics_request create;
-    struct create_topics_response created; /* valid with created_ok */
-    bool create_tried, created_ok;
+    struct wanted *wanted; /* NULL: none was asked for */
 };
 
 static bool is_all(const struct metadata_op *op)
@@ -70,22 +79,24 @@ static int fill_topic(struct metadata_op *op, const struct meta_topic *t,
     return 0;
 }
 
+/* Where a topic to create is, or belongs. */
+static uint16_t *wanted_slot(const struct metadata_op *op, struct span name)
+{
+    uint32_t i = (uint32_t)hash_span(name) & (WANTED_SLOTS - 1);
+    uint16_t *slots = op->wanted->slots;
+    while (slots[i] != 0 && !span_eq(op->create.topics.v[slots[i] - 1].name, name))
+        i = (i + 1) & (WANTED_SLOTS - 1);
+    return &slots[i];
+}
+
 /* What a missing topic is answered with. */
 static int16_t missing_code(const struct metadata_op *op, struct span name)
 {
-    for (uint32_t i = 0; op->create_tried && i < op->create.topics.cnt; i++) {
-        if (!span_eq(op->create.topics.v[i].name, name))
-            continue;
-        for (uint32_t j = 0; op->created_ok && j < op->created.topics.cnt; j++) {
-            const struct create_topics_response_topic *t = &op->created.topics.v[j];
-            bool final = t->error_code != 0 && t->error_code != ERR_TOPIC_EXISTS &&
-                         t->error_code != ERR_REQUEST_TIMED_OUT;
-            if (span_eq(t->name, name) && final)
-                return t->error_code;
-        }
-        return ERR_LEADER_NOT_AVAILABLE;
-    }
-    return ERR_UNKNOWN_TOPIC;
+    uint16_t at = op->wanted != NULL ? *wanted_slot(op, name) : 0;
+    if (at == 0)
+        return ERR_UNKNOWN_TOPIC;
+    int16_t error = op->wanted->errors[at - 1];
+    return error != 0 ? error : ERR_LEADER_NOT_AVAILABLE;
 }
 
 static int fill_asked(struct metadata_op *op, const struct metadata_request_topic *in,
@@ -176,18 +187,30 @@ static int answer(struct metadata_op *op)
     return 0;
 }
 
+/* What keeps topics from being made, out of the answer of CreateTopics. */
+static void take_errors(struct metadata_op *op, struct span body)
+{
+    struct wire_reader r;
+    struct create_topics_response created;
+    wire_reader_init(&r, body);
+    if (create_topics_response_read(&r, CREATE_TOPICS_VERSION, &op->req->arena, &created) < 0)
+        return;
+    for (uint32_t i = 0; i < created.topics.cnt; i++) {
+        const struct create_topics_response_topic *t = &created.topics.v[i];
+        uint16_t at = *wanted_slot(op, t->name);
+        if (at != 0 && t->error_code != ERR_TOPIC_EXISTS && t->error_code != ERR_REQUEST_TIMED_OUT)
+            op->wanted->errors[at - 1] = t->error_code;
+    }
+}
+
 static void on_created(struct admin_op *admin)
 {
     struct metadata_op *op = container_of(admin, struct metadata_op, admin);
     struct kreq *req = op->req;
     if (req->conn == NULL)
         return;
-    if (admin->m.msg.rc == 0) {
-        struct wire_reader r;
-        wire_reader_init(&r, span_of(admin->m.reply, admin->m.reply_len));
-        op->created_ok =
-            create_topics_response_read(&r, CREATE_TOPICS_VERSION, &req->arena, &op->created) == 0;
-    }
+    if (admin->m.msg.rc == 0)
+        take_errors(op, span_of(admin->m.reply, admin->m.reply_len));
     if (answer(op) < 0)
         kreq_fail(req);
 }
@@ -210,16 +233,17 @@ static int auto_create(struct metadata_op *op)
         return 0;
     uint32_t cnt = op->in.topics.cnt < AUTO_CREATE_MAX ? op->in.topics.cnt : AUTO_CREATE_MAX;
     create_topics_request_init(c);
-    c->topics.v = arena_array(&req->arena, cnt, sizeof(*c->topics.v));
-    if (c->topics.v == NULL)
-        return -E_LIMIT;
     for (uint32_t i = 0; i < op->in.topics.cnt && c->topics.cnt < cnt; i++) {
         const struct metadata_request_topic *t = &op->in.topics.v[i];
-        bool twice = false;
-        for (uint32_t j = 0; j < c->topics.cnt && !twice; j++)
-            twice = span_eq(c->topics.v[j].name, t->name);
-        if (twice || !creates(op, t))
+        if (!creates(op, t))
             continue;
+        if (op->wanted == NULL) {
+            op->wanted = arena_alloc(&req->arena, sizeof(*op->wanted));
+            c->topics.v = arena_array(&req->arena, cnt, sizeof(*c->topics.v));
+            if (op->wanted == NULL || c->topics.v == NULL)
+                return -E_LIMIT;
+        }
+        *wanted_slot(op, t->name) = (uint16_t)(c->topics.cnt + 1);
         struct create_topics_request_topic *n = &c->topics.v[c->topics.cnt++];
         create_topics_request_topic_init(n);
         n->name = t->name;
@@ -236,7 +260,6 @@ static int auto_create(struct metadata_op *op)
     struct wire_writer w;
     wire_writer_init(&w, body, len);
     create_topics_request_write(&w, CREATE_TOPICS_VERSION, c);
-    op->create_tried = true;
     op->admin.req = req;
     op->admin.done = on_created;
     op->admin.m.api_key = API_KEY_CREATE_TOPICS;
@@ -248,6 +271,41 @@ static int auto_create(struct metadata_op *op)
     op->admin.m.body = span_of(body, (uint32_t)len);
     admin_send(&op->admin);
     return 1;
+}
+
+static bool is_same(const struct metadata_request_topic *a, const struct metadata_request_topic *b)
+{
+    return uuid_eq(&a->topic_id, &b->topic_id) && span_is_null(a->name) == span_is_null(b->name) &&
+           span_eq(a->name, b->name);
+}
+
+/* Leaves each topic once, in the order of the request. */
+static int drop_repeats(struct metadata_op *op)
+{
+    struct kreq *req = op->req;
+    uint32_t cnt = op->in.topics.cnt, cap = 4, kept = 0;
+    struct metadata_request_topic *v = op->in.topics.v;
+    if (cnt < 2)
+        return 0;
+    while (cap < 2 * cnt)
+        cap *= 2;
+    kreq_arena_allow(req, (uint64_t)cap * sizeof(uint32_t));
+    uint32_t *slots = arena_array(&req->arena, cap, sizeof(*slots)); /* zeroed: free */
+    if (slots == NULL)
+        return -E_LIMIT;
+    for (uint32_t i = 0; i < cnt; i++) {
+        uint64_t h =
+            hash_mix64(hash_span(v[i].name) ^ hash_bytes(&v[i].topic_id, sizeof(v[i].topic_id)));
+        uint32_t at = (uint32_t)h & (cap - 1);
+        while (slots[at] != 0 && !is_same(&v[slots[at] - 1], &v[i]))
+            at = (at + 1) & (cap - 1);
+        if (slots[at] != 0)
+            continue;
+        v[kept] = v[i];
+        slots[at] = ++kept;
+    }
+    op->in.topics.cnt = kept;
+    return 0;
 }
 
 int metadata_start(struct kreq *req, struct wire_reader *r)
@@ -264,7 +322,9 @@ int metadata_start(struct kreq *req, struct wire_reader *r)
     if (rc < 0)
         return rc;
     op->all = is_all(op);
-    rc = auto_create(op);
+    rc = drop_repeats(op);
+    if (rc == 0)
+        rc = auto_create(op);
     if (rc != 0)
         return rc < 0 ? rc : 0;
     return answer(op);

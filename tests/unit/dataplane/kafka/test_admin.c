@@ -75,6 +75,50 @@ static void metadata_names_one_broker_and_every_topic_in_all_versions(void **sta
     close_world();
 }
 
+/* A million names, 8 of which are the same; then one topic a hundred thousand times. */
+static void a_metadata_request_of_10_mb_is_answered_each_topic_once(void **state)
+{
+    enum { NAMES = 1000000, REPEATS = 100000 };
+    (void)state;
+    open_world(&(struct world_opts){.request_bytes = 400u << 20});
+    world_topic(w, "abcde", NULL);
+    struct client *c = client_open(w);
+    struct metadata_request m;
+    struct metadata_response resp;
+    struct metadata_request_topic *t = calloc(NAMES, sizeof(*t));
+    char *text = malloc((size_t)NAMES * 8);
+    assert_non_null(t);
+    assert_non_null(text);
+    metadata_request_init(&m);
+    m.topics.null = false;
+    m.allow_auto_topic_creation = false;
+    m.topics.v = t;
+    for (uint32_t i = 0; i < NAMES; i++) {
+        metadata_request_topic_init(&t[i]);
+        snprintf(text + 8 * (size_t)i, 8, "%07u", i);
+        t[i].name = i % (NAMES / 8) == 0 ? span_str("abcde") : span_of(text + 8 * (size_t)i, 7);
+    }
+    m.topics.cnt = NAMES;
+    REQUEST(c, METADATA, 8, metadata, &m);
+    world_run(w, 2000);
+    RESPONSE(c, METADATA, 8, metadata, &resp);
+    assert_int_equal(resp.topics.cnt, NAMES - 7);
+    assert_true(span_eq_str(resp.topics.v[0].name, "abcde"));
+    assert_int_equal(resp.topics.v[0].error_code, 0);
+    assert_int_equal(resp.topics.v[NAMES - 8].error_code, 3);
+    for (uint32_t i = 0; i < REPEATS; i++)
+        t[i].name = span_str("abcde");
+    m.topics.cnt = REPEATS;
+    REQUEST(c, METADATA, 8, metadata, &m);
+    world_run(w, 200);
+    RESPONSE(c, METADATA, 8, metadata, &resp);
+    assert_int_equal(resp.topics.cnt, 1);
+    free(t);
+    free(text);
+    client_close(c);
+    close_world();
+}
+
 static void metadata_tells_what_is_wrong_with_a_name_or_an_id(void **state)
 {
     (void)state;
@@ -583,6 +627,7 @@ static void a_connection_that_closes_while_the_control_plane_is_away_is_let_go(v
 }
 
 TEST_MAIN(TEST(metadata_names_one_broker_and_every_topic_in_all_versions),
+          TEST(a_metadata_request_of_10_mb_is_answered_each_topic_once),
           TEST(metadata_tells_what_is_wrong_with_a_name_or_an_id),
           TEST(metadata_creates_a_topic_that_is_asked_for),
           TEST(auto_creation_without_a_control_plane_is_leader_not_available),
