@@ -5,6 +5,7 @@
  * walk goes on. Aliases, tags and further documents are refused: a configuration is plain data. */
 #include "ctl/conf/conf_load.h"
 #include "lib/base/assert.h"
+#include "lib/iface/ip_limits.h"
 #include "lib/iface/net_addr.h"
 #include <stdarg.h>
 #include <stdlib.h>
@@ -538,6 +539,9 @@ static void check_kafka(struct conf_load *l)
             report_at(l, path, "%s is not an address clients can connect to: add advertised_host",
                       text);
     }
+    char why[160];
+    if (ip_limits_check(c->kafka_connections_max_per_ip_overrides, why, sizeof(why)) < 0)
+        report_at(l, "kafka.connections_max_per_ip_overrides", "%s", why);
     if (c->fetch_max_bytes < c->message_max_bytes)
         report_at(l, "kafka.fetch_max_bytes", "is smaller than topic_defaults.message_max_bytes");
     if (c->request_bytes / 4 < c->socket_request_max_bytes)

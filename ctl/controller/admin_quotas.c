@@ -84,31 +84,64 @@ static bool op_check(struct pending *p, uint32_t i,
     return true;
 }
 
-static void alter_one(struct controller *c, struct pending *p, struct change *ch, uint32_t i,
-                      const struct alter_client_quotas_request_entry *in)
+/* An entity as bytes that are equal when it is; SPAN_NULL: no memory. */
+static struct span entity_key(struct pending *p, const struct quota_entity *e)
 {
-    struct quota_entity e;
-    if (!entity_read(p, i, in, &e))
-        return;
+    uint32_t user = e->user.kind == QUOTA_NAMED ? e->user.name.len : 0;
+    uint32_t client = e->client.kind == QUOTA_NAMED ? e->client.name.len : 0;
+    uint8_t *key = arena_alloc(&p->arena, (size_t)user + client + 6);
+    if (key == NULL)
+        return SPAN_NULL;
+    key[0] = (uint8_t)e->user.kind;
+    key[1] = (uint8_t)e->client.kind;
+    store_be32(key + 2, user);
+    if (user > 0)
+        memcpy(key + 6, e->user.name.p, user);
+    if (client > 0)
+        memcpy(key + 6 + user, e->client.name.p, client);
+    return span_of(key, user + client + 6);
+}
+
+/* `repeated`: other rows change the same entity, so what is in force now says nothing. */
+static void alter_one(struct controller *c, struct pending *p, struct change *ch, uint32_t i,
+                      const struct alter_client_quotas_request_entry *in,
+                      const struct quota_entity *e, bool repeated)
+{
     for (uint32_t k = 0; k < in->ops.cnt; k++)
         if (!op_check(p, i, in, k))
             return;
-    const struct meta_quota *old = quotas_find(c->img->quotas, &e);
+    const struct meta_quota *old = quotas_find(c->img->quotas, e);
     for (uint32_t k = 0; k < in->ops.cnt; k++) {
         const struct alter_client_quotas_request_op *op = &in->ops.v[k];
         enum quota_type type;
         if (!quota_type_of(op->key, &type))
             continue; /* op_check refused it */
         double rate = op->remove ? 0 : op->value;
-        if (rate == (old != NULL ? old->rate[type] : 0))
+        if (!repeated && rate == (old != NULL ? old->rate[type] : 0))
             continue;
-        meta_put_quota(&ch->b, &e, type, rate);
+        meta_put_quota(&ch->b, e, type, rate);
         memset(&p->topic_ids[i], 0xff, sizeof(p->topic_ids[i])); /* changed; no topic's id */
     }
 }
 
-/* Kafka's answer to an entity that occurs twice: the last one counts. Here the whole request is
- * one batch of records applied in order, so it does. */
+/* The answer's row of an entry: the same entity. */
+static bool row_init(struct pending *p, const struct alter_client_quotas_request_entry *in,
+                     struct alter_client_quotas_response_entry *out)
+{
+    alter_client_quotas_response_entry_init(out);
+    out->error_message = SPAN_NULL;
+    out->entity.v = arena_array(&p->arena, in->entity.cnt + 1, sizeof(*out->entity.v));
+    if (out->entity.v == NULL)
+        return false;
+    out->entity.cnt = in->entity.cnt;
+    for (uint32_t k = 0; k < in->entity.cnt; k++)
+        out->entity.v[k] = (struct alter_client_quotas_response_entity){
+            .entity_type = in->entity.v[k].entity_type, .entity_name = in->entity.v[k].entity_name};
+    return true;
+}
+
+/* The rows are one batch of records, applied in order: of two with the same entity the last one
+ * counts. */
 static int16_t alter_client_quotas(struct controller *c, struct pending *p, struct wire_reader *r,
                                    struct change *ch)
 {
@@ -122,24 +155,22 @@ static int16_t alter_client_quotas(struct controller *c, struct pending *p, stru
     uint32_t cnt = req.entries.cnt;
     alter_client_quotas_response_init(resp);
     resp->entries.v = rows_alloc(p, cnt, sizeof(*resp->entries.v), &names);
-    if (resp->entries.v == NULL)
+    struct quota_entity *entities = arena_array(&p->arena, cnt + 1, sizeof(*entities));
+    if (resp->entries.v == NULL || entities == NULL)
         return KERR_INVALID_REQUEST;
     for (uint32_t i = 0; i < cnt; i++) {
-        const struct alter_client_quotas_request_entry *in = &req.entries.v[i];
-        struct alter_client_quotas_response_entry *out = &resp->entries.v[i];
-        alter_client_quotas_response_entry_init(out);
-        out->error_message = SPAN_NULL;
-        out->entity.v = arena_array(&p->arena, in->entity.cnt + 1, sizeof(*out->entity.v));
-        if (out->entity.v == NULL)
+        if (!row_init(p, &req.entries.v[i], &resp->entries.v[i]))
             return KERR_INVALID_REQUEST;
-        out->entity.cnt = in->entity.cnt;
-        for (uint32_t k = 0; k < in->entity.cnt; k++)
-            out->entity.v[k] = (struct alter_client_quotas_response_entity){
-                .entity_type = in->entity.v[k].entity_type,
-                .entity_name = in->entity.v[k].entity_name};
         resp->entries.cnt = i + 1;
-        alter_one(c, p, ch, i, in);
+        (void)entity_read(p, i, &req.entries.v[i], &entities[i]); /* or the row has failed */
+        names.v[i] = entity_key(p, &entities[i]);
+        if (span_is_null(names.v[i]))
+            return KERR_INVALID_REQUEST;
     }
+    names_mark_repeats(&names, cnt);
+    for (uint32_t i = 0; i < cnt; i++)
+        if (resp->entries.v[i].error_code == 0)
+            alter_one(c, p, ch, i, &req.entries.v[i], &entities[i], names.repeated[i]);
     return 0;
 }
 ADMIN_API(alter_client_quotas, ALTER_CLIENT_QUOTAS_REQUEST, quotas, entries)

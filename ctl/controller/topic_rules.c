@@ -2,6 +2,7 @@
 #include "ctl/controller/topic_rules.h"
 #include "lib/base/assert.h"
 #include "lib/iface/conf_kafka.h"
+#include "lib/iface/ip_limits.h"
 #include <ctype.h>
 #include <inttypes.h>
 #include <limits.h>
@@ -140,6 +141,12 @@ static int16_t value_check(const struct config_key *r, const char *v, char *err,
     case CONFIG_LIST:
         return list_check(r, v, err, cap);
     case CONFIG_STRING:
+        if (strcmp(r->key, "max.connections.per.ip.overrides") == 0) {
+            char why[160];
+            if (ip_limits_check(v, why, sizeof(why)) < 0)
+                return fail(KERR_INVALID_CONFIG, err, cap, "Invalid value for configuration %s: %s",
+                            r->key, why);
+        }
         if (r->choices[0] != '\0' && !choice_has(r->choices, v, strlen(v)))
             return fail(KERR_INVALID_CONFIG, err, cap,
                         "Invalid value %s for configuration %s: String must be one of: %s", v,

@@ -2,6 +2,7 @@
  * applied to the words that all shards count in (shared.h). */
 #include "dataplane/kafka/session.h"
 #include "lib/base/hash.h"
+#include "lib/iface/ip_limits.h"
 #include "lib/meta/image.h"
 #include <stdlib.h>
 
@@ -54,5 +55,10 @@ enum conn_verdict kconn_admit(struct kafka *k, const struct net_addr *peer, uint
     const struct conf *conf = k->s->conf;
     uint32_t max = conn_limit(k, "max.connections", conf->kafka_connections_max);
     uint32_t per_ip = conn_limit(k, "max.connections.per.ip", conf->kafka_connections_max_per_ip);
+    const char *key = "max.connections.per.ip.overrides";
+    const char *single = k->s->image != NULL ? image_broker_config(k->s->image, key) : NULL;
+    if (single == NULL)
+        single = conf->kafka_connections_max_per_ip_overrides;
+    (void)ip_limits_find(single, peer, &per_ip); /* none: as all the others */
     return conn_count(k->shared, peer, max, per_ip, ret_slot);
 }

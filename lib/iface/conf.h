@@ -123,6 +123,7 @@ struct conf {
     uint32_t socket_request_max_bytes, fetch_max_bytes;
     uint32_t connections_max_idle_ms;
     uint32_t kafka_connections_max, kafka_connections_max_per_ip; /* of all shards */
+    char kafka_connections_max_per_ip_overrides[1024];            /* ip_limits.h */
 
     /* consumer groups */
     uint32_t group_initial_rebalance_delay_ms;

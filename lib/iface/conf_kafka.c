@@ -53,6 +53,8 @@ bool conf_kafka_value(const struct conf *c, const char *key, char *out, size_t c
         }
     if (strcmp(key, "log.dirs") == 0)
         log_dirs(c, out, cap);
+    else if (strcmp(key, "max.connections.per.ip.overrides") == 0)
+        snprintf(out, cap, "%s", c->kafka_connections_max_per_ip_overrides);
     else if (strcmp(key, "auto.create.topics.enable") == 0)
         snprintf(out, cap, "%s", c->auto_create_topics ? "true" : "false");
     else

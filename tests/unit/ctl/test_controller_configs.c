@@ -175,6 +175,30 @@ static int16_t quota(struct fixture *f, const char *type, const char *name, cons
                      f->quotas.entries.v[0].error_code == 0);
     return f->quotas.entries.v[0].error_code;
 }
+/* Of two equal entities in one request the last one counts. */
+static void quota_twice(struct fixture *f, const char *client, double first, double last)
+{
+    struct alter_client_quotas_request q;
+    struct alter_client_quotas_request_entry entry[2];
+    struct alter_client_quotas_request_entity part = {span_str("client-id"), span_str(client)};
+    struct alter_client_quotas_request_op op[2] = {
+        {span_str("producer_byte_rate"), first, false},
+        {span_str("producer_byte_rate"), last, last == 0}};
+    alter_client_quotas_request_init(&q);
+    for (int i = 0; i < 2; i++) {
+        alter_client_quotas_request_entry_init(&entry[i]);
+        entry[i].entity.v = &part;
+        entry[i].entity.cnt = 1;
+        entry[i].ops.v = &op[i];
+        entry[i].ops.cnt = 1;
+    }
+    q.entries.v = entry;
+    q.entries.cnt = 2;
+    call(f, 49, 1, &q);
+    applied(f);
+    assert_int_equal(f->quotas.entries.v[0].error_code, 0);
+    assert_int_equal(f->quotas.entries.v[1].error_code, 0);
+}
 static double rate_of(struct fixture *f, const char *client, enum quota_type type)
 {
     struct quota_entity e = {.client = {QUOTA_DEFAULT, SPAN_NULL}};
@@ -199,6 +223,10 @@ static void broker_configs_are_altered_where_kafka_allows_it(void **state)
     assert_int_equal(edit(f, 4, self, &(struct edit1){"no.such.key", 0, "3"}, 1, false), 40);
     assert_int_equal(edit(f, 4, self, &(struct edit1){"message.max.bytes", 0, "x"}, 1, false), 40);
     assert_int_equal(edit(f, 4, "999", &bytes, 1, false), 42);
+    struct edit1 ip = {"max.connections.per.ip.overrides", 0, "10.0.0.1"};
+    assert_int_equal(edit(f, 4, self, &ip, 1, false), 40);
+    ip.value = "10.0.0.1:5,::1:6";
+    assert_int_equal(edit(f, 4, self, &ip, 1, false), 0);
     assert_int_equal(edit(f, 4, self, &bytes, 1, true), 0); /* validate_only */
     assert_null(image_broker_config(controller_image(f->c), "message.max.bytes"));
     assert_int_equal(edit(f, 4, "", &bytes, 1, false), 0);
@@ -259,6 +287,14 @@ static void client_quotas_follow_kafkas_rules_and_survive_a_restart(void **state
     assert_int_equal(quota(f, "client-id", "a", "producer_byte_rate", 0, true, false), 0);
     assert_true(rate_of(f, "a", QUOTA_PRODUCE) == 0);
     assert_true(rate_of(f, "a", QUOTA_FETCH) == 2000);
+    quota_twice(f, "b", 5, 7);
+    assert_true(rate_of(f, "b", QUOTA_PRODUCE) == 7);
+    quota_twice(f, "b", 5, 7); /* though it is 7 already */
+    assert_true(rate_of(f, "b", QUOTA_PRODUCE) == 7);
+    quota_twice(f, "b", 5, 0);
+    assert_true(rate_of(f, "b", QUOTA_PRODUCE) == 0);
+    quota_twice(f, "b", 5, 0);
+    assert_true(rate_of(f, "b", QUOTA_PRODUCE) == 0);
 }
 static const char *group_config(struct fixture *f, const char *group, const char *key)
 {

@@ -337,6 +337,43 @@ static void max_connections_per_ip_counts_an_address_over_all_shards(void **stat
     close_world();
 }
 
+static uint32_t open_clients(uint32_t n)
+{
+    uint32_t open = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        struct client *c = client_open(w);
+        world_run(w, 3);
+        open += !(c->eof || c->closed);
+    }
+    return open;
+}
+
+static void an_address_may_have_a_limit_of_its_own(void **state)
+{
+    (void)state;
+    static const char key[] = "max.connections.per.ip.overrides";
+    open_world(&(struct world_opts){.shards = 2});
+    struct client *first = client_open(w);
+    struct conn_info info;
+    char ip[NET_ADDR_TEXT_MAX], text[NET_ADDR_TEXT_MAX + 40];
+    world_run(w, 3);
+    const struct kconn *c = container_of(w->shard[0].kafka->conns.next, struct kconn, link);
+    assert_ok(w->shard[0].net->ops->info(w->shard[0].net, c->id, &info));
+    (void)net_addr_format_ip(&info.peer, ip);
+    client_close(first);
+    world_run(w, 3);
+    world_broker_config(w, "max.connections.per.ip", "3");
+    snprintf(text, sizeof(text), "10.99.99.99:100,%s:5", ip);
+    world_broker_config(w, key, text);
+    assert_int_equal(open_clients(8), 5);
+    snprintf(text, sizeof(text), "%s:7", ip);
+    world_broker_config(w, key, text); /* live */
+    assert_int_equal(open_clients(8), 2);
+    world_broker_config(w, key, "10.99.99.99:100"); /* of another */
+    assert_int_equal(open_clients(1), 0);
+    close_world();
+}
+
 TEST_MAIN(TEST(a_producer_keeps_to_its_rate_over_all_shards_and_connections),
           TEST(without_a_quota_nobody_is_told_to_wait),
           TEST(a_muted_connection_is_answered_first_and_read_later),
@@ -344,4 +381,5 @@ TEST_MAIN(TEST(a_producer_keeps_to_its_rate_over_all_shards_and_connections),
           TEST(a_throttled_fetch_is_empty_and_keeps_its_session),
           TEST(an_altered_quota_counts_anew_at_once), TEST(quotas_are_described_by_filter),
           TEST(max_connections_counts_all_shards_and_can_be_altered),
-          TEST(max_connections_per_ip_counts_an_address_over_all_shards))
+          TEST(max_connections_per_ip_counts_an_address_over_all_shards),
+          TEST(an_address_may_have_a_limit_of_its_own))
