@@ -330,6 +330,12 @@ static bool is_hole(const struct meta_partition *p)
     return p->leader_epoch < 0;
 }
 
+/* Does any other node have a replica of it, or this one none? */
+static bool is_elsewhere(const struct meta_image *img, const struct wire_i32s *replicas)
+{
+    return img->node_id >= 0 && (replicas->cnt != 1 || replicas->v[0] != img->node_id);
+}
+
 static int on_partition(struct build *b, const struct partition_record *m)
 {
     struct meta_topic *t;
@@ -362,6 +368,7 @@ static int on_partition(struct build *b, const struct partition_record *m)
     p->leader = m->leader;
     p->leader_epoch = m->leader_epoch;
     p->partition_epoch = m->partition_epoch;
+    p->is_elsewhere = is_elsewhere(b->img, &m->replicas);
     p->directory = m->directories.cnt > 0 ? m->directories.v[0] : (struct uuid){{0}};
     return 0;
 }
@@ -381,6 +388,8 @@ static int on_partition_change(struct build *b, const struct partition_change_re
         p->leader = m->leader;
         p->leader_epoch++;
     }
+    if (m->replicas.cnt > 0)
+        p->is_elsewhere = is_elsewhere(b->img, &m->replicas);
     if (m->directories.cnt > 0)
         p->directory = m->directories.v[0];
     p->partition_epoch++;
@@ -422,13 +431,13 @@ static int on_config(struct build *b, const struct config_record *m)
     if (m->resource_type == META_RESOURCE_GROUP)
         return on_group_config(b, m);
     if (m->resource_type != META_RESOURCE_BROKER)
-        return -E_UNSUPPORTED_VERSION;
+        return 0; /* of client metrics: kept in the log */
     if (m->resource_name.len == 0)
         return config_list_set(&img->default_configs, &img->default_config_cnt, m->name, m->value);
     char node[16];
     snprintf(node, sizeof(node), "%d", img->node_id);
     if (!span_eq_str(m->resource_name, node))
-        return -E_MALFORMED;
+        return 0; /* of a broker that was here once */
     return config_list_set(&img->broker_configs, &img->broker_config_cnt, m->name, m->value);
 }
 
@@ -492,11 +501,19 @@ undo_batch:
     return rc;
 }
 
+/* One of a cluster that this node was in. What it still holds is_elsewhere says. */
+static bool is_other_broker(const struct meta_image *img, int32_t id)
+{
+    return img->node_id >= 0 && id != img->node_id;
+}
+
 static int on_register_broker(struct build *b, const struct register_broker_record *m)
 {
     struct meta_image *img = b->img;
-    if (m->broker_id < 0 || (img->node_id >= 0 && m->broker_id != img->node_id))
+    if (m->broker_id < 0)
         return -E_MALFORMED;
+    if (is_other_broker(img, m->broker_id))
+        return 0;
     int rc = broker_set(b, m);
     if (rc < 0)
         return rc;
@@ -512,6 +529,8 @@ static bool is_our_broker(const struct meta_image *img, int32_t id, int64_t epoc
 
 static int on_unregister_broker(struct build *b, const struct unregister_broker_record *m)
 {
+    if (is_other_broker(b->img, m->broker_id))
+        return 0;
     if (!is_our_broker(b->img, m->broker_id, m->broker_epoch))
         return -E_MALFORMED;
     broker_put(b->img->broker);
@@ -524,6 +543,8 @@ static int on_registration_change(struct build *b,
                                   const struct broker_registration_change_record *m)
 {
     struct meta_broker *br = b->img->broker;
+    if (is_other_broker(b->img, m->broker_id))
+        return 0;
     if (!is_our_broker(b->img, m->broker_id, m->broker_epoch))
         return -E_MALFORMED;
     if (m->fenced < -1 || m->fenced > 1 || m->in_controlled_shutdown < 0 ||
@@ -570,12 +591,12 @@ static int on_client_quota(struct build *b, const struct client_quota_record *m)
     struct quota_entity e = {0};
     enum quota_type type;
     if (!quota_type_of(m->key, &type))
-        return -E_UNSUPPORTED_VERSION;
+        return 0; /* request_percentage and the like: not enforced here, kept in the log */
     for (uint32_t i = 0; i < m->entity.cnt; i++) {
         const struct client_quota_record_entity *part = &m->entity.v[i];
         bool user = span_eq_str(part->entity_type, "user");
         if (!user && !span_eq_str(part->entity_type, "client-id"))
-            return -E_UNSUPPORTED_VERSION;
+            return 0; /* by address: the same */
         int rc = quota_name_set(user ? &e.user : &e.client, part->entity_name);
         if (rc < 0)
             return rc;
@@ -606,6 +627,8 @@ static int apply_record(struct build *b, const struct meta_record *rec)
     struct wire_reader r;
     wire_reader_init(&r, rec->body);
     arena_reset(&b->arena);
+    if (meta_type_is_kept(rec->type))
+        return 0;
     switch (rec->type) {
     case META_REGISTER_BROKER:
         APPLY(register_broker_record, on_register_broker);
@@ -645,7 +668,7 @@ static int apply_record(struct build *b, const struct meta_record *rec)
     case META_BEGIN_TRANSACTION:
     case META_END_TRANSACTION:
     case META_ABORT_TRANSACTION:
-    case META_TYPE_CNT:
+    default:
         UNREACHABLE(); /* apply_all handles them */
     }
     if (rc == 0 && wire_left(&r) != 0)

@@ -20,6 +20,7 @@
 struct meta_partition {
     int32_t leader, leader_epoch, partition_epoch;
     struct uuid directory; /* of the one replica */
+    bool is_elsewhere;     /* has replicas that are not this node's */
 };
 struct meta_topic {
     uint32_t refs; /* atomic */
@@ -56,7 +57,7 @@ struct meta_image {
     int32_t node_id;        /* -1 until set by the owner or by RegisterBroker */
     int64_t broker_epoch;   /* -1: never registered */
     int64_t next_producer_id;
-    struct meta_broker *broker; /* NULL: not registered */
+    struct meta_broker *broker; /* NULL: not registered; others than this node are not kept */
     uint32_t topic_cnt;
     struct meta_topic **by_name; /* sorted by name */
     uint32_t *id_hash;           /* open addressing over by_name */
@@ -76,17 +77,17 @@ NODISCARD int image_create_empty(struct meta_image **ret);
 /* image_put accepts NULL. */
 struct meta_image *image_get(struct meta_image *img);
 void image_put(struct meta_image *img);
-/* Apply one batch of records (each: uvarint frame 1, type, version, body; lib/meta/records.h) in
- * order, atomically: *ret is the next image with one reference, or nothing on error; img stays as
- * it is. last_offset becomes ret->offset. 0, or
- *   -E_UNSUPPORTED_VERSION  a record type, version, config resource or quota that we do not know
- *   -E_MALFORMED, -E_TRUNCATED  a record that cannot be read, or contradicts the image: a topic
- *                           twice, an unknown topic, a hole in the partitions, another broker
- *   -E_LIMIT                META_PARTITIONS_MAX, or more features than fit
- *   -ENOMEM                 try again later
- *   -EAGAIN                 the records end inside a transaction (BeginTransaction without
- *                           EndTransaction): call again with these and those that follow
- * All but the last two are fatal to the caller, as the records are our own. */
+/* Records that say nothing about what this node does (META_KEPT of records.def, other brokers,
+ * kinds of configuration and of quotas that only Apache Kafka has) are passed over: the log keeps
+ * them. Apply one batch of records (each: uvarint frame 1, type, version, body; lib/meta/records.h)
+ * in order, atomically: *ret is the next image with one reference, or nothing on error; img stays
+ * as it is. last_offset becomes ret->offset. 0, or -E_UNSUPPORTED_VERSION  a record type or version
+ * that we do not know -E_MALFORMED, -E_TRUNCATED  a record that cannot be read, or contradicts the
+ * image: a topic twice, an unknown topic, a hole in the partitions -E_LIMIT META_PARTITIONS_MAX, or
+ * more features than fit -ENOMEM                 try again later -EAGAIN                 the
+ * records end inside a transaction (BeginTransaction without EndTransaction): call again with these
+ * and those that follow All but the last two are fatal to the caller: an image without such a
+ * record would be wrong. */
 NODISCARD int image_apply(const struct meta_image *img, const struct span *records, uint32_t cnt,
                           int64_t last_offset, struct meta_image **ret);
 

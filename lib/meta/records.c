@@ -5,17 +5,25 @@
 
 static const struct {
     int16_t key, min, max;
+    bool is_kept;
     const char *name;
 } types[META_TYPE_CNT] = {
 #define META_RECORD(name, message, version)                                                        \
-    [META_##name] = {name##_RECORD_KEY, name##_RECORD_MIN, name##_RECORD_MAX, #message},
+    [META_##name] = {name##_RECORD_KEY, name##_RECORD_MIN, name##_RECORD_MAX, false, #message},
+#define META_KEPT(name, key, max) [META_##name] = {key, 0, max, true, #name},
 #include "lib/meta/records.def"
 #undef META_RECORD
+#undef META_KEPT
 };
 
 const char *meta_type_name(enum meta_type type)
 {
     return types[type].name;
+}
+
+bool meta_type_is_kept(enum meta_type type)
+{
+    return types[type].is_kept;
 }
 
 int meta_record_parse(struct span bytes, struct meta_record *ret)
@@ -112,8 +120,10 @@ static void record_end(struct meta_batch *b, const uint8_t *p, const struct wire
         message##_write(&w, version, m);                                                           \
         record_end(b, p, &w);                                                                      \
     }
+#define META_KEPT(name, key, max)
 #include "lib/meta/records.def"
 #undef META_RECORD
+#undef META_KEPT
 
 void meta_put_topic(struct meta_batch *b, const struct uuid *id, struct span name)
 {

@@ -15,12 +15,15 @@
 
 #define META_FRAME_VERSION 1
 #define META_VERSION_LEVEL 27             /* feature metadata.version: 4.1-IV1 */
+#define META_VERSION_MAX 30               /* 4.3-IV0: of records we read, written by Kafka */
 #define META_BATCH_BYTES_MAX (256u << 20) /* of one struct meta_batch */
 
 enum meta_type {
 #define META_RECORD(name, message, version) META_##name,
+#define META_KEPT(name, key, max) META_##name,
 #include "lib/meta/records.def"
 #undef META_RECORD
+#undef META_KEPT
     META_TYPE_CNT
 };
 
@@ -37,6 +40,8 @@ struct meta_record {
 NODISCARD int meta_record_parse(struct span bytes, struct meta_record *ret);
 /* "topic_record"; static. */
 const char *meta_type_name(enum meta_type type);
+/* Stays in the log without a meaning here: image_apply passes over it. */
+bool meta_type_is_kept(enum meta_type type);
 
 /* Records in the making: append, then hand `v`, `cnt` to image_apply, the log and the control
  * socket. The first error sticks in rc (-E_LIMIT: META_BATCH_BYTES_MAX passed or a string too long,
@@ -56,8 +61,10 @@ void meta_batch_fini(struct meta_batch *b);
  *     void meta_put_topic_record(struct meta_batch *b, const struct topic_record *m); */
 #define META_RECORD(name, message, version)                                                        \
     void meta_put_##message(struct meta_batch *b, const struct message *m);
+#define META_KEPT(name, key, max)
 #include "lib/meta/records.def"
 #undef META_RECORD
+#undef META_KEPT
 
 /* What a controller of one node writes. A new topic is: meta_put_topic, its meta_put_config, then
  * meta_put_partition for 0, 1, 2, ... */

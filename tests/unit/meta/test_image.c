@@ -407,14 +407,14 @@ static void group_configurations_are_kept_and_go_with_their_last_key(void **stat
     meta_batch_fini(&b);
 }
 
-static void quota_records_we_do_not_know_are_refused(void **state)
+static void quota_records_without_a_meaning_here_are_passed_over_and_bad_ones_refused(void **state)
 {
     static const struct {
         const char *type, *name, *key;
         double value;
         int rc;
-    } cases[] = {{"ip", "10.0.0.1", "producer_byte_rate", 1, -E_UNSUPPORTED_VERSION},
-                 {"user", "u", "request_percentage", 1, -E_UNSUPPORTED_VERSION},
+    } cases[] = {{"ip", "10.0.0.1", "producer_byte_rate", 1, 0},
+                 {"user", "u", "request_percentage", 1, 0},
                  {"user", "", "producer_byte_rate", 1, -E_MALFORMED},
                  {"user", "u", "producer_byte_rate", -1, -E_MALFORMED},
                  {"user", "u", "producer_byte_rate", 0, -E_MALFORMED}};
@@ -431,7 +431,11 @@ static void quota_records_we_do_not_know_are_refused(void **state)
         m.value = cases[i].value;
         meta_batch_reset(&b);
         meta_put_client_quota_record(&b, &m);
-        assert_int_equal(image_apply(img, b.v, b.cnt, 1, &next), cases[i].rc);
+        assert_rc(image_apply(img, b.v, b.cnt, 1, &next), cases[i].rc);
+        if (cases[i].rc == 0) {
+            assert_null(next->quotas);
+            image_put(next);
+        }
     }
     image_put(img);
     meta_batch_fini(&b);
@@ -505,7 +509,8 @@ static void unknown_records_are_refused(void **state)
     meta_batch_init(&b);
     meta_put_feature(&b, "transaction.version", 2);
     refuse_bytes(&b, "\x01\x06\x00\x00", 4, -E_UNSUPPORTED_VERSION);         /* type 6 */
-    refuse_bytes(&b, "\x01\x1c\x00\x00", 4, -E_UNSUPPORTED_VERSION);         /* 28: ClearElr */
+    refuse_bytes(&b, "\x01\x1d\x00\x00", 4, -E_UNSUPPORTED_VERSION);         /* type 29 */
+    refuse_bytes(&b, "\x01\x1c\x01\x00", 4, -E_UNSUPPORTED_VERSION);         /* ClearElr 1 */
     refuse_bytes(&b, "\x01\xff\xff\x03\x00\x00", 6, -E_UNSUPPORTED_VERSION); /* type 65535 */
     refuse_bytes(&b, "\x02\x14\x00\x00", 4, -E_UNSUPPORTED_VERSION);         /* frame 2 */
     refuse_bytes(&b, "\x00\x14\x00\x00", 4, -E_UNSUPPORTED_VERSION);         /* frame 0 */
@@ -513,8 +518,81 @@ static void unknown_records_are_refused(void **state)
     refuse_bytes(&b, "\x01\x14", 2, -E_TRUNCATED);
     refuse_bytes(&b, "", 0, -E_TRUNCATED);
     refuse_bytes(&b, "\x01\xff\xff\xff\xff\xff\x01", 7, -E_MALFORMED);
+    meta_batch_fini(&b);
+}
+
+/* What Kafka wrote and the appliance has no use for changes nothing but the offset. */
+static void what_only_kafka_has_a_use_for_is_passed_over(void **state)
+{
+    static const char *const frames[] = {
+        "\x01\x1c\x00\x00", /* ClearElr */
+        "\x01\x1b\x00"
+        "any bytes",    /* RegisterController */
+        "\x01\x12\x00", /* AccessControlEntry */
+        "\x01\x0b\x00", /* UserScramCredential */
+    };
+    struct uuid id;
+    struct meta_image *img = small_image(&id), *next;
+    struct register_broker_record r;
+    struct meta_batch b;
+    meta_batch_init(&b);
+    for (size_t i = 0; i < sizeof(frames) / sizeof(frames[0]); i++) {
+        meta_put_feature(&b, "overwritten below", 1);
+        b.v[b.cnt - 1] = span_of(frames[i], i == 0 ? 4 : (uint32_t)(3 + strlen(frames[i] + 3)));
+    }
     meta_put_config(&b, 16, span_str("m"), span_str("k"), span_str("v")); /* client metrics */
-    assert_refused(&b, -E_UNSUPPORTED_VERSION);
+    meta_put_config(&b, META_RESOURCE_BROKER, span_str("2"), span_str("k"), span_str("v"));
+    register_broker_record_init(&r); /* a broker of a cluster that this node was in */
+    r.broker_id = NODE + 1;
+    meta_put_register_broker_record(&b, &r);
+    struct broker_registration_change_record c;
+    broker_registration_change_record_init(&c);
+    c.broker_id = NODE + 1;
+    meta_put_broker_registration_change_record(&b, &c);
+    struct unregister_broker_record u = {.broker_id = NODE + 1};
+    meta_put_unregister_broker_record(&b, &u);
+    assert_ok(b.rc);
+    assert_ok(image_apply(img, b.v, b.cnt, 16, &next));
+    assert_int_equal(next->offset, 16);
+    assert_int_equal(next->node_id, NODE);
+    assert_int_equal(next->topic_cnt, 1);
+    assert_int_equal(next->feature_cnt, img->feature_cnt);
+    assert_int_equal(next->broker_config_cnt, img->broker_config_cnt);
+    assert_int_equal(next->default_config_cnt, img->default_config_cnt);
+    image_put(next);
+    image_put(img);
+    meta_batch_fini(&b);
+}
+
+static void a_partition_with_replicas_of_other_nodes_is_known_as_such(void **state)
+{
+    static const int32_t two[] = {NODE, NODE + 1}, other[] = {NODE + 1}, here[] = {NODE};
+    static const struct {
+        const int32_t *v;
+        uint32_t cnt;
+        bool is_elsewhere;
+    } cases[] = {{two, 2, true}, {other, 1, true}, {NULL, 0, true}, {here, 1, false}};
+    struct uuid id;
+    struct meta_image *img = small_image(&id), *next;
+    struct meta_batch b;
+    meta_batch_init(&b);
+    img->node_id = NODE;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct partition_change_record m;
+        partition_change_record_init(&m);
+        m.partition_id = 1;
+        m.topic_id = id;
+        m.replicas = (struct wire_i32s){.v = (int32_t *)(uintptr_t)cases[i].v, .cnt = cases[i].cnt};
+        meta_batch_reset(&b);
+        meta_put_partition_change_record(&b, &m);
+        assert_ok(image_apply(img, b.v, b.cnt, 4, &next));
+        image_put(img);
+        img = next;
+        const struct meta_topic *t = image_topic_by_id(img, &id);
+        assert_int_equal(t->partitions[1].is_elsewhere, cases[i].is_elsewhere);
+        assert_false(t->partitions[0].is_elsewhere);
+    }
+    image_put(img);
     meta_batch_fini(&b);
 }
 
@@ -542,8 +620,6 @@ static void records_that_contradict_the_image_are_refused(void **state)
     assert_refused(&b, -E_MALFORMED);
     meta_put_config(&b, META_RESOURCE_TOPIC, span_str("x"), span_str("k"), span_str("v"));
     assert_refused(&b, -E_MALFORMED);
-    meta_put_config(&b, META_RESOURCE_BROKER, span_str("2"), span_str("k"), span_str("v"));
-    assert_refused(&b, -E_MALFORMED);
     meta_put_producer_ids(&b, NODE, 0, -1);
     assert_refused(&b, -E_MALFORMED);
     meta_put_topic(&b, &other, span_str("x")); /* partition 0 never comes */
@@ -564,12 +640,6 @@ static void records_that_contradict_the_image_are_refused(void **state)
     /* known to the image, but not there: partition 2 of "t" */
     meta_batch_reset(&b);
     meta_put_leader(&b, &id, 2, NODE);
-    assert_rc(image_apply(img, b.v, b.cnt, 4, &next), -E_MALFORMED);
-    struct register_broker_record r;
-    register_broker_record_init(&r);
-    r.broker_id = NODE + 1;
-    meta_batch_reset(&b);
-    meta_put_register_broker_record(&b, &r);
     assert_rc(image_apply(img, b.v, b.cnt, 4, &next), -E_MALFORMED);
     meta_batch_fini(&b);
     image_put(img);
@@ -757,8 +827,10 @@ static void thousands_of_topics_are_found_by_name_and_id(void **state)
 TEST_MAIN(TEST(random_records_add_up_to_what_the_model_says), TEST(unchanged_topics_are_shared),
           TEST(quotas_are_kept_and_the_most_specific_is_in_force),
           TEST(group_configurations_are_kept_and_go_with_their_last_key),
-          TEST(quota_records_we_do_not_know_are_refused),
+          TEST(quota_records_without_a_meaning_here_are_passed_over_and_bad_ones_refused),
           TEST(a_changed_topic_is_copied_and_the_old_one_stays), TEST(unknown_records_are_refused),
+          TEST(what_only_kafka_has_a_use_for_is_passed_over),
+          TEST(a_partition_with_replicas_of_other_nodes_is_known_as_such),
           TEST(records_that_contradict_the_image_are_refused),
           TEST(damaged_bodies_are_refused_whole), TEST(transactions_apply_whole_or_not_at_all),
           TEST(a_topic_can_be_removed_and_created_again_in_one_batch),
