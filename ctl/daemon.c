@@ -609,6 +609,7 @@ static void on_exit_of_dataplane(struct daemon *d, const struct supervise_exit *
             LOG_ERROR("the dataplane %s while stopping", how);
             d->exit_code = 1;
         }
+        d->ended_in_order = e->known && !e->signaled && e->code == 0;
         return;
     }
     d->phase = DAEMON_STARTING;
@@ -878,6 +879,8 @@ int daemon_run(const struct daemon_opts *opts)
         LOG_INFO("stopped");
     }
     int code = d->exit_code;
+    if (d->ended_in_order)
+        controller_fence(d->controller);
     /* The link goes down first, so that no answer is sent into it; HTTP last of those who wait. */
     if (d->link != NULL)
         link_close(d->link, "stopping");

@@ -66,6 +66,7 @@ struct daemon {
     uint64_t wait_lock_ns; /* since when another process holds DIR/run/lock */
     int signal_fd;
     int exit_code;
+    bool ended_in_order; /* the dataplane, after we told it to stop */
 };
 
 struct daemon_opts {

@@ -2,13 +2,15 @@
  *
  * A change is prepared in memory first (records, then the next image from them), appended second
  * and installed third, so that a refused or failed append leaves everything as it was. Invariant:
- * image->offset + 1 == meta_log_next_offset, except before the first record. */
+ * image->offset < meta_log_next_offset; what lies between are Kafka's control records. */
 #include "ctl/controller/controller_int.h"
+#include "ctl/controller/meta_dir.h"
 #include "lib/base/assert.h"
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 int controller_commit(struct controller *c, struct change *ch, int64_t *ret_offset)
 {
@@ -75,18 +77,149 @@ static void note_registration(struct controller *c, struct span frame)
     }
     arena_fini(&a);
 }
-static int replay_batch(void *arg, const struct span *records, uint32_t cnt, int64_t last_offset)
+/* A replay under way. A change that Kafka made in several batches, between BeginTransaction and
+ * EndTransaction, waits in `open` until all of it is there. */
+struct replay {
+    struct controller *c;
+    struct meta_batch open;
+    uint32_t kept[META_TYPE_CNT]; /* records that stay in the log and have no effect */
+};
+static int replay_records(struct replay *r, const struct span *records, uint32_t cnt,
+                          int64_t last_offset)
 {
-    struct controller *c = arg;
+    struct controller *c = r->c;
     struct meta_image *next;
+    struct meta_record rec;
     int rc = image_apply(c->img, records, cnt, last_offset, &next);
     if (rc < 0)
         return rc;
     image_put(c->img);
     c->img = next;
-    for (uint32_t i = 0; i < cnt; i++)
+    for (uint32_t i = 0; i < cnt; i++) {
         note_registration(c, records[i]);
+        if (meta_record_parse(records[i], &rec) == 0 && meta_type_is_kept(rec.type))
+            r->kept[rec.type]++;
+    }
     return 0;
+}
+static int replay_batch(void *arg, const struct span *records, uint32_t cnt, int64_t last_offset)
+{
+    struct replay *r = arg;
+    int rc = -EAGAIN;
+    if (r->open.cnt == 0)
+        rc = replay_records(r, records, cnt, last_offset);
+    if (rc != -EAGAIN)
+        return rc;
+    bool was_open = r->open.cnt > 0;
+    for (uint32_t i = 0; i < cnt; i++)
+        meta_put_frame(&r->open, records[i]);
+    if (r->open.rc < 0 || !was_open)
+        return r->open.rc;
+    rc = replay_records(r, r->open.v, r->open.cnt, last_offset);
+    if (rc == -EAGAIN)
+        return 0;
+    meta_batch_reset(&r->open);
+    return rc;
+}
+/* What the log begins and never ends did not happen: a controller that takes over says so. */
+static int open_end(struct controller *c, const struct replay *r)
+{
+    struct abort_transaction_record m;
+    struct meta_batch b;
+    int64_t last;
+    if (r->open.cnt == 0)
+        return 0;
+    abort_transaction_record_init(&m);
+    m.reason = span_str("the controller ended before the transaction did");
+    meta_batch_init(&b);
+    meta_put_abort_transaction_record(&b, &m);
+    int rc = b.rc < 0 ? b.rc : meta_log_append(c->log, b.v, b.cnt, clock_wall_ms(), &last);
+    meta_batch_fini(&b);
+    return rc;
+}
+static void kept_tell(const struct replay *r)
+{
+    static const struct {
+        enum meta_type type;
+        const char *what;
+    } kinds[] = {{META_ACCESS_CONTROL_ENTRY, "access control entries"},
+                 {META_USER_SCRAM_CREDENTIAL, "SCRAM credentials"},
+                 {META_DELEGATION_TOKEN, "delegation tokens"}};
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
+        if (r->kept[kinds[i].type] > 0)
+            LOG_WARN("the metadata log has %u %s of Apache Kafka: they are kept, and not enforced "
+                     "here",
+                     r->kept[kinds[i].type], kinds[i].what);
+}
+/* Is what the log describes a cluster of this node alone? */
+static int alone_check(const struct controller *c, char *err, size_t err_cap)
+{
+    struct meta_log_writer w = meta_log_writer(c->log);
+    if (w.voter_cnt > 1 || (w.leader_id >= 0 && w.leader_id != c->id.node_id)) {
+        snprintf(err, err_cap,
+                 "the metadata of %s was led by controller %d of %u: this is node %d, and only the "
+                 "directory of a node that was the one broker and the one controller can be used; "
+                 "nothing was changed",
+                 c->conf->data_dirs[0], w.leader_id, w.voter_cnt, c->id.node_id);
+        return -E_FOREIGN_DIR;
+    }
+    for (uint32_t i = 0; i < c->img->topic_cnt; i++) {
+        const struct meta_topic *t = c->img->by_name[i];
+        const char *remote = meta_topic_config(t, "remote.storage.enable");
+        if (remote != NULL && strcasecmp(remote, "true") == 0) {
+            snprintf(err, err_cap,
+                     "topic %s has remote.storage.enable=true: what Kafka moved to remote storage "
+                     "cannot be served from here; nothing was changed",
+                     t->name);
+            return -E_FOREIGN_DIR;
+        }
+        for (uint32_t p = 0; p < t->partition_cnt; p++) {
+            if (!t->partitions[p].is_elsewhere)
+                continue;
+            snprintf(err, err_cap,
+                     "partition %s-%u has replicas on other nodes than %d: move them with Kafka's "
+                     "kafka-reassign-partitions first, each partition to this node alone; nothing "
+                     "was changed",
+                     t->name, p, c->id.node_id);
+            return -E_FOREIGN_DIR;
+        }
+    }
+    return 0;
+}
+/* The first directory is the one whose metadata log counts. */
+static int place_check(const struct controller *c, char *err, size_t err_cap)
+{
+    char path[CONF_PATH_MAX + 32];
+    for (uint32_t i = 1; i < c->conf->data_dir_cnt; i++) {
+        snprintf(path, sizeof(path), "%s/" META_LOG_DIR, c->conf->data_dirs[i]);
+        if (access(path, F_OK) < 0)
+            continue;
+        snprintf(err, err_cap,
+                 "%s is there, but the metadata log belongs in the first directory, %s: swap the "
+                 "two, or move it there; nothing was changed",
+                 path, c->conf->data_dirs[0]);
+        return -E_FOREIGN_DIR;
+    }
+    return 0;
+}
+/* Formatted by kafka-storage and never started: what was asked for there waits in a file. */
+static int bootstrap_check(const struct controller *c, const char *dir, char *err, size_t err_cap)
+{
+    char path[CONF_PATH_MAX + 32];
+    struct meta_dir d;
+    snprintf(path, sizeof(path), "%s/bootstrap.checkpoint", c->conf->data_dirs[0]);
+    if (access(path, F_OK) < 0)
+        return 0;
+    int rc = meta_dir_scan(dir, &d);
+    bool ran = rc == 0 && d.segment_cnt > 0;
+    meta_dir_fini(&d);
+    if (ran)
+        return 0;
+    snprintf(err, err_cap,
+             "%s: this directory was formatted for Apache Kafka, which never ran on it: start Kafka "
+             "once, or begin with an empty directory; nothing was changed",
+             path);
+    return -E_FOREIGN_DIR;
 }
 int controller_open(const struct controller_opts *opts, struct controller **ret_c, char *err,
                     size_t err_cap)
@@ -112,7 +245,19 @@ int controller_open(const struct controller_opts *opts, struct controller **ret_
     c->img->node_id = c->id.node_id;
     snprintf(dir, sizeof(dir), "%s/" META_LOG_DIR, opts->conf->data_dirs[0]);
     struct meta_log_opts lo = {.dir = dir, .node_id = c->id.node_id, .directory = c->id.dir_id[0]};
-    rc = meta_log_open(&lo, replay_batch, c, &c->log, err, err_cap);
+    struct replay replay = {.c = c};
+    meta_batch_init(&replay.open);
+    rc = place_check(c, err, err_cap);
+    if (rc == 0)
+        rc = bootstrap_check(c, dir, err, err_cap);
+    if (rc == 0)
+        rc = meta_log_open(&lo, replay_batch, &replay, &c->log, err, err_cap);
+    if (rc == 0)
+        rc = alone_check(c, err, err_cap);
+    if (rc == 0 && (rc = open_end(c, &replay)) < 0)
+        snprintf(err, err_cap, "%s: %s", dir, err_text(rc));
+    kept_tell(&replay);
+    meta_batch_fini(&replay.open);
     if (rc < 0)
         goto undo;
     *ret_c = c;

@@ -42,6 +42,9 @@ void controller_close(struct controller *c);
  * registration changes; the broker epoch goes into the reply. 0 or the append's rc. */
 NODISCARD int controller_register(struct controller *c, const struct ctl_hello *hello,
                                   int64_t *ret_broker_epoch);
+/* The dataplane has ended in order, and so does sluiced: whoever comes next need not wait for this
+ * broker's session to expire. Call it after the last use of `publish` that matters. */
+void controller_fence(struct controller *c);
 /* The dataplane is gone: nothing is applied until it returns. Waiting requests keep waiting. */
 void controller_lost(struct controller *c);
 void controller_on_applied(struct controller *c, const struct ctl_metadata_applied *m);

@@ -1,35 +1,58 @@
-/* meta_log.c - see meta_log.h. The files:
- *     00000000000000000000.log   RecordBatch v2 back to back, uncompressed, leader epoch 1
- *     leader-epoch-checkpoint    "0\n1\n1 0\n"
- *     partition.metadata         topic id AAAAAAAAAAAAAAAAAAAAAQ, Kafka's fixed one
- *     quorum-state               this node is the one voter and leads epoch 1
- * Invariant: [0, pos) holds whole batches with dense offsets 0 .. next_offset - 1. */
+/* meta_log.c - see meta_log.h, and meta_dir.h for the files. Segments hold RecordBatch v2 back to
+ * back, uncompressed; partition.metadata has the topic id AAAAAAAAAAAAAAAAAAAAAQ, Kafka's fixed one.
+ * Invariant: [0, pos) of the last segment holds whole batches with dense offsets base ..
+ * next_offset - 1. */
 #include "ctl/controller/meta_log.h"
+#include "ctl/controller/meta_dir.h"
 #include "lib/base/text_file.h"
 #include "lib/base/assert.h"
 #include "lib/base/log.h"
 #include "lib/batch/check.h"
 #include "lib/batch/layout.h"
 #include "lib/batch/seal.h"
+#include "lib/wire/wire_gen.h"
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define SEGMENT_NAME "00000000000000000000.log"
+#define CONTROL_ARENA_MAX (1u << 20)
+enum { CONTROL_LEADER_CHANGE = 2, CONTROL_SNAPSHOT_FOOTER = 4 }; /* Kafka's ControlRecordType */
 #define RECORD_OVERHEAD 32 /* more than the varints around one value */
 
 struct meta_log {
-    int fd;
-    bool failed;
-    uint64_t pos;        /* end of the last whole batch */
+    int fd; /* of the last segment */
+    bool failed, leads;
+    uint64_t pos;        /* end of the last whole batch in it */
     int64_t next_offset; /* offset of the next record */
+    int32_t epoch;       /* highest leader epoch seen; once `leads`, that of what is appended */
+    struct meta_log_writer writer;
     struct codec_ctx *codecs;
-    char path[PATH_MAX];
+    struct meta_log_opts opts;
+    char dir[PATH_MAX - 64], path[PATH_MAX];
 };
+
+/* What a replay hands on, and to whom. */
+struct replay {
+    meta_batch_fn *fn;
+    void *arg;
+    int64_t from; /* the first offset that no snapshot has told */
+    char *err;
+    size_t err_cap;
+};
+__attribute__((format(printf, 3, 4))) static int refuse(const struct replay *r, int rc,
+                                                        const char *format, ...)
+{
+    va_list ap;
+    va_start(ap, format);
+    vsnprintf(r->err, r->err_cap, format, ap);
+    va_end(ap);
+    return rc;
+}
 
 /* ---- reading ---- */
 
@@ -49,61 +72,102 @@ static int read_full(int fd, uint8_t *buf, size_t len, uint64_t pos)
     }
     return 0;
 }
-/* The records of a verified batch to `fn`. Control batches (none of ours) carry no frames. */
-static int batch_deliver(struct meta_log *log, struct span batch, const struct batch_info *info,
-                         meta_batch_fn *fn, void *arg)
+/* Records of one or more batches. */
+struct frames {
+    struct span *v;
+    uint32_t cnt, cap;
+};
+static int frames_add(struct frames *f, struct span frame)
 {
-    if (info->attributes & BATCH_ATTR_CONTROL)
-        return 0;
-    struct span *spans = malloc(sizeof(*spans) * (size_t)(info->record_cnt + 1));
-    if (spans == NULL)
-        return -ENOMEM;
+    if (f->cnt == f->cap) {
+        uint32_t cap = f->cap == 0 ? 64 : f->cap * 2;
+        struct span *v = realloc(f->v, cap * sizeof(*v));
+        if (v == NULL)
+            return -ENOMEM;
+        f->v = v;
+        f->cap = cap;
+    }
+    f->v[f->cnt++] = frame;
+    return 0;
+}
+/* LeaderChange says who has written what follows, and who votes. */
+static int leader_note(struct meta_log *log, struct span value)
+{
+    struct wire_reader r;
+    struct arena a;
+    struct leader_change_message m;
+    if (value.len < 2)
+        return -E_INVALID_RECORD;
+    int16_t version = (int16_t)load_be16(value.p);
+    if (version < LEADER_CHANGE_MESSAGE_MIN || version > LEADER_CHANGE_MESSAGE_MAX)
+        return -E_UNSUPPORTED_VERSION;
+    wire_reader_init(&r, value);
+    arena_init(&a, CONTROL_ARENA_MAX);
+    int rc = leader_change_message_read(&r, version, &a, &m);
+    if (rc == 0)
+        log->writer = (struct meta_log_writer){.leader_id = m.leader_id, .voter_cnt = m.voters.cnt};
+    arena_fini(&a);
+    return rc;
+}
+/* The type of a control record, -1: it has none. */
+static int control_type(const struct record_view *rec)
+{
+    return rec->key.p == NULL || rec->key.len < 4 ? -1 : load_be16(rec->key.p + 2);
+}
+/* Adds the records of a verified batch. Control records carry no frames; *ret_control (may be NULL)
+ * is the type of the last one. */
+static int batch_read(struct meta_log *log, struct span batch, struct frames *to, int *ret_control)
+{
     struct record_iter it;
     struct record_view rec;
-    uint32_t cnt = 0;
     int rc = record_iter_init(&it, log->codecs, batch, NULL, 0);
+    bool control = (it.info.attributes & BATCH_ATTR_CONTROL) != 0;
     while (rc >= 0 && (rc = record_iter_next(&it, &rec)) == 1) {
-        if (cnt == (uint32_t)info->record_cnt || span_is_null(rec.value)) {
-            rc = -E_INVALID_RECORD;
-            break;
-        }
-        spans[cnt++] = rec.value;
+        if (span_is_null(rec.value))
+            return -E_INVALID_RECORD;
+        if (!control)
+            rc = frames_add(to, rec.value);
+        else if (control_type(&rec) == CONTROL_LEADER_CHANGE)
+            rc = leader_note(log, rec.value);
+        if (control && ret_control != NULL)
+            *ret_control = control_type(&rec);
+        if (rc < 0)
+            return rc;
     }
-    if (rc == 0 && cnt > 0)
-        rc = fn(arg, spans, cnt, info->base_offset + info->last_offset_delta);
-    free(spans);
+    return rc;
+}
+static int batch_deliver(struct meta_log *log, struct span batch, const struct batch_info *info,
+                         const struct replay *r)
+{
+    struct frames f = {0};
+    int rc = batch_read(log, batch, &f, NULL);
+    if (rc == 0 && f.cnt > 0)
+        rc = r->fn(r->arg, f.v, f.cnt, info->base_offset + info->last_offset_delta);
+    free(f.v);
     return rc < 0 ? rc : 0;
 }
-/* Walks [0, len) of `bytes`; *ret_pos is where it stopped: len, or the first byte that does not
+/* Walks [0, len) of a segment; log->pos is where it stopped: len, or the first byte that does not
  * start a whole, expected batch (then rc is -E_TRUNCATED or -E_CORRUPT_BATCH). */
-static int walk(struct meta_log *log, const uint8_t *bytes, size_t len, int64_t from,
-                meta_batch_fn *fn, void *arg, uint64_t *ret_pos, int64_t *ret_next)
+static int walk(struct meta_log *log, const uint8_t *bytes, size_t len, const struct replay *r)
 {
-    uint64_t pos = 0;
-    int64_t next = 0;
-    int rc = 0;
-    while (pos < len && rc == 0) {
+    log->pos = 0;
+    while (log->pos < len) {
+        const uint8_t *p = bytes + log->pos;
         struct batch_info info;
-        rc = batch_verify(bytes + pos, len - pos, &info);
-        if (rc == 0 && (info.base_offset != next || info.last_offset_delta < 0 ||
+        int rc = batch_verify(p, len - log->pos, &info);
+        if (rc == 0 && (info.base_offset != log->next_offset || info.last_offset_delta < 0 ||
                         info.record_cnt != info.last_offset_delta + 1))
             rc = -E_CORRUPT_BATCH;
+        if (rc == 0 && info.base_offset + info.last_offset_delta >= r->from)
+            rc = batch_deliver(log, span_of(p, info.total_len), &info, r);
         if (rc < 0)
-            break;
-        if (info.base_offset + info.last_offset_delta >= from) {
-            rc = batch_deliver(log, span_of(bytes + pos, info.total_len), &info, fn, arg);
-            if (rc < 0) {
-                *ret_pos = pos;
-                *ret_next = next;
-                return rc;
-            }
-        }
-        next += info.last_offset_delta + 1;
-        pos += info.total_len;
+            return rc;
+        if (info.leader_epoch > log->epoch)
+            log->epoch = info.leader_epoch;
+        log->next_offset += info.last_offset_delta + 1;
+        log->pos += info.total_len;
     }
-    *ret_pos = pos;
-    *ret_next = next;
-    return rc;
+    return 0;
 }
 /* Is there a whole batch anywhere in bytes[1..len)? Then the damage at 0 is not a torn append. */
 static bool batch_behind(const uint8_t *bytes, size_t len, int64_t min_offset)
@@ -139,34 +203,12 @@ static int file_load(int fd, uint8_t **ret_bytes, size_t *ret_len)
 
 /* ---- opening ---- */
 
-static int side_files(const struct meta_log_opts *o)
+static int topic_id_write(const char *dir)
 {
-    char path[PATH_MAX], text[256], dir_id[UUID_TEXT_LEN + 1];
-    uuid_format(&o->directory, dir_id);
-    const struct {
-        const char *name, *format;
-    } files[] = {
-        {"partition.metadata", "version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAQ"},
-        {"leader-epoch-checkpoint", "0\n1\n1 0\n"},
-        {"quorum-state", NULL},
-    };
-    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
-        snprintf(path, sizeof(path), "%s/%s", o->dir, files[i].name);
-        if (access(path, F_OK) == 0)
-            continue;
-        if (files[i].format != NULL)
-            snprintf(text, sizeof(text), "%s", files[i].format);
-        else
-            snprintf(
-                text, sizeof(text),
-                "{\"leaderId\":%d,\"leaderEpoch\":%d,\"votedId\":%d,\"votedDirectoryId\":\"%s\","
-                "\"data_version\":1}",
-                o->node_id, META_LEADER_EPOCH, o->node_id, dir_id);
-        int rc = text_file_replace(path, text, strlen(text));
-        if (rc < 0)
-            return rc;
-    }
-    return 0;
+    static const char text[] = "version: 0\ntopic_id: AAAAAAAAAAAAAAAAAAAAAQ";
+    char path[PATH_MAX];
+    snprintf(path, sizeof(path), "%s/partition.metadata", dir);
+    return access(path, F_OK) == 0 ? 0 : text_file_replace(path, text, sizeof(text) - 1);
 }
 static int tail_cut(struct meta_log *log, const uint8_t *bytes, size_t len, uint64_t pos, char *err,
                     size_t err_cap)
@@ -185,56 +227,162 @@ static int tail_cut(struct meta_log *log, const uint8_t *bytes, size_t len, uint
         return -errno;
     return 0;
 }
-static int replay(struct meta_log *log, meta_batch_fn *fn, void *arg, char *err, size_t err_cap)
+/* The last segment stays open. */
+static int segment_replay(struct meta_log *log, int64_t base, bool is_last, const struct replay *r)
 {
     uint8_t *bytes = NULL;
     size_t len = 0;
-    int rc = file_load(log->fd, &bytes, &len);
+    snprintf(log->path, sizeof(log->path), "%s/%020" PRId64 ".log", log->dir, base);
+    if (log->fd >= 0)
+        close(log->fd);
+    log->fd = open(log->path, (is_last ? O_RDWR | O_CREAT : O_RDONLY) | O_CLOEXEC, 0640);
+    int rc = log->fd < 0 ? -errno : file_load(log->fd, &bytes, &len);
     if (rc < 0)
         return rc;
-    uint64_t pos = 0;
-    rc = walk(log, bytes, len, 0, fn, arg, &pos, &log->next_offset);
-    log->pos = pos;
+    rc = walk(log, bytes, len, r);
     bool torn = rc == -E_TRUNCATED || rc == -E_CORRUPT_BATCH;
-    if (torn)
-        rc = tail_cut(log, bytes, len, pos, err, err_cap);
+    if (torn && is_last)
+        rc = tail_cut(log, bytes, len, log->pos, r->err, r->err_cap);
     else if (rc < 0)
-        snprintf(err, err_cap, "%s: record batch at byte %" PRIu64 " (offset %" PRId64 "): %s",
-                 log->path, pos, log->next_offset, err_text(rc));
+        rc = refuse(r, rc, "%s: record batch at byte %" PRIu64 " (offset %" PRId64 "): %s",
+                    log->path, log->pos, log->next_offset, err_text(rc));
     free(bytes);
+    return rc;
+}
+/* Every record of a snapshot, when all of it is there: header first, footer last. */
+static int snapshot_read(struct meta_log *log, const uint8_t *bytes, size_t len, struct frames *to)
+{
+    int control = -1, rc = 0;
+    for (size_t pos = 0; pos < len && rc == 0;) {
+        struct batch_info info;
+        bool first = pos == 0;
+        rc = batch_verify(bytes + pos, len - pos, &info);
+        if (rc < 0)
+            break;
+        control = -1;
+        rc = batch_read(log, span_of(bytes + pos, info.total_len), to, &control);
+        if (first && (info.attributes & BATCH_ATTR_CONTROL) == 0)
+            rc = -E_CORRUPT_BATCH;
+        pos += info.total_len;
+    }
+    if (rc == 0 && control != CONTROL_SNAPSHOT_FOOTER)
+        rc = -E_TRUNCATED;
+    return rc;
+}
+/* The newest snapshot that is whole, to r->fn at once: a snapshot is one state, and its records are
+ * in no order that could be applied batch by batch. r->from: what follows it. */
+static int snapshot_replay(struct meta_log *log, const struct meta_dir *d, struct replay *r)
+{
+    for (uint32_t i = d->snapshot_cnt; i-- > 0;) {
+        const struct meta_snapshot *s = &d->snapshots[i];
+        char path[PATH_MAX];
+        uint8_t *bytes = NULL;
+        size_t len = 0;
+        struct frames f = {0};
+        snprintf(path, sizeof(path), "%s/%020" PRId64 "-%010" PRId32 ".checkpoint", log->dir,
+                 s->end_offset, s->epoch);
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        int rc = fd < 0 ? -errno : file_load(fd, &bytes, &len);
+        if (fd >= 0)
+            close(fd);
+        bool is_whole = rc == 0 && (rc = snapshot_read(log, bytes, len, &f)) == 0;
+        if (is_whole && f.cnt > 0) {
+            rc = r->fn(r->arg, f.v, f.cnt, s->end_offset - 1);
+            if (rc < 0)
+                rc = refuse(r, rc, "%s: %s", path, err_text(rc));
+        }
+        free(f.v);
+        free(bytes);
+        if (is_whole) {
+            r->from = s->end_offset;
+            if (s->epoch > log->epoch)
+                log->epoch = s->epoch;
+            return rc;
+        }
+        if (rc == -ENOMEM)
+            return rc;
+        LOG_WARN("%s: %s; an older snapshot, or the whole log, is read instead", path,
+                 err_text(rc));
+    }
+    return 0;
+}
+static int segments_replay(struct meta_log *log, const struct meta_dir *d, const struct replay *r)
+{
+    int64_t first = r->from;
+    const int64_t *base = d->segment_cnt > 0 ? d->segments : &first;
+    uint32_t cnt = d->segment_cnt > 0 ? d->segment_cnt : 1, i = 0;
+    if (base[0] > r->from)
+        return refuse(r, -E_CORRUPT_BATCH,
+                      "%s begins at offset %" PRId64 ", and no snapshot says what came before: "
+                      "nothing was changed; restore it from a copy",
+                      log->dir, base[0]);
+    while (i + 1 < cnt && base[i + 1] <= r->from)
+        i++; /* told by the snapshot, all of it */
+    log->next_offset = base[i];
+    for (int rc = 0; i < cnt; i++) {
+        if (base[i] != log->next_offset)
+            return refuse(r, -E_CORRUPT_BATCH,
+                          "%s: a segment is missing between offset %" PRId64 " and %" PRId64
+                          ": nothing was changed; restore it from a copy",
+                          log->dir, log->next_offset, base[i]);
+        rc = segment_replay(log, base[i], i + 1 == cnt, r);
+        if (rc < 0)
+            return rc;
+    }
+    if (log->next_offset < r->from)
+        return refuse(r, -E_CORRUPT_BATCH,
+                      "%s ends at offset %" PRId64 ", before the end of its snapshot, %" PRId64
+                      ": nothing was changed; restore it from a copy",
+                      log->dir, log->next_offset, r->from);
+    return 0;
+}
+static int replay(struct meta_log *log, struct replay *r)
+{
+    struct meta_dir d;
+    struct meta_quorum q;
+    int rc = meta_quorum_read(log->dir, &q);
+    if (rc < 0 && rc != -ENOENT)
+        LOG_WARN("%s/quorum-state: %s; the epochs of the log decide", log->dir, err_text(rc));
+    log->epoch = q.epoch;
+    rc = meta_dir_scan(log->dir, &d);
+    if (rc == 0)
+        rc = snapshot_replay(log, &d, r);
+    if (rc == 0)
+        rc = segments_replay(log, &d, r);
+    if (q.leader_id >= 0) /* may be of a later epoch than what was written */
+        log->writer.leader_id = q.leader_id;
+    meta_dir_fini(&d);
     return rc;
 }
 int meta_log_open(const struct meta_log_opts *opts, meta_batch_fn *fn, void *arg,
                   struct meta_log **ret_log, char *err, size_t err_cap)
 {
+    struct replay r = {.fn = fn, .arg = arg, .err = err, .err_cap = err_cap};
     err[0] = '\0';
     struct meta_log *log = calloc(1, sizeof(*log));
     if (log == NULL)
         return -ENOMEM;
     log->fd = -1;
-    snprintf(log->path, sizeof(log->path), "%s/" SEGMENT_NAME, opts->dir);
-    int rc = text_file_mkdirs(opts->dir);
+    log->opts = *opts;
+    log->writer = (struct meta_log_writer){.leader_id = -1};
+    int n = snprintf(log->dir, sizeof(log->dir), "%s", opts->dir);
+    int rc = n < 0 || (size_t)n >= sizeof(log->dir) ? -ENAMETOOLONG : text_file_mkdirs(opts->dir);
     if (rc == 0)
-        rc = side_files(opts);
+        rc = topic_id_write(opts->dir);
     if (rc == 0)
         rc = codec_ctx_create(&log->codecs);
-    if (rc < 0)
-        goto undo;
-    log->fd = open(log->path, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
-    if (log->fd < 0) {
-        rc = -errno;
-        goto undo;
-    }
-    rc = text_file_sync_dir(opts->dir);
     if (rc == 0)
-        rc = replay(log, fn, arg, err, err_cap);
+        rc = replay(log, &r);
+    if (rc == 0)
+        rc = text_file_sync_dir(opts->dir);
     if (rc < 0)
         goto undo;
     *ret_log = log;
     return 0;
 undo:
     if (err[0] == '\0')
-        snprintf(err, err_cap, "%s: %s", log->path, err_text(rc));
+        snprintf(err, err_cap, "%s: %s", log->path[0] != '\0' ? log->path : opts->dir,
+                 err_text(rc));
     meta_log_close(log);
     return rc;
 }
@@ -280,7 +428,7 @@ static int batch_make(struct meta_log *log, const struct span *records, uint32_t
      */
     ASSERT(ret_batch->p == buf);
     store_be64(buf + BATCH_BASE_OFFSET, (uint64_t)log->next_offset);
-    store_be32(buf + BATCH_LEADER_EPOCH, META_LEADER_EPOCH);
+    store_be32(buf + BATCH_LEADER_EPOCH, (uint32_t)log->epoch);
     *ret_buf = buf;
     return 0;
 }
@@ -298,6 +446,23 @@ static int write_full(int fd, const uint8_t *p, size_t len, uint64_t pos)
     }
     return 0;
 }
+/* Before the first append: the next leader epoch is this process's, as a controller's is that takes
+ * over. Kafka refuses a log whose epochs run backwards. */
+static int lead(struct meta_log *log)
+{
+    if (log->epoch == INT32_MAX)
+        return -E_LIMIT;
+    struct meta_lead l = {.node_id = log->opts.node_id,
+                          .epoch = log->epoch + 1,
+                          .start = log->next_offset,
+                          .directory = log->opts.directory};
+    int rc = meta_lead_write(log->dir, &l);
+    if (rc < 0)
+        return rc;
+    log->epoch++;
+    log->leads = true;
+    return 0;
+}
 int meta_log_append(struct meta_log *log, const struct span *records, uint32_t cnt,
                     int64_t timestamp_ms, int64_t *ret_last_offset)
 {
@@ -307,7 +472,9 @@ int meta_log_append(struct meta_log *log, const struct span *records, uint32_t c
     ASSERT(cnt > 0);
     if (log->failed)
         return -E_STORAGE;
-    int rc = batch_make(log, records, cnt, timestamp_ms, &buf, &batch);
+    int rc = log->leads ? 0 : lead(log);
+    if (rc == 0)
+        rc = batch_make(log, records, cnt, timestamp_ms, &buf, &batch);
     if (rc < 0)
         return rc;
     rc = batch_verify(batch.p, batch.len, &info); /* what we could not read back is not written */
@@ -343,16 +510,7 @@ uint64_t meta_log_size(const struct meta_log *log)
 {
     return log->pos;
 }
-int meta_log_read(struct meta_log *log, int64_t from, meta_batch_fn *fn, void *arg)
+struct meta_log_writer meta_log_writer(const struct meta_log *log)
 {
-    uint8_t *bytes = malloc((size_t)log->pos + 1);
-    if (bytes == NULL)
-        return -ENOMEM;
-    uint64_t pos;
-    int64_t next;
-    int rc = read_full(log->fd, bytes, (size_t)log->pos, 0);
-    if (rc == 0)
-        rc = walk(log, bytes, (size_t)log->pos, from, fn, arg, &pos, &next);
-    free(bytes);
-    return rc;
+    return log->writer;
 }

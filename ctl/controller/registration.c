@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static void propose_registration(struct controller *c, struct change *ch,
                                  const struct ctl_hello *hello, int64_t *ret_epoch)
@@ -66,6 +67,47 @@ static uint32_t propose_epochs(struct controller *c, struct change *ch,
         }
     }
     return raised;
+}
+/* The directory that a partition is in, by its index: the one its record names, or, where Kafka had
+ * not told its controller yet, the one that has it. */
+static uint32_t dir_find(const struct controller *c, const struct meta_topic *t, uint32_t partition)
+{
+    char path[CONF_PATH_MAX + TOPIC_NAME_MAX + 32];
+    for (uint32_t i = 0; i < c->id.dir_cnt; i++)
+        if (uuid_eq(&c->id.dir_id[i], &t->partitions[partition].directory))
+            return i;
+    for (uint32_t i = 1; i < c->id.dir_cnt; i++) {
+        snprintf(path, sizeof(path), "%s/%s-%u", c->conf->data_dirs[i], t->name, partition);
+        if (access(path, F_OK) == 0)
+            return i;
+    }
+    return 0;
+}
+/* After Apache Kafka had the directory: a broker that stops gives its partitions away, and nobody
+ * took them. */
+static void propose_takeover(struct controller *c, struct change *ch)
+{
+    struct partition_change_record m;
+    int32_t isr[] = {c->id.node_id};
+    for (uint32_t i = 0; i < c->img->topic_cnt; i++) {
+        const struct meta_topic *t = c->img->by_name[i];
+        for (uint32_t p = 0; p < t->partition_cnt; p++) {
+            uint32_t d = dir_find(c, t, p);
+            bool moved = !uuid_eq(&c->id.dir_id[d], &t->partitions[p].directory);
+            if (t->partitions[p].leader == c->id.node_id && !moved)
+                continue;
+            partition_change_record_init(&m);
+            m.partition_id = (int32_t)p;
+            m.topic_id = t->id;
+            if (t->partitions[p].leader != c->id.node_id) {
+                m.leader = c->id.node_id;
+                m.isr = (struct wire_i32s){.v = isr, .cnt = 1};
+            }
+            if (moved)
+                m.directories = (struct wire_uuids){.v = &c->id.dir_id[d], .cnt = 1};
+            meta_put_partition_change_record(&ch->b, &m);
+        }
+    }
 }
 /* Topics the appliance itself needs, as far as they are missing. */
 struct own_topics {
@@ -140,6 +182,7 @@ int controller_register(struct controller *c, const struct ctl_hello *hello,
      * are one batch, so they are all in force already. */
     if (c->broker_epoch < 0 || !uuid_eq(&c->incarnation, &hello->incarnation)) {
         propose_registration(c, &ch, hello, &epoch);
+        propose_takeover(c, &ch);
         raised = propose_epochs(c, &ch, hello);
     }
     int rc = propose_own_topics(c, &ch, hello->shard_cnt);
@@ -155,4 +198,24 @@ int controller_register(struct controller *c, const struct ctl_hello *hello,
     c->applied = -1;
     *ret_broker_epoch = epoch;
     return 0;
+}
+void controller_fence(struct controller *c)
+{
+    struct broker_registration_change_record m;
+    struct change ch;
+    int64_t offset;
+    if (c->broker_epoch < 0 || c->img->broker == NULL || c->img->broker->fenced)
+        return;
+    broker_registration_change_record_init(&m);
+    m.broker_id = c->id.node_id;
+    m.broker_epoch = c->broker_epoch;
+    m.fenced = 1;
+    change_init(&ch, c);
+    meta_put_broker_registration_change_record(&ch.b, &m);
+    int rc = controller_commit(c, &ch, &offset);
+    change_fini(&ch);
+    if (rc < 0)
+        LOG_WARN("the end of this broker could not be recorded: %s; Apache Kafka, started on a copy, "
+                 "would wait some seconds for it",
+                 err_text(rc));
 }

@@ -612,6 +612,8 @@ int control_on_metadata_batch(struct control *c, uint64_t id, struct span body)
         image_put(base);
     if (rc == 0)
         rc = apply_image(c, next, a);
+    if (rc == 0)
+        c->opts.catalog->broker_epoch = c->image->broker_epoch;
     if (rc < 0) {
         LOG_ERROR("metadata up to offset %" PRId64 " cannot be applied: %s", b.last_offset,
                   err_text(rc));

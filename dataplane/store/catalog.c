@@ -504,6 +504,7 @@ int catalog_open(const struct catalog_opts *opts, struct catalog **ret, char err
     }
     c->io = (struct file_io){.ops = opts->ops, .arg = opts->ops_arg};
     c->node_id = opts->node_id;
+    c->broker_epoch = -1;
     if (opts->cluster_id != NULL)
         c->cluster_id = *opts->cluster_id;
     c->may_miss = opts->may_miss;
@@ -524,10 +525,11 @@ int catalog_open(const struct catalog_opts *opts, struct catalog **ret, char err
     return 0;
 }
 
-static int clean_mark_put(struct data_dir *d)
+static int clean_mark_put(struct data_dir *d, int64_t broker_epoch)
 {
-    static const char text[] = "{\"version\":0,\"brokerEpoch\":-1}";
-    return store_file_replace(d->io, d->path, FN_CLEAN, text, sizeof(text) - 1);
+    char text[64];
+    int n = snprintf(text, sizeof(text), "{\"version\":0,\"brokerEpoch\":%" PRId64 "}", broker_epoch);
+    return store_file_replace(d->io, d->path, FN_CLEAN, text, (uint64_t)n);
 }
 
 int catalog_close(struct catalog *c, bool clean)
@@ -539,7 +541,7 @@ int catalog_close(struct catalog *c, bool clean)
         struct data_dir *d = &c->dirs[i];
         int rc = catalog_checkpoint(d);
         if (rc == 0 && clean)
-            rc = clean_mark_put(d);
+            rc = clean_mark_put(d, c->broker_epoch);
         if (rc < 0 && first == 0)
             first = rc;
         data_dir_close(d);

@@ -125,6 +125,16 @@ static void record_end(struct meta_batch *b, const uint8_t *p, const struct wire
 #undef META_RECORD
 #undef META_KEPT
 
+void meta_put_frame(struct meta_batch *b, struct span frame)
+{
+    struct wire_writer w;
+    uint8_t *p = record_begin(b, META_NO_OP, 0, frame.len, &w);
+    if (p == NULL)
+        return;
+    memcpy(p, frame.p, frame.len); /* in place of the head that record_begin wrote */
+    b->v[b->cnt++] = span_of(p, frame.len);
+}
+
 void meta_put_topic(struct meta_batch *b, const struct uuid *id, struct span name)
 {
     struct topic_record m;

@@ -66,6 +66,9 @@ void meta_batch_fini(struct meta_batch *b);
 #undef META_RECORD
 #undef META_KEPT
 
+/* A record as it is. */
+void meta_put_frame(struct meta_batch *b, struct span frame);
+
 /* What a controller of one node writes. A new topic is: meta_put_topic, its meta_put_config, then
  * meta_put_partition for 0, 1, 2, ... */
 void meta_put_topic(struct meta_batch *b, const struct uuid *id, struct span name);

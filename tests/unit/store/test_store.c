@@ -751,6 +751,7 @@ static void files_after_stops(uint64_t seed)
             env_abandon(e);
             fake_disk_power_cut(e->disk);
         } else {
+            e->cat->broker_epoch = 4711;
             assert_ok(env_close(e));
             segments_seen = 0;
             fake_disk_each(e->disk, check_file, e);
@@ -758,6 +759,9 @@ static void files_after_stops(uint64_t seed)
             uint64_t len;
             const uint8_t *p = fake_disk_content(e->disk, ENV_DIR "/.kafka_cleanshutdown", &len);
             assert_non_null(p);
+            static const char mark[] = "{\"version\":0,\"brokerEpoch\":4711}";
+            assert_int_equal(len, sizeof(mark) - 1);
+            assert_memory_equal(p, mark, len);
             p = fake_disk_content(e->disk, ENV_DIR "/recovery-point-offset-checkpoint", &len);
             assert_memory_equal(p, "0\n4\nt 0 ", 8);
         }
