@@ -215,10 +215,11 @@ static int bootstrap_check(const struct controller *c, const char *dir, char *er
     meta_dir_fini(&d);
     if (ran)
         return 0;
-    snprintf(err, err_cap,
-             "%s: this directory was formatted for Apache Kafka, which never ran on it: start Kafka "
-             "once, or begin with an empty directory; nothing was changed",
-             path);
+    snprintf(
+        err, err_cap,
+        "%s: this directory was formatted for Apache Kafka, which never ran on it: start Kafka "
+        "once, or begin with an empty directory; nothing was changed",
+        path);
     return -E_FOREIGN_DIR;
 }
 int controller_open(const struct controller_opts *opts, struct controller **ret_c, char *err,

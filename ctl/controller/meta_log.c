@@ -1,6 +1,6 @@
 /* meta_log.c - see meta_log.h, and meta_dir.h for the files. Segments hold RecordBatch v2 back to
- * back, uncompressed; partition.metadata has the topic id AAAAAAAAAAAAAAAAAAAAAQ, Kafka's fixed one.
- * Invariant: [0, pos) of the last segment holds whole batches with dense offsets base ..
+ * back, uncompressed; partition.metadata has the topic id AAAAAAAAAAAAAAAAAAAAAQ, Kafka's fixed
+ * one. Invariant: [0, pos) of the last segment holds whole batches with dense offsets base ..
  * next_offset - 1. */
 #include "ctl/controller/meta_log.h"
 #include "ctl/controller/meta_dir.h"

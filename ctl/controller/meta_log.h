@@ -11,10 +11,10 @@
  * all that came before it. Sluice appends to the last segment and makes no snapshots. Every opening
  * that appends leads an epoch of its own, as a controller does.
  *
- * Opening walks the CRCs. A tail that is not a whole batch and has no whole batch behind it is a torn last
- * append, never acknowledged: it is cut off, and a line says so. Damage with batches behind it is
- * not a torn append: opening is refused, nothing is cut. Runs on: sluiced's main thread. Blocks:
- * all of it. */
+ * Opening walks the CRCs. A tail that is not a whole batch and has no whole batch behind it is a
+ * torn last append, never acknowledged: it is cut off, and a line says so. Damage with batches
+ * behind it is not a torn append: opening is refused, nothing is cut. Runs on: sluiced's main
+ * thread. Blocks: all of it. */
 #pragma once
 #include "lib/base/err.h"
 #include "lib/base/span.h"

@@ -215,7 +215,8 @@ void controller_fence(struct controller *c)
     int rc = controller_commit(c, &ch, &offset);
     change_fini(&ch);
     if (rc < 0)
-        LOG_WARN("the end of this broker could not be recorded: %s; Apache Kafka, started on a copy, "
-                 "would wait some seconds for it",
-                 err_text(rc));
+        LOG_WARN(
+            "the end of this broker could not be recorded: %s; Apache Kafka, started on a copy, "
+            "would wait some seconds for it",
+            err_text(rc));
 }

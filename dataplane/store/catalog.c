@@ -528,7 +528,8 @@ int catalog_open(const struct catalog_opts *opts, struct catalog **ret, char err
 static int clean_mark_put(struct data_dir *d, int64_t broker_epoch)
 {
     char text[64];
-    int n = snprintf(text, sizeof(text), "{\"version\":0,\"brokerEpoch\":%" PRId64 "}", broker_epoch);
+    int n =
+        snprintf(text, sizeof(text), "{\"version\":0,\"brokerEpoch\":%" PRId64 "}", broker_epoch);
     return store_file_replace(d->io, d->path, FN_CLEAN, text, (uint64_t)n);
 }
 

@@ -52,7 +52,8 @@ struct catalog {
     bool may_miss;
     struct uuid cluster_id;
     int32_t node_id;
-    int64_t broker_epoch; /* for the clean mark: Kafka asks whether it is the last one; -1: unknown */
+    int64_t
+        broker_epoch; /* for the clean mark: Kafka asks whether it is the last one; -1: unknown */
     uint32_t dir_cnt;
     struct data_dir dirs[CATALOG_DIRS_MAX];
     /* Configured, but their disk is missing or failed before anything was served: nothing there is
