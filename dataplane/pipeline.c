@@ -20,6 +20,7 @@
 #include "dataplane/kafka/shared.h"
 #include "dataplane/net/dgram_handover.h"
 #include "dataplane/net/net_uring.h"
+#include "dataplane/net/police.h"
 #include "dataplane/net/port.h"
 #include "dataplane/net/sock_dgram.h"
 #include "dataplane/store/plog.h"
@@ -54,11 +55,13 @@
 #define STREAMS_DRAIN_MAX_NS UINT64_C(1000000000)
 #define SECOND_NS UINT64_C(1000000000)
 #define NET_EVENTS 64
+#define POLICE_BURST 64u
 enum { BUFS_KAFKA = 1, BUFS_STREAMS, BUFS_DGRAMS }; /* io_uring's provided-buffer groups */
 
 struct pipeline {
     struct pipeline_opts o;
     struct kafka_shared *kafka_shared;
+    struct police_shared *police_shared;
     _Atomic uint32_t drained_cnt; /* stopping shards that receive nothing any more */
     _Atomic uint32_t quiet_cnt;   /* and that append nothing any more */
     _Atomic uint32_t open_cnt;    /* shards that have had their first image */
@@ -79,7 +82,8 @@ struct pshard {
     struct file_io files;
     struct net *streams; /* TCP of event listeners; s.net serves Kafka */
     struct dgram_handover *handover;
-    struct timer second; /* what is looked at once a second */
+    struct police *police; /* NULL: no rules */
+    struct timer second;   /* what is looked at once a second */
     struct upkeep upkeep;
     struct scrub *scrub;
     bool store_closing, store_closed;
@@ -391,8 +395,24 @@ static void ingest_module_destroy(struct pshard *ps)
     ingest_destroy(ps->s.ingest);
 }
 
+static uint32_t deliver_policed(struct pshard *ps, uint16_t listener, const struct dgram *dg,
+                                uint32_t n)
+{
+    struct dgram may[POLICE_BURST];
+    for (uint32_t at = 0; at < n; at += POLICE_BURST) {
+        uint32_t k = n - at < POLICE_BURST ? n - at : POLICE_BURST;
+        memcpy(may, dg + at, k * sizeof(*dg));
+        uint32_t kept = police_burst(ps->police, ps->s.now_ns, may, k);
+        if (kept < k)
+            ingest_dgrams_lost(ps->s.ingest, listener, DDROP_policed, k - kept);
+        (void)ingest_dgrams(ps->s.ingest, listener, may, kept); /* it takes all of them */
+    }
+    return n;
+}
 static uint32_t deliver(void *arg, uint16_t listener, const struct dgram *dg, uint32_t n)
 {
+    if (unlikely(((struct pshard *)arg)->police != NULL))
+        return deliver_policed(arg, listener, dg, n);
     return ingest_dgrams(((struct pshard *)arg)->s.ingest, listener, dg, n);
 }
 static bool has_room(void *arg, uint32_t n)
@@ -402,6 +422,20 @@ static bool has_room(void *arg, uint32_t n)
 static void handover_dropped(void *arg, uint16_t listener, uint32_t n)
 {
     ingest_dgrams_lost(((struct pshard *)arg)->s.ingest, listener, DDROP_handoff_full, n);
+}
+static int police_module_create(struct pshard *ps)
+{
+    return police_create(ps->s.conf, ps->p->police_shared, &ps->police);
+}
+static void police_module_destroy(struct pshard *ps)
+{
+    police_destroy(ps->police);
+}
+static void police_publish(struct pshard *ps)
+{
+    struct stats_talker top[STATS_TALKERS_MAX];
+    if (ps->police != NULL && ps->block != NULL)
+        stats_publish_talkers(ps->block, top, police_top(ps->police, top));
 }
 static int handover_create(struct pshard *ps)
 {
@@ -579,6 +613,7 @@ static void on_second(struct timer *t, uint64_t now_ns)
         (void)upkeep_poll(&ps->upkeep, &ps->s); /* counts are in the upkeep itself */
     if (!ps->s.stopping)
         scrub_poll(ps->scrub, now_ns);
+    police_publish(ps);
     timer_arm(ps->s.timers, t, now_ns + SECOND_NS, on_second);
 }
 static int second_create(struct pshard *ps)
@@ -633,6 +668,7 @@ static const struct module {
      .settle = ingest_settle,
      .is_idle = ingest_module_is_idle,
      .destroy = ingest_module_destroy},
+    {.name = "policing", .create = police_module_create, .destroy = police_module_destroy},
     {.name = "hand-over",
      .create = handover_create,
      .is_drained = handover_is_idle,
@@ -915,8 +951,10 @@ int pipeline_create(const struct pipeline_opts *opts, struct pipeline **ret)
     p->o = *opts;
     int rc =
         kafka_shared_create(opts->conf->connections_max * opts->plan->shard_cnt, &p->kafka_shared);
+    if (rc == 0)
+        rc = police_shared_create(&p->police_shared);
     if (rc < 0) {
-        free(p);
+        pipeline_destroy(p);
         return rc;
     }
     *ret = p;
@@ -925,8 +963,10 @@ int pipeline_create(const struct pipeline_opts *opts, struct pipeline **ret)
 
 void pipeline_destroy(struct pipeline *p)
 {
-    if (p != NULL)
-        kafka_shared_destroy(p->kafka_shared);
+    if (p == NULL)
+        return;
+    kafka_shared_destroy(p->kafka_shared);
+    police_shared_destroy(p->police_shared);
     free(p);
 }
 

@@ -93,6 +93,22 @@ static void queues_print(const json_t *port)
                cli_num(cli_int(q, "dropped", 0), c));
 }
 
+static void policed_print(const json_t *sources)
+{
+    const json_t *s;
+    size_t i;
+    if (json_array_size(sources) == 0)
+        return;
+    struct table *t = table_new("SOURCE WITH A POLICING RULE|>REFUSED|>PASSED");
+    json_array_foreach(sources, i, s)
+    {
+        char a[CLI_TEXT_MAX], b[CLI_TEXT_MAX];
+        table_row(t, cli_str(s, "source", "?"), cli_num(cli_int(s, "refused", 0), a),
+                  cli_num(cli_int(s, "passed", 0), b));
+    }
+    table_print(t);
+}
+
 /* false: a ledger does not balance. */
 static bool losses_print(const json_t *now, const json_t *before)
 {
@@ -117,6 +133,7 @@ static bool losses_print(const json_t *now, const json_t *before)
     else
         table_free(r.table);
     json_array_foreach(json_object_get(now, "ports"), k, row) queues_print(row);
+    policed_print(json_object_get(now, "policed"));
     (void)fflush(stdout); /* for those who read a pipe while we watch */
     return balances;
 }

@@ -671,6 +671,34 @@ static void check_ports(struct conf_load *l)
                       "asked (a router, for those beyond it), so that it follows no routes");
     }
 }
+/* Does the address have bits beyond its prefix? */
+static bool has_host_bits(const struct conf_addr *a)
+{
+    uint32_t bits = a->prefix_len + (net_addr_is_v4(&a->ip) ? 96u : 0);
+    for (uint32_t i = bits; i < 128; i++)
+        if (a->ip.ip[i / 8] >> (7 - i % 8) & 1)
+            return true;
+    return false;
+}
+static void check_policing(struct conf_load *l)
+{
+    const struct conf *c = &l->conf;
+    char path[64], text[NET_ADDR_TEXT_MAX];
+    for (uint32_t i = 0; i < c->police_rule_cnt; i++) {
+        const struct conf_police_rule *r = &c->police_rules[i];
+        snprintf(path, sizeof(path), "policing.rules[%u].rate", i);
+        if (r->rate == 0)
+            report_at(l, path, "must be given, in datagrams a second");
+        snprintf(path, sizeof(path), "policing.rules[%u].from", i);
+        net_addr_format_ip(&r->from.ip, text);
+        if (has_host_bits(&r->from))
+            report_at(l, path, "%s/%u has bits set beyond its prefix", text, r->from.prefix_len);
+        for (uint32_t j = 0; j < i; j++)
+            if (c->police_rules[j].from.prefix_len == r->from.prefix_len &&
+                memcmp(c->police_rules[j].from.ip.ip, r->from.ip.ip, 16) == 0)
+                report_at(l, path, "%s/%u is also policing.rules[%u]", text, r->from.prefix_len, j);
+    }
+}
 static void check_sizes(struct conf_load *l)
 {
     struct conf *c = &l->conf;
@@ -761,6 +789,7 @@ int conf_load_finish(struct conf_load *l, const char *cwd)
     check_binds(l);
     check_kafka(l);
     check_ports(l);
+    check_policing(l);
     check_listeners(l);
     check_sizes(l);
     if (l->error_cnt > 0)

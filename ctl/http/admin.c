@@ -137,6 +137,37 @@ static void queues_add(json_t *ports, const struct stats_reader *r)
     }
     free(c);
 }
+/* Sources that policing rules are for, of all shards, those with most refused first. */
+static int talker_order(const void *a, const void *b)
+{
+    const struct stats_talker *x = a, *y = b;
+    if (x->refused != y->refused)
+        return x->refused < y->refused ? 1 : -1;
+    return (x->passed < y->passed) - (x->passed > y->passed);
+}
+static json_t *policed_json(const struct stats_reader *r)
+{
+    json_t *a = json_array();
+    uint32_t n = 0, shards = r != NULL ? stats_header(r)->shard_cnt : 0;
+    struct stats_talker *t = calloc((size_t)shards * STATS_TALKERS_MAX + 1, sizeof(*t));
+    ASSERT(t != NULL);
+    for (uint16_t s = 0; s < shards; s++) {
+        int cnt = stats_read_talkers(r, s, t + n);
+        n += cnt > 0 ? (uint32_t)cnt : 0;
+    }
+    qsort(t, n, sizeof(*t), talker_order);
+    for (uint32_t i = 0; i < n && i < STATS_TALKERS_MAX; i++) {
+        struct net_addr addr = {.port = 0};
+        char text[NET_ADDR_TEXT_MAX];
+        memcpy(addr.ip, t[i].ip, 16);
+        net_addr_format_ip(&addr, text);
+        json_array_append_new(a, json_pack("{s:s, s:I, s:I}", "source", text, "refused",
+                                           (json_int_t)t[i].refused, "passed",
+                                           (json_int_t)t[i].passed));
+    }
+    free(t);
+    return a;
+}
 static json_t *ledgers_json(const struct stats_reader *r)
 {
     json_t *ports = json_array(), *listeners = json_array(), *events = json_array();
@@ -158,8 +189,8 @@ static json_t *ledgers_json(const struct stats_reader *r)
         }
     }
     free(c);
-    return json_pack("{s:I, s:o, s:o, s:o}", "taken_ms", (json_int_t)taken, "ports", ports,
-                     "listeners", listeners, "events", events);
+    return json_pack("{s:I, s:o, s:o, s:o, s:o}", "taken_ms", (json_int_t)taken, "ports", ports,
+                     "listeners", listeners, "events", events, "policed", policed_json(r));
 }
 static json_t *shards_json(const struct daemon *d, const struct stats_reader *r)
 {

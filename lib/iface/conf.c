@@ -25,6 +25,7 @@ enum scope {
     SC_conf_port,
     SC_conf_kafka_listener,
     SC_conf_route,
+    SC_conf_police_rule,
 };
 enum change { CH_RESTART, CH_INTERNAL };
 

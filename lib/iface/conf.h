@@ -23,6 +23,7 @@
 #define CONF_ADDRS_MAX 8
 #define CONF_ROUTES_MAX 16
 #define CONF_HTTP_HOSTS_MAX 8
+#define CONF_POLICE_MAX 32
 
 enum conf_transport { CONF_UDP, CONF_TCP };
 enum conf_proto { CONF_SYSLOG, CONF_RAW }; /* more later: GELF, JSON lines */
@@ -69,6 +70,11 @@ struct conf_port { /* one DPDK ethdev */
     struct conf_addr addrs[CONF_ADDRS_MAX];
     uint32_t route_cnt;
     struct conf_route routes[CONF_ROUTES_MAX];
+};
+struct conf_police_rule { /* what sources of a prefix may send, in datagrams */
+    struct conf_addr from;
+    uint32_t rate, burst; /* a second; burst 0: as many as rate */
+    bool shared;          /* one bucket for the whole prefix, else one for each source */
 };
 struct conf_kafka_listener {
     char name[CONF_NAME_MAX];
@@ -137,6 +143,11 @@ struct conf {
     uint32_t transactions_partitions; /* of __transaction_state when it is created */
     uint32_t transaction_max_timeout_ms;
     uint64_t transactional_id_expiration_ms;
+
+    /* policing */
+    uint32_t police_sources_max; /* per shard */
+    uint32_t police_rule_cnt;
+    struct conf_police_rule police_rules[CONF_POLICE_MAX];
 
     struct net_addr http_bind; /* sluiced's GET-only HTTP server */
     uint32_t http_host_cnt;

@@ -32,6 +32,9 @@ struct stats_block {
     uint16_t port_cnt, listener_cnt;
     _Alignas(64) _Atomic int64_t wall_ms;
     _Alignas(64) _Atomic uint64_t copy[2][WORDS(struct counters)];
+    /* The same game once more: talkers_seq counts publications. Words: how many, then they. */
+    _Atomic uint64_t talkers_seq;
+    _Atomic uint64_t talkers[2][1 + STATS_TALKERS_MAX * WORDS(struct stats_talker)];
 };
 
 struct stats_shm {
@@ -98,7 +101,8 @@ static uint64_t layout_mix(uint64_t h, const struct stats_desc *d, uint32_t cnt)
 
 static uint64_t layout_hash(void)
 {
-    uint64_t h = UINT64_C(0xcbf29ce484222325) ^ sizeof(struct stats_header);
+    uint64_t h = UINT64_C(0xcbf29ce484222325) ^ sizeof(struct stats_header) ^
+                 sizeof(struct stats_block) << 32;
     h = layout_mix(h, stats_shard_desc, stats_shard_desc_cnt);
     h = layout_mix(h, stats_port_desc, stats_port_desc_cnt);
     h = layout_mix(h, stats_listener_desc, stats_listener_desc_cnt);
@@ -170,6 +174,17 @@ void stats_publish(struct stats_block *b, const struct counters *c, uint64_t now
         return;
     b->published_ns = now_ns;
     block_write(b, c, wall_ms);
+}
+
+void stats_publish_talkers(struct stats_block *b, const struct stats_talker *t, uint32_t n)
+{
+    uint64_t seq = atomic_load_explicit(&b->talkers_seq, memory_order_relaxed);
+    _Atomic uint64_t *to = b->talkers[(seq + 1) & 1];
+    ASSERT(n <= STATS_TALKERS_MAX);
+    atomic_thread_fence(memory_order_release); /* W1 */
+    atomic_store_explicit(&to[0], n, memory_order_relaxed);
+    words_store(to + 1, t, 0, n * WORDS(struct stats_talker));
+    atomic_store_explicit(&b->talkers_seq, seq + 1, memory_order_release); /* W2 */
 }
 
 /* ---- creating */
@@ -364,6 +379,27 @@ int stats_read(const struct stats_reader *r, uint16_t shard, struct counters *re
     if (shard >= r->header->shard_cnt)
         return -EINVAL;
     return block_read(&r->blocks[shard], ret);
+}
+
+int stats_read_talkers(const struct stats_reader *r, uint16_t shard,
+                       struct stats_talker ret[STATS_TALKERS_MAX])
+{
+    if (shard >= r->header->shard_cnt)
+        return -EINVAL;
+    const struct stats_block *b = &r->blocks[shard];
+    for (int tries = 0; tries < READ_TRIES; tries++) {
+        uint64_t seq = atomic_load_explicit(&b->talkers_seq, memory_order_acquire); /* R1 */
+        const _Atomic uint64_t *from = b->talkers[seq & 1];
+        uint64_t n = atomic_load_explicit(&from[0], memory_order_relaxed);
+        n = n < STATS_TALKERS_MAX ? n : STATS_TALKERS_MAX;
+        uint64_t *to = (uint64_t *)ret;
+        for (size_t i = 0; i < n * WORDS(struct stats_talker); i++)
+            to[i] = atomic_load_explicit(&from[1 + i], memory_order_relaxed);
+        atomic_thread_fence(memory_order_acquire); /* R2 */
+        if (atomic_load_explicit(&b->talkers_seq, memory_order_relaxed) == seq)
+            return (int)n;
+    }
+    return -EAGAIN;
 }
 
 int stats_read_total(const struct stats_reader *r, struct counters *ret)

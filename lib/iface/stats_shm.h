@@ -67,6 +67,12 @@ struct stats_header {
     char listener_name[CONF_LISTENERS_MAX][CONF_NAME_MAX];
 };
 
+#define STATS_TALKERS_MAX 16
+struct stats_talker { /* a source that a policing rule is for */
+    uint8_t ip[16];
+    uint64_t passed, refused; /* datagrams since start, or since its place was given to it */
+};
+
 struct stats_shm;    /* the creator's handle */
 struct stats_block;  /* one shard's place */
 struct stats_reader; /* a read-only mapping */
@@ -97,6 +103,9 @@ void stats_publish(struct stats_block *b, const struct counters *c, uint64_t now
 /* Whether that would publish: who gathers `c` first need not when not. */
 bool stats_publish_is_due(const struct stats_block *b, uint64_t now_ns, bool busy);
 
+/* Once a second: the shard's loudest policed sources, n <= STATS_TALKERS_MAX. */
+void stats_publish_talkers(struct stats_block *b, const struct stats_talker *t, uint32_t n);
+
 /* ---- reading. 0, -errno (-ENOENT: no dataplane has started yet), -E_MALFORMED: not our file,
  * -E_UNSUPPORTED_VERSION: another build's. A restarted dataplane makes a new file: open again when
  * stats_is_stale. */
@@ -108,6 +117,9 @@ const struct stats_header *stats_header(const struct stats_reader *r);
 NODISCARD int stats_read(const struct stats_reader *r, uint16_t shard, struct counters *ret);
 /* Totals: carried from earlier runs + all shards (each one instant). 0 or -EAGAIN. */
 NODISCARD int stats_read_total(const struct stats_reader *r, struct counters *ret);
+/* The loudest policed sources of one shard; how many, or -EAGAIN after too many retries. */
+NODISCARD int stats_read_talkers(const struct stats_reader *r, uint16_t shard,
+                                 struct stats_talker ret[STATS_TALKERS_MAX]);
 /* Wall clock of the latest publication of any shard. */
 int64_t stats_last_ms(const struct stats_reader *r);
 /* The kernel's id of this boot; empty when unknown. */

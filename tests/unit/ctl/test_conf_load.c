@@ -170,6 +170,15 @@ static void every_mistake_says_where_and_what(void **state)
          "- {name: a, topic: t, port: p, bind: '10.0.0.1:1', transport: tcp}\n",
          "f.yaml:4:52: listeners[0].transport: tcp is served on kernel sockets only: remove "
          "'port'\n"},
+        {"policing:\n  rules:\n  - {from: 10.0.0.0/8}\n",
+         "f.yaml:3:5: policing.rules[0].rate: must be given, in datagrams a second\n"},
+        {"policing:\n  rules:\n  - {from: 10.0.0.1/8, rate: 5}\n",
+         "f.yaml:3:6: policing.rules[0].from: 10.0.0.1/8 has bits set beyond its prefix\n"},
+        {"policing:\n  rules:\n  - {from: 'fd00::/8', rate: 5}\n  - {from: 'fd00::/8', rate: 6}\n",
+         "f.yaml:4:6: policing.rules[1].from: fd00::/8 is also policing.rules[0]\n"},
+        {"policing:\n  rules:\n  - {from: 10.0.0.0/33, rate: 5}\n",
+         "f.yaml:3:12: policing.rules[0].from: '10.0.0.0/33' is not an address with prefix length, "
+         "such as 192.0.2.10/24\n"},
         {"topic_defaults: {message_max_bytes: 2MiB, segment_bytes: 1MiB}\n",
          "f.yaml:1:18: topic_defaults.message_max_bytes: is larger than "
          "topic_defaults.segment_bytes\n"},

@@ -170,6 +170,26 @@ static void every_snapshot_balances_while_a_shard_publishes(void **state)
     stats_destroy(shm);
 }
 
+static void the_loudest_sources_are_those_of_the_last_second(void **state)
+{
+    struct stats_shm *shm = create(2, NULL, NULL);
+    struct stats_reader *r;
+    struct stats_talker t[STATS_TALKERS_MAX], got[STATS_TALKERS_MAX];
+    assert_int_equal(stats_open(shm_path, &r), 0);
+    assert_int_equal(stats_read_talkers(r, 0, got), 0);
+    for (uint32_t n = 0; n <= STATS_TALKERS_MAX; n += 4) {
+        for (uint32_t i = 0; i < n; i++)
+            t[i] = (struct stats_talker){{(uint8_t)i, (uint8_t)n}, n + i, n - i};
+        stats_publish_talkers(stats_block(shm, 1), t, n);
+        assert_int_equal(stats_read_talkers(r, 1, got), n);
+        assert_memory_equal(got, t, n * sizeof(t[0]));
+    }
+    assert_int_equal(stats_read_talkers(r, 0, got), 0);
+    assert_int_equal(stats_read_talkers(r, 2, got), -EINVAL);
+    stats_close(r);
+    stats_destroy(shm);
+}
+
 static void a_killed_run_continues_exactly_and_its_flight_is_named(void **state)
 {
     (void)state;
@@ -295,6 +315,7 @@ int main(void)
         T(totals_are_sums_over_shards_and_earlier_runs),
         T(an_idle_shard_publishes_only_now_and_then),
         T(every_snapshot_balances_while_a_shard_publishes),
+        T(the_loudest_sources_are_those_of_the_last_second),
         T(a_killed_run_continues_exactly_and_its_flight_is_named),
         T(a_checkpoint_keeps_every_word),
         T(a_damaged_checkpoint_is_refused_with_its_line),
