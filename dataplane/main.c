@@ -11,6 +11,7 @@
  */
 #include "accel/accel.h"
 #include "dataplane/control/control.h"
+#include "dataplane/control/reserve.h"
 #include "dataplane/eal.h"
 #include "dataplane/net/port.h"
 #include "dataplane/net/sock_open.h"
@@ -200,6 +201,7 @@ static int open_data(void)
     ro.index_interval_bytes = dp.conf.log_index_interval_bytes;
     ro.index_bytes_max = dp.conf.log_index_size_max_bytes;
     ro.shard_cnt = (uint16_t)dp.plan.shard_cnt;
+    ro.spare_derived = true; /* on a full disk reads are served, from what .log says */
     ro.leave_deleted = true; /* control does, while we serve */
     uint64_t t0 = clock_mono_ns();
     rc = recover_data_dirs(dp.catalog, &ro, &rep, &dp.found);
@@ -445,6 +447,8 @@ static int start(const char *conf_path)
     rc = raise_file_limit();
     if (rc == 0)
         rc = make_plan();
+    if (rc == 0)
+        reserve_release(&dp.conf);
     if (rc == 0)
         rc = open_data();
     if (rc == 0)

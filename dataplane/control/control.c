@@ -3,6 +3,7 @@
  * wait for us, so this ends); what arrives meanwhile is queued. */
 #include "lib/base/build_id.h"
 #include "dataplane/control/control_int.h"
+#include "dataplane/control/reserve.h"
 #include "lib/iface/net_addr.h"
 #include <stdio.h>
 #include <unistd.h>
@@ -265,6 +266,7 @@ static void housekeeping(struct control *c, uint64_t now_ns)
     c->ledger_ns = now_ns + LEDGER_MS * UINT64_C(1000000);
     log_file_bound(STDERR_FILENO, 2 * LOG_FILE_MAX);
     (void)control_save_ledger(c, false); /* logged there; the next one may succeed */
+    reserve_keep(c->opts.conf);
 }
 
 int control_create(const struct control_opts *opts, struct control **ret)

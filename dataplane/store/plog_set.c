@@ -85,6 +85,11 @@ static int set_dirs_create(struct plog_set *set)
         int rc = journal_create(set->io, &jc, &sd->journal);
         if (rc < 0)
             return rc;
+        if (set->conf.storage_min_free_bytes > 0) /* the first append is to know it */
+            rc = space_check(
+                d, &(struct space_check){.min_free_bytes = set->conf.storage_min_free_bytes});
+        if (rc < 0)
+            LOG_WARN("%s: free space: %s", d->path, err_text(rc));
         set->dir_cnt++;
     }
     return 0;

@@ -203,7 +203,8 @@ static int data_dir_recover(struct data_dir *d, const struct recover_opts *o,
     free(names.name);
     if (rc == 0)
         rc = recover_journals(d, o, rep, parts);
-    return rc == 0 ? catalog_checkpoint(d) : rc;
+    /* An old checkpoint is only less: recovery begins earlier. */
+    return rc == 0 ? recover_derived(o, rep, d->path, catalog_checkpoint(d)) : rc;
 }
 
 static void parts_forget(struct data_dir *d, struct recover_report *rep, struct list *parts)

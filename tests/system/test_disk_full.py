@@ -206,6 +206,36 @@ def test_with_nothing_to_drop_producers_hear_it_and_it_heals_when_a_topic_or_a_f
         assert_all_there(a.kafka, steady)
 
 
+@pytest.mark.parametrize("how", ["a stop", "a crash"])
+def test_a_start_on_a_disk_that_others_filled_serves_reads(small_disk, how):
+    """Its reserve is given up for the start; producers are refused until there is room."""
+    with Appliance(small_disk, sets=SETS) as a:
+        create(a.kafka, "kept", cleanup_policy="compact")
+        s = Sender(a.kafka, "kept").send(40)
+        assert s.errors == []
+        reserve = os.path.join(a.dir, "journal", "reserve")
+        wait_for("the reserve is kept", lambda: os.path.exists(reserve))
+        if how == "a stop":
+            assert a.stop() == 0
+        else:
+            a.kill_all()
+        ballast = fill(small_disk / "ballast", 0)
+        assert free(small_disk) < MIB
+        a.start()
+        assert "its reserve of 16 MiB is given up" in a.output()
+        assert_all_there(a.kafka, s)
+        refused = Sender(a.kafka, "kept", retries=0, **{"enable.idempotence": False}).send(1)
+        assert [e.name() for e in refused.errors] == ["KAFKA_STORAGE_ERROR"]
+        wait_for("/health says why", lambda: "read-only" in a.get("/health")[1])
+        os.unlink(ballast)
+        wait_for("writable again", lambda: "the log is writable" in a.output())
+        more = Sender(a.kafka, "kept").send(10)
+        assert more.errors == []
+        assert_all_there(a.kafka, more)
+        assert_all_there(a.kafka, s)
+        wait_for("the reserve is kept again", lambda: os.path.exists(reserve))
+
+
 def test_retention_by_size_and_by_time_removes_files(tmp_path):
     with Appliance(tmp_path) as a:
         create(a.kafka, "size", segment_bytes=str(MIB), retention_bytes=str(4 * MIB))
