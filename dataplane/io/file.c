@@ -289,7 +289,7 @@ static void op_queue(struct file_op *op)
 {
     struct file *f = op->file;
     uint8_t *buf = (uint8_t *)op->buf + op->finished;
-    uint32_t left = (uint32_t)op->len - op->finished;
+    uint32_t left = (uint32_t)(op->len - op->finished);
     switch ((enum file_op_kind)op->kind) {
     case FILE_OP_READ:
         uring_read(f->io->uring, &op->uop, f->fd, buf, left, op->pos + op->finished);
@@ -300,6 +300,9 @@ static void op_queue(struct file_op *op)
     case FILE_OP_FLUSH:
         uring_fdatasync(f->io->uring, &op->uop, f->fd);
         break;
+    case FILE_OP_RESERVE:
+        uring_fallocate(f->io->uring, &op->uop, f->fd, op->pos, op->len);
+        break;
     }
 }
 
@@ -307,7 +310,7 @@ static void op_queue(struct file_op *op)
  * forgotten the pages, and a second fsync would then lie. */
 static bool op_goes_on(struct file_op *op, int res)
 {
-    if (op->kind == FILE_OP_FLUSH)
+    if (op->kind == FILE_OP_FLUSH || op->kind == FILE_OP_RESERVE)
         return false;
     if (res == -EINTR || res == -EAGAIN)
         return true;
@@ -347,13 +350,15 @@ static void op_done(struct uring_op *uop, int res, int buf_id, bool more)
     case FILE_OP_FLUSH:
         count(&st->flush_errors, res < 0);
         break;
+    case FILE_OP_RESERVE:
+        break;
     }
     f->in_flight--;
     op->done(op, res);
 }
 
 static void op_start(struct file *f, struct file_op *op, enum file_op_kind kind, void *buf,
-                     uint32_t len, uint64_t pos)
+                     uint64_t len, uint64_t pos)
 {
     ASSERT(f->io->uring != NULL);
     ASSERT(!f->is_direct || is_aligned(buf, len, pos));
@@ -387,6 +392,11 @@ static void real_flush(struct file *f, struct file_op *op)
     op_start(f, op, FILE_OP_FLUSH, NULL, 0, 0);
 }
 
+static void real_reserve(struct file *f, struct file_op *op, uint64_t pos, uint64_t len)
+{
+    op_start(f, op, FILE_OP_RESERVE, NULL, len, pos);
+}
+
 const struct file_io_ops file_io_real = {
     .open = real_open,
     .close = real_close,
@@ -407,4 +417,5 @@ const struct file_io_ops file_io_real = {
     .read = real_read,
     .write = real_write,
     .flush = real_flush,
+    .reserve = real_reserve,
 };

@@ -15,7 +15,7 @@
 struct file;
 struct file_op;
 typedef void file_done_fn(struct file_op *op, int res);
-enum file_op_kind { FILE_OP_READ, FILE_OP_WRITE, FILE_OP_FLUSH };
+enum file_op_kind { FILE_OP_READ, FILE_OP_WRITE, FILE_OP_FLUSH, FILE_OP_RESERVE };
 struct file_op { /* the caller's memory until done; the caller sets only `done` */
     struct uring_op uop;
     file_done_fn *done;
@@ -93,6 +93,9 @@ struct file_io_ops {
     void (*read)(struct file *f, struct file_op *op, void *buf, uint32_t len, uint64_t pos);
     void (*write)(struct file *f, struct file_op *op, const void *buf, uint32_t len, uint64_t pos);
     void (*flush)(struct file *f, struct file_op *op); /* fdatasync */
+    /* Make the file at least pos + len long, with room on the disk for it; what is new reads as
+     * zeros. res 0, or -EOPNOTSUPP, -ENOSPC, ... */
+    void (*reserve)(struct file *f, struct file_op *op, uint64_t pos, uint64_t len);
 };
 /* The real table: O_DIRECT where FILE_DIRECT is asked for and the file system takes it
  * (file_is_direct says), through io_uring for the asynchronous part. */

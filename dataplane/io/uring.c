@@ -158,6 +158,11 @@ void uring_fdatasync(struct uring *u, struct uring_op *op, int fd)
     PREP(u, op, io_uring_prep_fsync(sqe, fd, IORING_FSYNC_DATASYNC));
 }
 
+void uring_fallocate(struct uring *u, struct uring_op *op, int fd, uint64_t pos, uint64_t len)
+{
+    PREP(u, op, io_uring_prep_fallocate(sqe, fd, 0, (off_t)pos, (off_t)len));
+}
+
 void uring_accept_multishot(struct uring *u, struct uring_op *op, int fd)
 {
     PREP(u, op, io_uring_prep_multishot_accept(sqe, fd, NULL, NULL, SOCK_CLOEXEC));

@@ -44,6 +44,7 @@ struct iovec;
 void uring_writev(struct uring *u, struct uring_op *op, int fd, const struct iovec *iov,
                   uint32_t cnt, uint64_t pos);
 void uring_fdatasync(struct uring *u, struct uring_op *op, int fd);
+void uring_fallocate(struct uring *u, struct uring_op *op, int fd, uint64_t pos, uint64_t len);
 void uring_accept_multishot(struct uring *u, struct uring_op *op, int fd);
 void uring_connect(struct uring *u, struct uring_op *op, int fd, const struct sockaddr *sa,
                    socklen_t len);

@@ -222,6 +222,7 @@ struct plog_set_conf {
     uint32_t journal_file_cnt;
     uint32_t journal_threshold_bytes; /* partitions with less queued go to the journal, 128 KiB */
     uint64_t storage_min_free_bytes;
+    uint64_t reserve_bytes; /* taken ahead of a segment's end (plog_write.c), 16 MiB; 0: none */
     uint32_t drain_age_ms;  /* journalled bytes reach their segments within, 1000 */
     uint32_t idle_close_ms; /* files of idle partitions are closed after, 10000 */
     uint32_t checkpoint_ms; /* checkpoint files at most this old, 5000 */

@@ -72,6 +72,8 @@ struct seg {
     size_t txn_index_len;
     struct list waiters; /* read_io that wait for the open */
     struct file_op flush_op;
+    uint64_t reserved, reserve_to; /* length of the file by plog_write.c's reservations; 0: none */
+    struct file_op reserve_op;     /* in flight while reserve_to > reserved */
 };
 
 enum plog_state { PL_OPEN, PL_FENCED, PL_CLOSING, PL_CLOSED, PL_DETACHING };
@@ -86,6 +88,8 @@ struct set_dir {
     bool checkpoint_job, space_job, space_again; /* again: something was removed meanwhile */
     uint32_t draining_cnt;
     uint64_t staged_bytes; /* appended and not yet flushed to the segments */
+    uint32_t reserved_cnt; /* segments with a reservation */
+    bool no_reserve;       /* the file system does not know how */
 };
 
 struct plog {
@@ -276,6 +280,7 @@ void plog_flush_want(struct plog *p, struct mark m);
 void plog_hold_release(struct plog *p);
 void plog_drain_end(struct plog *p);
 void plog_drain_some(struct plog_set *set);
+void seg_reserve_end(struct seg *s); /* its file has been cut, or is given up */
 
 /* plog_seg.c */
 int plog_segs_from_part(struct plog *p);

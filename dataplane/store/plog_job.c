@@ -227,6 +227,8 @@ static void idle_run(struct dirjob *j)
     struct plog_job *k = container_of(j, struct plog_job, j);
     if (k->need_index)
         j->rc = index_write(k, &k->ix, k->got_index, false, false);
+    if (k->cut) /* what was reserved ahead of its end; not cut, it stays until the next time */
+        (void)ops_of(k)->truncate(k->file, k->len);
     ops_of(k)->close(k->file);
 }
 
@@ -470,6 +472,7 @@ static void seal_done(struct plog_job *k)
         return;
     }
     s->is_sealed = true;
+    seg_reserve_end(s);
     s->index_changed = s->is_unfinished = false;
     free(s->snapshot);
     s->snapshot = NULL;
@@ -688,6 +691,9 @@ static void idle_prepare(struct plog_job *k)
     struct seg *s = k->s;
     k->file = s->file;
     s->file = NULL;
+    k->cut = s->reserved > 0;
+    k->len = s->len;
+    seg_reserve_end(s);
     k->need_index = s->index_changed && !s->is_sealed;
     k->got_index = s->has_index;
     k->ix = s->ix;

@@ -22,6 +22,7 @@ void plog_seg_free(struct seg *s)
 {
     ASSERT(s->file == NULL);
     s->plog->set->suspect_cnt -= s->is_suspect;
+    seg_reserve_end(s);
     ASSERT(list_is_empty(&s->waiters));
     seg_index_fini(&s->ix);
     free(s->snapshot);
@@ -98,8 +99,8 @@ void plog_seal_rolled(struct plog *p)
 {
     for (uint32_t i = 0; i < p->seg_cnt; i++) {
         struct seg *s = p->segs[i];
-        if (s->is_rolled && !s->is_sealed && !s->job && s->end_lsn <= p->flushed.lsn &&
-            p->state == PL_OPEN && now_ns(p->set) >= p->stall_ns)
+        if (s->is_rolled && !s->is_sealed && !s->job && s->reserve_to == s->reserved &&
+            s->end_lsn <= p->flushed.lsn && p->state == PL_OPEN && now_ns(p->set) >= p->stall_ns)
             (void)job_submit(p, JOB_SEAL, s); /* no memory: the next round or tick tries again */
     }
 }

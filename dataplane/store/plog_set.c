@@ -57,6 +57,7 @@ void plog_set_conf_from(struct plog_set_conf *sc, const struct conf *c)
         .journal_file_cnt = c->journal_file_cnt,
         .journal_threshold_bytes = c->journal_threshold_bytes,
         .storage_min_free_bytes = c->storage_min_free_bytes,
+        .reserve_bytes = c->reserve_bytes & ~(uint64_t)(FILE_BLOCK - 1),
         .drain_age_ms = 1000,
         .idle_close_ms = 10000,
         .checkpoint_ms = 5000,

@@ -45,11 +45,72 @@ static void on_written(struct file_op *op, int res)
     plog_pump(p);
 }
 
+/* A write that makes the file longer takes the inode for itself, is done by a thread of the kernel
+ * and waits there for those before it. So a segment that takes much gets room ahead of its end, one
+ * step when less than half a step is left. The file then ends in zeros until it is cut: when it is
+ * sealed, idle or closed; recovery knows such tails. (ADR 10) */
+void seg_reserve_end(struct seg *s)
+{
+    if (s->reserved > 0)
+        s->plog->sd->reserved_cnt--;
+    s->reserved = s->reserve_to = 0;
+}
+
+static void on_reserved(struct file_op *op, int res)
+{
+    struct seg *s = container_of(op, struct seg, reserve_op);
+    struct plog *p = s->plog;
+    struct set_dir *sd = p->sd;
+    s->io--;
+    p->io--;
+    if (res == 0) {
+        sd->reserved_cnt += s->reserved == 0;
+        s->reserved = s->reserve_to;
+    } else { /* writes go on without */
+        s->reserve_to = s->reserved;
+        sd->no_reserve |= res == -EOPNOTSUPP || res == -ENOSYS || res == -EINVAL;
+    }
+    if (p->state != PL_OPEN)
+        plog_settle(p);
+    else if (s->is_rolled)
+        plog_seal_rolled(p); /* which cuts it: not while this might make it longer again */
+}
+
+/* Every segment that has a reservation may have two steps of it: together at most a sixteenth of
+ * what may still be written. */
+static bool dir_can_reserve(const struct plog *p)
+{
+    uint64_t min_free = p->set->conf.storage_min_free_bytes;
+    int64_t left = space_left(&p->sd->d->space);
+    uint64_t all = (uint64_t)(p->sd->reserved_cnt + 1) * 2 * p->set->conf.reserve_bytes;
+    return !p->sd->no_reserve && left >= 0 && (uint64_t)left >= min_free + 16 * all;
+}
+
+static void seg_reserve(struct plog *p, struct seg *s, uint64_t end)
+{
+    uint64_t step = p->set->conf.reserve_bytes;
+    if (step == 0 || p->state != PL_OPEN || s->is_rolled || s->reserve_to > s->reserved ||
+        end < step / 4 || end + step / 2 <= s->reserved)
+        return;
+    uint64_t to = end + step,
+             max = (p->conf.segment_bytes + FILE_BLOCK) & ~(uint64_t)(FILE_BLOCK - 1);
+    to = to < max ? to : max;
+    uint64_t from = s->reserved > end ? s->reserved : end;
+    if (to <= from || !dir_can_reserve(p))
+        return;
+    s->reserve_to = to;
+    s->reserve_op.done = on_reserved;
+    s->io++;
+    p->io++;
+    p->set->io->ops->reserve(s->file, &s->reserve_op, from, to - from);
+}
+
 static void chunk_write(struct plog *p, struct chunk *c)
 {
     struct seg *s = c->seg;
     uint32_t start = c->written & ~(FILE_BLOCK - 1);
     uint32_t end = (c->used + FILE_BLOCK - 1) & ~(FILE_BLOCK - 1);
+    seg_reserve(p, s, c->pos + end);
     memset(c->buf + c->used, 0, end - c->used);
     c->write_to = c->used;
     c->op.done = on_written;

@@ -111,6 +111,7 @@ struct conf {
     uint32_t journal_file_cnt;        /* per shard and data directory */
     uint32_t journal_threshold_bytes; /* partitions with less queued go to the journal */
     uint64_t storage_min_free_bytes;
+    uint64_t reserve_bytes;    /* taken ahead of a segment's end */
     uint64_t scrub_rate_bytes; /* a second and shard; 0: off */
     int64_t scrub_interval_ms;
 

@@ -463,6 +463,7 @@ static void one_seed(uint64_t seed)
     }
     e->sc.staging_bytes = (2u + (uint32_t)env_rnd(e, 4)) << 20;
     e->sc.journal_threshold_bytes = env_rnd(e, 2) ? 64u << 10 : 16u << 10;
+    e->sc.reserve_bytes = env_rnd(e, 3) ? 64u << 10 : 0;
     assert_int_equal(env_open(e), 0);
     assert_int_equal(env_create_parts(e, PARTS), 0);
     for (int life = 0; life < 4; life++) {

@@ -31,21 +31,20 @@ struct file {
     struct inode *n;
     bool direct, is_lock;
 };
-enum op_kind { OP_READ, OP_WRITE, OP_FLUSH };
+enum op_kind { OP_READ, OP_WRITE, OP_FLUSH, OP_RESERVE };
 struct pending {
     enum op_kind kind;
     struct file *f;
     struct file_op *op;
     void *buf;
-    uint32_t len;
-    uint64_t pos;
+    uint64_t len, pos;
     uint8_t *covered; /* FLUSH: dirty sectors when it was submitted */
     uint64_t covered_cnt, covered_len;
 };
 struct fake_disk {
     uint64_t rng, ops, die_at, fail_at;
     int fail_rc;
-    bool dead, full, strict;
+    bool dead, full, strict, no_reserve;
     uint64_t size, full_at;
     struct list inodes, cur, dur; /* entries */
     struct pending q[IN_FLIGHT_MAX];
@@ -152,6 +151,10 @@ void fake_disk_set_full(struct fake_disk *d, bool full)
 void fake_disk_full_at(struct fake_disk *d, uint64_t op)
 {
     d->full_at = op;
+}
+void fake_disk_refuse_reserve(struct fake_disk *d)
+{
+    d->no_reserve = true;
 }
 uint64_t fake_disk_used(const struct fake_disk *d)
 {
@@ -595,10 +598,30 @@ static void f_flush(struct file *f, struct file_op *op)
     f->io->stats.flushes++;
 }
 
+static void f_reserve(struct file *f, struct file_op *op, uint64_t pos, uint64_t len)
+{
+    struct pending *p = enqueue(f, OP_RESERVE, op);
+    p->len = len;
+    p->pos = pos;
+}
+
+static int reserve(struct fake_disk *d, struct inode *n, uint64_t to)
+{
+    if (d->no_reserve)
+        return -EOPNOTSUPP;
+    if (to <= n->len)
+        return 0;
+    if (d->full || (d->strict && fake_disk_used(d) + to - n->len > d->size))
+        return -ENOSPC;
+    inode_room(n, to); /* zeros: what is cut off is cleared */
+    n->len = to;
+    return 0;
+}
+
 /* The power went while this write was under way: any of its sectors may be there. */
 static void write_partly(struct fake_disk *d, struct pending *p)
 {
-    for (uint32_t at = 0; at < p->len; at += SECTOR)
+    for (uint64_t at = 0; at < p->len; at += SECTOR)
         if (rnd(d) & 1)
             (void)put(d, p->f->n, (uint8_t *)p->buf + at, SECTOR, p->pos + at); /* dying anyway */
 }
@@ -619,6 +642,8 @@ static int64_t complete(struct fake_disk *d, struct pending *p)
     if (rc < 0)
         return rc;
     struct inode *n = p->f->n;
+    if (p->kind == OP_RESERVE)
+        return reserve(d, n, p->pos + p->len);
     for (uint64_t s = 0; s < p->covered_cnt; s++) {
         if (p->covered[s]) {
             memcpy(n->dur + s * SECTOR, n->cur + s * SECTOR, SECTOR);
@@ -793,4 +818,5 @@ const struct file_io_ops fake_file_ops = {
     .read = f_read,
     .write = f_write,
     .flush = f_flush,
+    .reserve = f_reserve,
 };

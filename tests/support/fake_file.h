@@ -34,6 +34,8 @@ void fake_disk_fail_at(struct fake_disk *d, uint64_t op, int rc);
 void fake_disk_set_full(struct fake_disk *d, bool full);
 /* From operation `op` on the disk is full, as by fake_disk_set_full; UINT64_MAX: never. */
 void fake_disk_full_at(struct fake_disk *d, uint64_t op);
+/* Reservations are not supported from now on. */
+void fake_disk_refuse_reserve(struct fake_disk *d);
 /* space() says what files leave of this many bytes; writes do not mind. 0: endless. */
 void fake_disk_set_size(struct fake_disk *d, uint64_t bytes);
 /* The same, and a write that would pass it fails with -ENOSPC. */

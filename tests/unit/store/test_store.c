@@ -298,6 +298,69 @@ static void an_idle_partition_has_no_open_file_and_no_chunk_after_reuse(void **s
 /* --------------------------------------------------------------------------------------- failing
  * disk */
 
+static void tune_reserve(struct env *e)
+{
+    e->sc.journal_threshold_bytes = 16u << 10;
+    e->sc.reserve_bytes = 64u << 10;
+    e->pc.segment_bytes = 1u << 20;
+}
+
+static uint64_t log_len(struct env *e, const char *name)
+{
+    char path[128];
+    uint64_t len = 0;
+    snprintf(path, sizeof(path), ENV_DIR "/t-0/%020d.log", atoi(name));
+    assert_non_null(fake_disk_content(e->disk, path, &len));
+    return len;
+}
+
+static void room_reserved_ahead_of_a_segment_is_cut_when_it_is_idle_sealed_or_closed(void **state)
+{
+    struct env *e = start(1, tune_reserve);
+    put(e, 0, 1, 32u << 10);
+    put(e, 0, 2, 32u << 10);
+    env_settle(e);
+    assert_true(log_len(e, "0") > 64u << 10);
+    assert_true(log_len(e, "0") <= 3 * (64u << 10));
+    for (int i = 0; i < 4; i++)
+        env_step(e, 100, 1000000000);                       /* idle_close_ms */
+    assert_int_equal(fake_disk_open_files(e->disk), 1 + 3); /* the lock and the journal */
+    assert_int_equal(log_len(e, "0"), 64u << 10);
+    for (uint64_t tag = 3; tag <= 33; tag++) /* 30 fill the segment, one begins the next */
+        put(e, 0, tag, 32u << 10);
+    put(e, 0, 34, 32u << 10);
+    env_settle(e);
+    assert_int_equal(log_len(e, "0"), 1u << 20);
+    assert_true(log_len(e, "32") > 64u << 10);
+    assert_ok(env_close(e));
+    assert_int_equal(log_len(e, "32"), 64u << 10);
+
+    assert_ok(env_open(e)); /* a crash leaves the zeros; recovery cuts them off */
+    put(e, 0, 35, 32u << 10);
+    env_settle(e);
+    env_abandon(e);
+    fake_disk_revive(e->disk);
+    assert_true(log_len(e, "32") > 96u << 10);
+    assert_ok(env_open(e));
+    assert_true(e->rep.cnt[RC_ZERO_TAIL] > 0);
+    assert_int_equal(e->rep.cnt[RC_TORN_TAIL] + e->rep.cnt[RC_DAMAGED_TAIL], 0);
+    assert_int_equal(count_all(e, 0), 35);
+    stop(e);
+}
+
+static void a_file_system_that_reserves_nothing_is_written_as_before(void **state)
+{
+    struct env *e = start(1, tune_reserve);
+    put(e, 0, 1, 32u << 10);
+    fake_disk_refuse_reserve(e->disk);
+    for (uint64_t tag = 2; tag <= 40; tag++)
+        put(e, 0, tag, 32u << 10);
+    env_settle(e);
+    assert_int_equal(log_len(e, "0"), 1u << 20);
+    assert_int_equal(count_all(e, 0), 40);
+    stop(e);
+}
+
 static void tune_no_roll(struct env *e)
 {
     e->pc.segment_bytes = 64u << 20; /* nothing but the append touches the disk */
@@ -1108,6 +1171,8 @@ TEST_MAIN(TEST(a_thousand_partitions_with_4_kib_each_are_durable_after_2_operati
           TEST(batches_that_are_too_large_are_refused_with_their_own_errors),
           TEST(with_memory_full_appends_wait_in_a_bounded_queue_then_are_told_busy),
           TEST(an_idle_partition_has_no_open_file_and_no_chunk_after_reuse),
+          TEST(room_reserved_ahead_of_a_segment_is_cut_when_it_is_idle_sealed_or_closed),
+          TEST(a_file_system_that_reserves_nothing_is_written_as_before),
           TEST(a_failed_write_or_flush_fences_the_partition_until_it_is_recovered),
           TEST(an_entry_in_flight_when_its_partition_is_fenced_still_counts),
           TEST(reads_give_whole_batches_within_their_bounds),

@@ -56,6 +56,7 @@ static void open_all(struct real *r)
                                .journal_threshold_bytes = 128u << 10,
                                .drain_age_ms = 50,
                                .idle_close_ms = 10000,
+                               .reserve_bytes = 512u << 10,
                                .checkpoint_ms = 100,
                                .threaded = true};
     struct plog_conf pc = {.segment_bytes = 2u << 20,
