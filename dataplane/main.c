@@ -20,7 +20,6 @@
 #include "dataplane/store/recover.h"
 #include "lib/base/clock.h"
 #include "lib/base/cpu_check.h"
-#include "lib/base/fault.h"
 #include "lib/base/log.h"
 #include "lib/iface/net_addr.h"
 #include "lib/iface/stats_shm.h"

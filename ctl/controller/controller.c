@@ -300,11 +300,3 @@ bool controller_dir_is_open(const struct controller *c, uint32_t i)
 {
     return c->dir_is_open[i];
 }
-const struct identity *controller_identity(const struct controller *c)
-{
-    return &c->id;
-}
-int64_t controller_broker_epoch(const struct controller *c)
-{
-    return c->broker_epoch;
-}

@@ -70,7 +70,5 @@ struct meta_image *controller_image(struct controller *c);
 int64_t controller_last_offset(const struct controller *c);
 uint64_t controller_log_bytes(const struct controller *c);
 uint32_t controller_pending(const struct controller *c);
-const struct identity *controller_identity(const struct controller *c);
 /* Did the registered dataplane open data directory `i`? */
 bool controller_dir_is_open(const struct controller *c, uint32_t i);
-int64_t controller_broker_epoch(const struct controller *c);

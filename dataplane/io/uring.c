@@ -23,7 +23,6 @@ struct uring {
     struct io_uring ring;
     uint32_t in_flight;
     bool enabled;
-    const char *mode;
 };
 
 struct uring_bufs {
@@ -36,16 +35,11 @@ struct uring_bufs {
 };
 
 /* Best first; an older kernel answers -EINVAL for flags that it does not know. */
-static const struct {
-    unsigned flags;
-    const char *name;
-} modes[] = {
-    {IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
-         IORING_SETUP_SUBMIT_ALL,
-     "single issuer, deferred task work"},
-    {IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL,
-     "cooperative task work"},
-    {0, "plain"},
+static const unsigned modes[] = {
+    IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG |
+        IORING_SETUP_SUBMIT_ALL,
+    IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_SUBMIT_ALL,
+    0,
 };
 
 int uring_create(uint32_t entries, struct uring **ret)
@@ -56,14 +50,10 @@ int uring_create(uint32_t entries, struct uring **ret)
     int rc = -ENOSYS;
     for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
         struct io_uring_params p = {
-            .flags = modes[i].flags | IORING_SETUP_CQSIZE | IORING_SETUP_R_DISABLED,
+            .flags = modes[i] | IORING_SETUP_CQSIZE | IORING_SETUP_R_DISABLED,
             .cq_entries = entries * CQ_PER_SQ,
         };
         rc = io_uring_queue_init_params(entries, &u->ring, &p);
-        if (rc == 0) {
-            u->mode = modes[i].name;
-            break;
-        }
         if (rc != -EINVAL)
             break;
     }
@@ -81,11 +71,6 @@ void uring_destroy(struct uring *u)
         return;
     io_uring_queue_exit(&u->ring);
     free(u);
-}
-
-const char *uring_mode(const struct uring *u)
-{
-    return u->mode;
 }
 
 uint32_t uring_in_flight(const struct uring *u)
@@ -145,12 +130,6 @@ void uring_write(struct uring *u, struct uring_op *op, int fd, const void *buf, 
                  uint64_t pos)
 {
     PREP(u, op, io_uring_prep_write(sqe, fd, buf, len, pos));
-}
-
-void uring_writev(struct uring *u, struct uring_op *op, int fd, const struct iovec *iov,
-                  uint32_t cnt, uint64_t pos)
-{
-    PREP(u, op, io_uring_prep_writev(sqe, fd, iov, cnt, pos));
 }
 
 void uring_fdatasync(struct uring *u, struct uring_op *op, int fd)

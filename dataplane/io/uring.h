@@ -30,19 +30,13 @@ NODISCARD int uring_create(uint32_t entries, struct uring **ret);
 uint32_t uring_quiesce(struct uring *u, uint64_t timeout_ns);
 /* Nothing may be in flight (uring_quiesce). Accepts NULL. */
 void uring_destroy(struct uring *u);
-/* "single-issuer, deferred" and so on: what the kernel granted; static text, for the start message.
- */
-const char *uring_mode(const struct uring *u);
 
 /* Prepare one operation. All return void: a full submission queue is submitted and reused. Buffers,
- * iovecs, sockaddrs and msghdrs are borrowed until done(). An error of any kind is done's res. */
+ * sockaddrs and msghdrs are borrowed until done(). An error of any kind is done's res. */
 void uring_read(struct uring *u, struct uring_op *op, int fd, void *buf, uint32_t len,
                 uint64_t pos);
 void uring_write(struct uring *u, struct uring_op *op, int fd, const void *buf, uint32_t len,
                  uint64_t pos);
-struct iovec;
-void uring_writev(struct uring *u, struct uring_op *op, int fd, const struct iovec *iov,
-                  uint32_t cnt, uint64_t pos);
 void uring_fdatasync(struct uring *u, struct uring_op *op, int fd);
 void uring_fallocate(struct uring *u, struct uring_op *op, int fd, uint64_t pos, uint64_t len);
 void uring_accept_multishot(struct uring *u, struct uring_op *op, int fd);

@@ -36,4 +36,3 @@ struct msg_handlers {
 };
 /* Filled by pipeline.c, indexed by enum msg_type. */
 extern struct msg_handlers msg_handlers[MSG_CNT];
-const char *msg_name(enum msg_type t);

@@ -25,7 +25,3 @@ static inline void hist_add(uint64_t *hist, uint32_t cnt, uint64_t v)
 {
     hist[hist_bucket(v, cnt)]++;
 }
-
-/* Value below which `permille` of the samples lie, as the upper edge of its bucket; 0 when empty.
- */
-uint64_t hist_quantile(const uint64_t *hist, uint32_t cnt, uint32_t permille);

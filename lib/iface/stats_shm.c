@@ -46,8 +46,6 @@ struct stats_reader {
     const struct stats_header *header;
     const struct stats_block *blocks;
     size_t len;
-    dev_t dev;
-    ino_t ino;
 };
 
 /* ---- descriptions */
@@ -312,8 +310,6 @@ int stats_open(const char *path, struct stats_reader **ret)
         goto undo_file;
     }
     r->len = (size_t)st.st_size;
-    r->dev = st.st_dev;
-    r->ino = st.st_ino;
     if (r->len < header_len()) {
         rc = -E_MALFORMED;
         goto undo_file;
@@ -346,12 +342,6 @@ void stats_close(struct stats_reader *r)
         return;
     (void)munmap((void *)(uintptr_t)r->header, r->len);
     free(r);
-}
-
-bool stats_is_stale(const struct stats_reader *r, const char *path)
-{
-    struct stat st;
-    return stat(path, &st) < 0 || st.st_ino != r->ino || st.st_dev != r->dev;
 }
 
 const struct stats_header *stats_header(const struct stats_reader *r)

@@ -107,11 +107,10 @@ bool stats_publish_is_due(const struct stats_block *b, uint64_t now_ns, bool bus
 void stats_publish_talkers(struct stats_block *b, const struct stats_talker *t, uint32_t n);
 
 /* ---- reading. 0, -errno (-ENOENT: no dataplane has started yet), -E_MALFORMED: not our file,
- * -E_UNSUPPORTED_VERSION: another build's. A restarted dataplane makes a new file: open again when
- * stats_is_stale. */
+ * -E_UNSUPPORTED_VERSION: another build's. A restarted dataplane makes a new file,
+ * which a reader sees when it opens again. */
 NODISCARD int stats_open(const char *path, struct stats_reader **ret);
 void stats_close(struct stats_reader *r);
-bool stats_is_stale(const struct stats_reader *r, const char *path);
 const struct stats_header *stats_header(const struct stats_reader *r);
 /* Counters of one shard since start, one instant. 0, or -EAGAIN after too many retries. */
 NODISCARD int stats_read(const struct stats_reader *r, uint16_t shard, struct counters *ret);

@@ -93,7 +93,6 @@ static uint32_t id_hash(const struct uuid *id)
     return (uint32_t)hash_bytes(id->b, sizeof(id->b));
 }
 
-/* strcmp of a span, which has no NUL inside. */
 /* Where the name is, or where it belongs. */
 static uint32_t name_pos(const struct meta_image *img, struct span name, bool *ret_found)
 {

@@ -274,7 +274,7 @@ static void every_mode_that_an_older_kernel_would_grant_works(void **state)
 {
     for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
         struct uring *u = calloc(1, sizeof(*u));
-        struct io_uring_params p = {.flags = modes[i].flags | IORING_SETUP_R_DISABLED};
+        struct io_uring_params p = {.flags = modes[i] | IORING_SETUP_R_DISABLED};
         assert_int_equal(io_uring_queue_init_params(8, &u->ring, &p), 0);
         struct probe pr = PROBE;
         uring_close(u, &pr.op, -1);

@@ -1,9 +1,5 @@
-/* Logging and fault points. */
-#ifndef SLUICE_FAULTS
-#define SLUICE_FAULTS
-#endif
+/* Logging. */
 #include "lib/base/log.c"
-#include "lib/base/fault.c"
 #include "lib/base/clock.h"
 #include "tests/support/test.h"
 #include <fcntl.h>
@@ -189,48 +185,7 @@ static void lines_of_threads_do_not_mix(void **state)
     }
 }
 
-static void faults_fire_when_told(void **state)
-{
-    (void)state;
-    assert_false(FAULT("p"));
-    assert_ok(fault_arm("p", (struct fault_when){.skip = 2, .times = 2}));
-    const bool want[] = {false, false, true, true, false, false};
-    for (int i = 0; i < 6; i++)
-        assert_int_equal(FAULT("p"), want[i]);
-    assert_int_equal(fault_passes("p"), 6);
-    assert_false(FAULT("q"));
-    fault_disarm_all();
-    assert_false(FAULT("p"));
-}
-
-static void faults_parse_from_text(void **state)
-{
-    (void)state;
-    assert_ok(fault_arm_text("a,bb:1,ccc:0:1"));
-    assert_true(FAULT("a"));
-    assert_true(FAULT("a"));
-    assert_false(FAULT("bb"));
-    assert_true(FAULT("bb"));
-    assert_true(FAULT("ccc"));
-    assert_false(FAULT("ccc"));
-    const char *bad[] = {":1", "a:", "a:x", "a:1:", "a:1:2:3", ",", "a:99999999999", "a:-1"};
-    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-        assert_rc(fault_arm_text(bad[i]), -E_MALFORMED);
-    fault_disarm_all();
-    char name[FAULT_NAME_MAX + 2];
-    memset(name, 'n', sizeof(name));
-    name[FAULT_NAME_MAX + 1] = '\0';
-    assert_rc(fault_arm_text(name), -E_LIMIT);
-    for (int i = 0; i < FAULT_MAX; i++) {
-        snprintf(name, sizeof(name), "f%d", i);
-        assert_ok(fault_arm(name, (struct fault_when){0, 1}));
-    }
-    assert_rc(fault_arm("one more", (struct fault_when){0, 1}), -E_LIMIT);
-    fault_disarm_all();
-}
-
 TEST_MAIN(TEST(a_line_has_time_level_and_module), TEST(the_level_filters),
           TEST(a_noisy_site_is_limited_and_the_count_told), TEST(a_long_line_is_cut),
           TEST(a_long_file_keeps_its_last_whole_lines_and_goes_on),
-          TEST(lines_of_threads_do_not_mix), TEST(faults_fire_when_told),
-          TEST(faults_parse_from_text))
+          TEST(lines_of_threads_do_not_mix))
