@@ -6,14 +6,12 @@
 #include "dataplane/kafka/group/coord.h"
 #include "dataplane/kafka/group/consumer.h"
 #include "dataplane/kafka/group/txn_offsets.h"
-#include "lib/base/hash.h"
 #include "lib/base/log.h"
 #include "lib/batch/control.h"
 #include "lib/batch/layout.h"
 #include <stdlib.h>
 
 #define MS_NS UINT64_C(1000000)
-#define BUCKETS_MIN 64
 
 /* ------------------------------------------------------------------- memory */
 
@@ -102,32 +100,8 @@ struct span call_keep(struct group_call *call, struct span s)
 
 struct group *coord_find(struct coord *c, struct span id)
 {
-    uint64_t hash = hash_span(id);
-    list_for_each(n, &c->buckets[hash & (c->bucket_cnt - 1)])
-    {
-        struct group *g = container_of(n, struct group, bucket);
-        if (g->hash == hash && span_eq(g->id, id))
-            return g;
-    }
-    return NULL;
-}
-
-static void buckets_grow(struct coord *c)
-{
-    uint32_t cnt = c->bucket_cnt * 2;
-    struct list *b = (struct list *)malloc(cnt * sizeof(*b));
-    if (b == NULL)
-        return; /* longer chains */
-    for (uint32_t i = 0; i < cnt; i++)
-        list_init(&b[i]);
-    for (uint32_t i = 0; i < c->bucket_cnt; i++) {
-        struct list *n;
-        while ((n = list_pop_head(&c->buckets[i])) != NULL)
-            list_add_tail(&b[container_of(n, struct group, bucket)->hash & (cnt - 1)], n);
-    }
-    free(c->buckets);
-    c->buckets = b;
-    c->bucket_cnt = cnt;
+    struct id_node *n = id_table_find(&c->groups, id);
+    return n != NULL ? container_of(n, struct group, node) : NULL;
 }
 
 struct group *coord_get(struct cpart *p, struct span id)
@@ -136,14 +110,11 @@ struct group *coord_get(struct cpart *p, struct span id)
     struct group *g = coord_find(c, id);
     if (g != NULL)
         return g;
-    g = group_new(p, id, hash_span(id));
+    g = group_new(p, id);
     if (g == NULL)
         return NULL;
-    if (c->group_cnt >= 2 * c->bucket_cnt)
-        buckets_grow(c);
-    list_add_tail(&c->buckets[g->hash & (c->bucket_cnt - 1)], &g->bucket);
+    id_table_add(&c->groups, &g->node, g->id);
     list_add_tail(&p->groups, &g->part_link);
-    c->group_cnt++;
     return g;
 }
 
@@ -368,16 +339,12 @@ int coord_create(struct kafka *k, struct coord **ret)
     struct coord *c = (struct coord *)calloc(1, sizeof(*c));
     if (c == NULL)
         return -ENOMEM;
-    c->buckets = (struct list *)malloc(BUCKETS_MIN * sizeof(*c->buckets));
-    if (c->buckets == NULL) {
+    if (id_table_init(&c->groups) < 0) {
         free(c);
         return -ENOMEM;
     }
     c->k = k;
     c->s = k->s;
-    c->bucket_cnt = BUCKETS_MIN;
-    for (uint32_t i = 0; i < BUCKETS_MIN; i++)
-        list_init(&c->buckets[i]);
     clog_set_init(&c->logs, k, &offsets_log);
     list_init(&c->topics);
     timer_arm(c->s->timers, &c->expiry, c->s->now_ns + COORD_EXPIRY_MS * MS_NS, on_expiry);
@@ -407,6 +374,6 @@ void coord_destroy(struct coord *c)
         return;
     clog_set_fini(&c->logs);
     timer_cancel(c->s->timers, &c->expiry);
-    free(c->buckets);
+    id_table_fini(&c->groups);
     free(c);
 }

@@ -13,6 +13,7 @@
  * Runs on: the shard's thread. Nothing blocks. */
 #pragma once
 #include "dataplane/kafka/clog.h"
+#include "dataplane/kafka/id_table.h"
 #include "dataplane/kafka/session.h"
 #include "lib/wire/wire_gen.h"
 
@@ -109,8 +110,7 @@ struct coord {
     struct shard *s;
     struct clog_set logs; /* of struct cpart */
     struct timer expiry;
-    struct list *buckets;
-    uint32_t bucket_cnt, group_cnt;
+    struct id_table groups;
     struct list topics;  /* struct ctopic: topics with committed offsets */
     uint64_t bytes;      /* of groups, as far as counted */
     uint64_t offset_seq; /* goffset.seq */

@@ -96,7 +96,7 @@ void group_on_list(struct coord *c, struct group_call *call)
     const struct list_groups_request *in = call->in;
     struct list_groups_response *out = &call->out.list;
     list_groups_response_init(out);
-    out->groups.v = arena_array(&call->arena, c->group_cnt, sizeof(*out->groups.v));
+    out->groups.v = arena_array(&call->arena, c->groups.cnt, sizeof(*out->groups.v));
     if (out->groups.v == NULL) {
         call_fail(call, KE_UNKNOWN);
         return;
@@ -195,7 +195,7 @@ void group_set_state(struct group *g, enum group_state state)
     g->state_ms = g->c->s->wall_ms;
 }
 
-struct group *group_new(struct cpart *p, struct span id, uint64_t hash)
+struct group *group_new(struct cpart *p, struct span id)
 {
     struct group *g = coord_alloc(p->c, sizeof(*g));
     if (g == NULL)
@@ -206,7 +206,6 @@ struct group *group_new(struct cpart *p, struct span id, uint64_t hash)
     }
     g->c = p->c;
     g->p = p;
-    g->hash = hash;
     g->refs = 1;
     g->state_ms = p->c->s->wall_ms;
     list_init(&g->members);
@@ -242,9 +241,8 @@ void group_remove(struct group *g, int16_t error)
     consumer_free(g);
     offsets_clear(g);
     g->state = GROUP_DEAD;
-    list_del(&g->bucket);
+    id_table_del(&g->c->groups, &g->node);
     list_del(&g->part_link);
-    g->c->group_cnt--;
     group_put(g);
 }
 

@@ -39,12 +39,11 @@ struct pending_member { /* told MEMBER_ID_REQUIRED, expected back */
     struct timer timer;
 };
 struct group {
-    struct list bucket;    /* coord.buckets */
+    struct id_node node;   /* coord.groups */
     struct list part_link; /* cpart.groups */
     struct coord *c;
     struct cpart *p;
     struct span id;
-    uint64_t hash;
     uint32_t refs; /* 1 for being in the table, 1 per write */
     enum group_state state, before;
     int64_t state_ms; /* since when; wall clock */
@@ -64,7 +63,7 @@ struct group {
     uint64_t offset_cnt;
 };
 
-struct group *group_new(struct cpart *p, struct span id, uint64_t hash);
+struct group *group_new(struct cpart *p, struct span id);
 /* Out of the table; answers whoever waits with `error`, stops timers. */
 void group_remove(struct group *g, int16_t error);
 void group_put(struct group *g);

@@ -2,12 +2,11 @@
  * DeleteGroups, OffsetFetch. One call per group (ListGroups: per shard), answered when all are
  * home. */
 #include "dataplane/kafka/handlers/group_call.h"
+#include "dataplane/kafka/handlers/many.h"
 
 struct many_op {
-    struct kreq *req;
-    struct group_call *calls;
-    uint32_t cnt, pending;
-    void (*respond)(struct many_op *op); /* calls[i].error and .out are filled */
+    struct many m;
+    struct group_call *calls; /* m.cnt */
     union {
         struct describe_groups_request describe;
         struct consumer_group_describe_request consumer_describe;
@@ -18,40 +17,39 @@ struct many_op {
     struct offset_fetch_request_group one; /* OffsetFetch up to version 7 */
 };
 
-static void finish(struct many_op *op)
+static struct many_op *op_of(struct many *m)
 {
-    if (op->req->conn != NULL)
-        op->respond(op);
-    for (uint32_t i = 0; i < op->cnt; i++)
-        arena_fini(&op->calls[i].arena);
+    return container_of(m, struct many_op, m);
+}
+
+static void release(struct many *m)
+{
+    for (uint32_t i = 0; i < m->cnt; i++)
+        arena_fini(&op_of(m)->calls[i].arena);
 }
 
 static void on_answer(struct group_call *call)
 {
     struct many_op *op = call->req->op;
-    if (--op->pending == 0)
-        finish(op);
+    many_home(&op->m);
 }
 
-static struct many_op *op_new(struct kreq *req, void (*respond)(struct many_op *op))
+static struct many_op *op_new(struct kreq *req, void (*respond)(struct many *m))
 {
     struct many_op *op = arena_alloc(&req->arena, sizeof(*op));
-    if (op != NULL) {
-        op->req = req;
-        op->respond = respond;
-        req->op = op;
-    }
+    req->op = op;
+    if (op != NULL)
+        op->m.respond = respond;
     return op;
 }
 
-static int calls_room(struct many_op *op, uint32_t cnt, size_t each)
+static int calls_room(struct kreq *req, struct many_op *op, uint32_t cnt, size_t each)
 {
-    kreq_arena_allow(op->req, cnt * (sizeof(*op->calls) + each) + 65536);
-    op->calls = arena_array(&op->req->arena, cnt, sizeof(*op->calls));
+    kreq_arena_allow(req, cnt * (sizeof(*op->calls) + each) + 65536);
+    op->calls = arena_array(&req->arena, cnt, sizeof(*op->calls));
     if (op->calls == NULL)
         return -E_LIMIT;
-    op->cnt = cnt;
-    op->pending = 1; /* ours, until all are sent */
+    many_begin(&op->m, req, cnt, release);
     for (uint32_t i = 0; i < cnt; i++)
         op->calls[i].done = on_answer;
     return 0;
@@ -59,40 +57,18 @@ static int calls_room(struct many_op *op, uint32_t cnt, size_t each)
 
 static void ask(struct many_op *op, uint32_t i, struct span group, const void *in)
 {
-    op->pending++;
-    op->calls[i].error = group_call_send(&op->calls[i], op->req, group, in);
-    if (op->calls[i].error != 0)
-        op->pending--;
-}
-
-static void all_asked(struct many_op *op)
-{
-    if (--op->pending == 0)
-        finish(op);
+    op->calls[i].error = group_call_send(&op->calls[i], op->m.req, group, in);
+    if (op->calls[i].error == 0)
+        many_sent(&op->m);
 }
 
 /* ------------------------------------------------------------------- DescribeGroups */
 
-static void describe_respond(struct many_op *op)
+static void describe_respond(struct many *m)
 {
-    struct describe_groups_response out;
-    describe_groups_response_init(&out);
-    out.groups.v = arena_array(&op->req->arena, op->cnt, sizeof(*out.groups.v));
-    if (out.groups.v == NULL) {
-        kreq_fail(op->req);
-        return;
-    }
-    out.groups.cnt = op->cnt;
-    for (uint32_t i = 0; i < op->cnt; i++) {
-        if (op->calls[i].error == 0) {
-            out.groups.v[i] = op->calls[i].out.describe;
-            continue;
-        }
-        describe_groups_response_group_init(&out.groups.v[i]);
-        out.groups.v[i].group_id = op->in.describe.groups.v[i];
-        out.groups.v[i].error_code = op->calls[i].error;
-    }
-    KREQ_RESPOND(op->req, describe_groups_response, &out);
+    const struct many_op *op = op_of(m);
+    MANY_RESPOND(op, describe_groups_response, groups, describe_groups_response_group, describe,
+                 group_id, op->in.describe.groups.v[i]);
 }
 
 int describe_groups_start(struct kreq *req, struct wire_reader *r)
@@ -102,40 +78,26 @@ int describe_groups_start(struct kreq *req, struct wire_reader *r)
         return -E_LIMIT;
     int rc = describe_groups_request_read(r, kreq_version(req), &req->arena, &op->in.describe);
     if (rc == 0)
-        rc = calls_room(op, op->in.describe.groups.cnt,
+        rc = calls_room(req, op, op->in.describe.groups.cnt,
                         sizeof(struct describe_groups_response_group));
     if (rc < 0)
         return rc;
-    for (uint32_t i = 0; i < op->cnt; i++) {
+    for (uint32_t i = 0; i < op->m.cnt; i++) {
         op->calls[i].read_all = op->in.describe.include_authorized_operations;
         ask(op, i, op->in.describe.groups.v[i], NULL);
     }
-    all_asked(op);
+    many_home(&op->m);
     return 0;
 }
 
 /* ------------------------------------------------------------------- ConsumerGroupDescribe */
 
-static void consumer_describe_respond(struct many_op *op)
+static void consumer_describe_respond(struct many *m)
 {
-    struct consumer_group_describe_response out;
-    consumer_group_describe_response_init(&out);
-    out.groups.v = arena_array(&op->req->arena, op->cnt, sizeof(*out.groups.v));
-    if (out.groups.v == NULL) {
-        kreq_fail(op->req);
-        return;
-    }
-    out.groups.cnt = op->cnt;
-    for (uint32_t i = 0; i < op->cnt; i++) {
-        if (op->calls[i].error == 0) {
-            out.groups.v[i] = op->calls[i].out.consumer_describe;
-            continue;
-        }
-        consumer_group_describe_response_group_init(&out.groups.v[i]);
-        out.groups.v[i].group_id = op->in.consumer_describe.group_ids.v[i];
-        out.groups.v[i].error_code = op->calls[i].error;
-    }
-    KREQ_RESPOND(op->req, consumer_group_describe_response, &out);
+    const struct many_op *op = op_of(m);
+    MANY_RESPOND(op, consumer_group_describe_response, groups,
+                 consumer_group_describe_response_group, consumer_describe, group_id,
+                 op->in.consumer_describe.group_ids.v[i]);
 }
 
 int consumer_group_describe_start(struct kreq *req, struct wire_reader *r)
@@ -146,36 +108,37 @@ int consumer_group_describe_start(struct kreq *req, struct wire_reader *r)
     int rc = consumer_group_describe_request_read(r, kreq_version(req), &req->arena,
                                                   &op->in.consumer_describe);
     if (rc == 0)
-        rc = calls_room(op, op->in.consumer_describe.group_ids.cnt,
+        rc = calls_room(req, op, op->in.consumer_describe.group_ids.cnt,
                         sizeof(struct consumer_group_describe_response_group));
     if (rc < 0)
         return rc;
-    for (uint32_t i = 0; i < op->cnt; i++) {
+    for (uint32_t i = 0; i < op->m.cnt; i++) {
         op->calls[i].read_all = op->in.consumer_describe.include_authorized_operations;
         ask(op, i, op->in.consumer_describe.group_ids.v[i], NULL);
     }
-    all_asked(op);
+    many_home(&op->m);
     return 0;
 }
 
 /* ------------------------------------------------------------------- DeleteGroups */
 
-static void delete_respond(struct many_op *op)
+static void delete_respond(struct many *m)
 {
+    struct many_op *op = op_of(m);
     struct delete_groups_response out;
     delete_groups_response_init(&out);
-    out.results.v = arena_array(&op->req->arena, op->cnt, sizeof(*out.results.v));
+    out.results.v = arena_array(&op->m.req->arena, op->m.cnt, sizeof(*out.results.v));
     if (out.results.v == NULL) {
-        kreq_fail(op->req);
+        kreq_fail(op->m.req);
         return;
     }
-    out.results.cnt = op->cnt;
-    for (uint32_t i = 0; i < op->cnt; i++) {
+    out.results.cnt = op->m.cnt;
+    for (uint32_t i = 0; i < op->m.cnt; i++) {
         delete_groups_response_result_init(&out.results.v[i]);
         out.results.v[i].group_id = op->in.delete.groups_names.v[i];
         out.results.v[i].error_code = op->calls[i].error;
     }
-    KREQ_RESPOND(op->req, delete_groups_response, &out);
+    KREQ_RESPOND(op->m.req, delete_groups_response, &out);
 }
 
 int delete_groups_start(struct kreq *req, struct wire_reader *r)
@@ -185,37 +148,38 @@ int delete_groups_start(struct kreq *req, struct wire_reader *r)
         return -E_LIMIT;
     int rc = delete_groups_request_read(r, kreq_version(req), &req->arena, &op->in.delete);
     if (rc == 0)
-        rc = calls_room(op, op->in.delete.groups_names.cnt,
+        rc = calls_room(req, op, op->in.delete.groups_names.cnt,
                         sizeof(struct delete_groups_response_result));
     if (rc < 0)
         return rc;
-    for (uint32_t i = 0; i < op->cnt; i++)
+    for (uint32_t i = 0; i < op->m.cnt; i++)
         ask(op, i, op->in.delete.groups_names.v[i], NULL);
-    all_asked(op);
+    many_home(&op->m);
     return 0;
 }
 
 /* ------------------------------------------------------------------- ListGroups */
 
-static void list_respond(struct many_op *op)
+static void list_respond(struct many *m)
 {
+    struct many_op *op = op_of(m);
     struct list_groups_response out;
     uint32_t cnt = 0;
     list_groups_response_init(&out);
-    for (uint32_t i = 0; i < op->cnt; i++) {
+    for (uint32_t i = 0; i < op->m.cnt; i++) {
         if (op->calls[i].error != 0)
             out.error_code = op->calls[i].error;
         else
             cnt += op->calls[i].out.list.groups.cnt;
     }
     if (out.error_code == 0) {
-        kreq_arena_allow(op->req, cnt * sizeof(*out.groups.v) + 65536);
-        out.groups.v = arena_array(&op->req->arena, cnt, sizeof(*out.groups.v));
+        kreq_arena_allow(op->m.req, cnt * sizeof(*out.groups.v) + 65536);
+        out.groups.v = arena_array(&op->m.req->arena, cnt, sizeof(*out.groups.v));
         if (out.groups.v == NULL) {
-            kreq_fail(op->req);
+            kreq_fail(op->m.req);
             return;
         }
-        for (uint32_t i = 0; i < op->cnt; i++) {
+        for (uint32_t i = 0; i < op->m.cnt; i++) {
             const struct list_groups_response *part = &op->calls[i].out.list;
             if (part->groups.cnt > 0)
                 memcpy(out.groups.v + out.groups.cnt, part->groups.v,
@@ -223,7 +187,7 @@ static void list_respond(struct many_op *op)
             out.groups.cnt += part->groups.cnt;
         }
     }
-    KREQ_RESPOND(op->req, list_groups_response, &out);
+    KREQ_RESPOND(op->m.req, list_groups_response, &out);
 }
 
 int list_groups_start(struct kreq *req, struct wire_reader *r)
@@ -233,14 +197,14 @@ int list_groups_start(struct kreq *req, struct wire_reader *r)
         return -E_LIMIT;
     int rc = list_groups_request_read(r, kreq_version(req), &req->arena, &op->in.list);
     if (rc == 0)
-        rc = calls_room(op, req->k->s->cnt, 0);
+        rc = calls_room(req, op, req->k->s->cnt, 0);
     if (rc < 0)
         return rc;
-    for (uint32_t i = 0; i < op->cnt; i++) {
-        op->pending++;
+    for (uint32_t i = 0; i < op->m.cnt; i++) {
+        many_sent(&op->m);
         group_call_send_all(&op->calls[i], req, (uint16_t)i, &op->in.list);
     }
-    all_asked(op);
+    many_home(&op->m);
     return 0;
 }
 
@@ -249,7 +213,7 @@ int list_groups_start(struct kreq *req, struct wire_reader *r)
 /* Versions 1 to 7: one group, in the older structs. */
 static void fetch_respond_one(struct many_op *op)
 {
-    struct kreq *req = op->req;
+    struct kreq *req = op->m.req;
     struct group_call *call = &op->calls[0];
     struct offset_fetch_response out;
     struct offset_fetch_response_group got = call->out.fetch;
@@ -303,31 +267,14 @@ static void fetch_respond_one(struct many_op *op)
     KREQ_RESPOND(req, offset_fetch_response, &out);
 }
 
-static void fetch_respond(struct many_op *op)
+static void fetch_respond(struct many *m)
 {
-    struct kreq *req = op->req;
-    struct offset_fetch_response out;
-    if (kreq_version(req) < 8) {
+    struct many_op *op = op_of(m);
+    if (kreq_version(m->req) < 8)
         fetch_respond_one(op);
-        return;
-    }
-    offset_fetch_response_init(&out);
-    out.groups.v = arena_array(&req->arena, op->cnt, sizeof(*out.groups.v));
-    if (out.groups.v == NULL) {
-        kreq_fail(req);
-        return;
-    }
-    out.groups.cnt = op->cnt;
-    for (uint32_t i = 0; i < op->cnt; i++) {
-        if (op->calls[i].error == 0) {
-            out.groups.v[i] = op->calls[i].out.fetch;
-            continue;
-        }
-        offset_fetch_response_group_init(&out.groups.v[i]);
-        out.groups.v[i].group_id = op->in.fetch.groups.v[i].group_id;
-        out.groups.v[i].error_code = op->calls[i].error;
-    }
-    KREQ_RESPOND(req, offset_fetch_response, &out);
+    else
+        MANY_RESPOND(op, offset_fetch_response, groups, offset_fetch_response_group, fetch,
+                     group_id, op->in.fetch.groups.v[i].group_id);
 }
 
 static int one_from_old(struct many_op *op)
@@ -336,7 +283,7 @@ static int one_from_old(struct many_op *op)
     offset_fetch_request_group_init(&op->one);
     op->one.group_id = in->group_id;
     op->one.topics.null = in->topics.null;
-    op->one.topics.v = arena_array(&op->req->arena, in->topics.cnt, sizeof(*op->one.topics.v));
+    op->one.topics.v = arena_array(&op->m.req->arena, in->topics.cnt, sizeof(*op->one.topics.v));
     if (op->one.topics.v == NULL)
         return -E_LIMIT;
     for (uint32_t i = 0; i < in->topics.cnt; i++) {
@@ -356,17 +303,17 @@ int offset_fetch_start(struct kreq *req, struct wire_reader *r)
     int rc = offset_fetch_request_read(r, kreq_version(req), &req->arena, &op->in.fetch);
     bool old = kreq_version(req) < 8;
     if (rc == 0)
-        rc = calls_room(op, old ? 1 : op->in.fetch.groups.cnt,
+        rc = calls_room(req, op, old ? 1 : op->in.fetch.groups.cnt,
                         sizeof(struct offset_fetch_response_group));
     if (rc == 0 && old)
         rc = one_from_old(op);
     if (rc < 0)
         return rc;
-    for (uint32_t i = 0; i < op->cnt; i++) {
+    for (uint32_t i = 0; i < op->m.cnt; i++) {
         const struct offset_fetch_request_group *g = old ? &op->one : &op->in.fetch.groups.v[i];
         op->calls[i].require_stable = op->in.fetch.require_stable;
         ask(op, i, g->group_id, g);
     }
-    all_asked(op);
+    many_home(&op->m);
     return 0;
 }

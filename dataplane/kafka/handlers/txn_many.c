@@ -1,52 +1,50 @@
 /* txn_many.c - DescribeTransactions (one call per id) and ListTransactions (one per shard),
  * answered when all are home. */
+#include "dataplane/kafka/handlers/many.h"
 #include "dataplane/kafka/handlers/txn_call.h"
 
 struct many_op {
-    struct kreq *req;
-    struct txn_call *calls;
-    uint32_t cnt, pending;
-    void (*respond)(struct many_op *op); /* calls[i].error and .out are filled */
+    struct many m;
+    struct txn_call *calls; /* m.cnt */
     union {
         struct describe_transactions_request describe;
         struct list_transactions_request list;
     } in;
 };
 
-static void finish(struct many_op *op)
+static struct many_op *op_of(struct many *m)
 {
-    if (op->req->conn != NULL)
-        op->respond(op);
-    for (uint32_t i = 0; i < op->cnt; i++)
-        arena_fini(&op->calls[i].arena);
+    return container_of(m, struct many_op, m);
+}
+
+static void release(struct many *m)
+{
+    for (uint32_t i = 0; i < m->cnt; i++)
+        arena_fini(&op_of(m)->calls[i].arena);
 }
 
 static void on_answer(struct txn_call *call)
 {
     struct many_op *op = call->req->op;
-    if (--op->pending == 0)
-        finish(op);
+    many_home(&op->m);
 }
 
-static struct many_op *op_new(struct kreq *req, void (*respond)(struct many_op *op))
+static struct many_op *op_new(struct kreq *req, void (*respond)(struct many *m))
 {
     struct many_op *op = arena_alloc(&req->arena, sizeof(*op));
-    if (op != NULL) {
-        op->req = req;
-        op->respond = respond;
-        req->op = op;
-    }
+    req->op = op;
+    if (op != NULL)
+        op->m.respond = respond;
     return op;
 }
 
-static int calls_room(struct many_op *op, uint32_t cnt, enum txn_op what)
+static int calls_room(struct kreq *req, struct many_op *op, uint32_t cnt, enum txn_op what)
 {
-    kreq_arena_allow(op->req, cnt * (sizeof(*op->calls) + 256) + 65536);
-    op->calls = arena_array(&op->req->arena, cnt, sizeof(*op->calls));
+    kreq_arena_allow(req, cnt * (sizeof(*op->calls) + 256) + 65536);
+    op->calls = arena_array(&req->arena, cnt, sizeof(*op->calls));
     if (op->calls == NULL)
         return -E_LIMIT;
-    op->cnt = cnt;
-    op->pending = 1; /* ours, until all are sent */
+    many_begin(&op->m, req, cnt, release);
     for (uint32_t i = 0; i < cnt; i++) {
         op->calls[i].done = on_answer;
         op->calls[i].op = what;
@@ -54,36 +52,14 @@ static int calls_room(struct many_op *op, uint32_t cnt, enum txn_op what)
     return 0;
 }
 
-static void all_asked(struct many_op *op)
-{
-    if (--op->pending == 0)
-        finish(op);
-}
-
 /* ----------------------------------------------------- DescribeTransactions */
 
-static void describe_respond(struct many_op *op)
+static void describe_respond(struct many *m)
 {
-    struct describe_transactions_response out;
-    describe_transactions_response_init(&out);
-    out.transaction_states.v =
-        arena_array(&op->req->arena, op->cnt, sizeof(*out.transaction_states.v));
-    if (out.transaction_states.v == NULL) {
-        kreq_fail(op->req);
-        return;
-    }
-    out.transaction_states.cnt = op->cnt;
-    for (uint32_t i = 0; i < op->cnt; i++) {
-        struct describe_transactions_response_state *o = &out.transaction_states.v[i];
-        if (op->calls[i].error == 0) {
-            *o = op->calls[i].out.describe;
-            continue;
-        }
-        describe_transactions_response_state_init(o);
-        o->transactional_id = op->in.describe.transactional_ids.v[i];
-        o->error_code = op->calls[i].error;
-    }
-    KREQ_RESPOND(op->req, describe_transactions_response, &out);
+    const struct many_op *op = op_of(m);
+    MANY_RESPOND(op, describe_transactions_response, transaction_states,
+                 describe_transactions_response_state, describe, transactional_id,
+                 op->in.describe.transactional_ids.v[i]);
 }
 
 int describe_transactions_start(struct kreq *req, struct wire_reader *r)
@@ -94,17 +70,16 @@ int describe_transactions_start(struct kreq *req, struct wire_reader *r)
     int rc =
         describe_transactions_request_read(r, kreq_version(req), &req->arena, &op->in.describe);
     if (rc == 0)
-        rc = calls_room(op, op->in.describe.transactional_ids.cnt, TXN_DESCRIBE);
+        rc = calls_room(req, op, op->in.describe.transactional_ids.cnt, TXN_DESCRIBE);
     if (rc < 0)
         return rc;
-    for (uint32_t i = 0; i < op->cnt; i++) {
-        op->pending++;
+    for (uint32_t i = 0; i < op->m.cnt; i++) {
         op->calls[i].error =
             txn_call_send(&op->calls[i], req, op->in.describe.transactional_ids.v[i]);
-        if (op->calls[i].error != 0)
-            op->pending--;
+        if (op->calls[i].error == 0)
+            many_sent(&op->m);
     }
-    all_asked(op);
+    many_home(&op->m);
     return 0;
 }
 
@@ -118,14 +93,15 @@ static bool state_is_known(struct span name)
     return false;
 }
 
-static void list_respond(struct many_op *op)
+static void list_respond(struct many *m)
 {
-    struct kreq *req = op->req;
+    struct many_op *op = op_of(m);
+    struct kreq *req = op->m.req;
     struct list_transactions_response out;
     struct wire_spans filters = op->in.list.state_filters;
     uint32_t cnt = 0;
     list_transactions_response_init(&out);
-    for (uint32_t i = 0; i < op->cnt; i++) {
+    for (uint32_t i = 0; i < op->m.cnt; i++) {
         if (op->calls[i].error != 0)
             out.error_code = op->calls[i].error;
         else
@@ -143,7 +119,7 @@ static void list_respond(struct many_op *op)
     for (uint32_t i = 0; i < filters.cnt; i++)
         if (!state_is_known(filters.v[i]))
             unknown[out.unknown_state_filters.cnt++] = filters.v[i];
-    for (uint32_t i = 0; i < op->cnt && out.error_code == 0; i++) {
+    for (uint32_t i = 0; i < op->m.cnt && out.error_code == 0; i++) {
         const struct list_transactions_response *part = &op->calls[i].out.list;
         if (part->transaction_states.cnt > 0)
             memcpy(out.transaction_states.v + out.transaction_states.cnt,
@@ -161,14 +137,14 @@ int list_transactions_start(struct kreq *req, struct wire_reader *r)
         return -E_LIMIT;
     int rc = list_transactions_request_read(r, kreq_version(req), &req->arena, &op->in.list);
     if (rc == 0)
-        rc = calls_room(op, req->k->s->cnt, TXN_LIST);
+        rc = calls_room(req, op, req->k->s->cnt, TXN_LIST);
     if (rc < 0)
         return rc;
-    for (uint32_t i = 0; i < op->cnt; i++) {
-        op->pending++;
+    for (uint32_t i = 0; i < op->m.cnt; i++) {
+        many_sent(&op->m);
         op->calls[i].list = &op->in.list;
         txn_call_send_all(&op->calls[i], req, (uint16_t)i);
     }
-    all_asked(op);
+    many_home(&op->m);
     return 0;
 }

@@ -20,6 +20,7 @@
  * Runs on: the shard's thread. Nothing blocks. */
 #pragma once
 #include "dataplane/kafka/clog.h"
+#include "dataplane/kafka/id_table.h"
 #include "dataplane/kafka/owner.h"
 #include "dataplane/kafka/session.h"
 #include "dataplane/kafka/txn/txn_record.h"
@@ -95,11 +96,10 @@ struct tpart { /* one partition of TXN_TOPIC */
 };
 struct txn_round;
 struct txn {
-    struct list bucket;    /* txn_coord.buckets */
+    struct id_node node;   /* txn_coord.ids */
     struct list part_link; /* tpart.txns */
     struct tpart *p;
     struct span id;
-    uint64_t hash;
     uint32_t refs; /* 1 for being in the table, 1 per write and per round of markers */
     bool gone;     /* not in the table any more */
     struct txn_value v;
@@ -115,9 +115,8 @@ struct txn_coord {
     struct shard *s;
     struct clog_set logs; /* of struct tpart */
     struct timer expiry;
-    struct list *buckets;
-    uint32_t bucket_cnt, txn_cnt;
-    uint32_t rounds; /* of markers, under way */
+    struct id_table ids; /* at most TXN_IDS_MAX */
+    uint32_t rounds;     /* of markers, under way */
     bool draining;
 };
 

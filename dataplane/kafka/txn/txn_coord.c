@@ -2,51 +2,25 @@
  * rules. */
 #include "dataplane/kafka/group/topic_regex.h"
 #include "dataplane/kafka/txn/txn.h"
-#include "lib/base/hash.h"
 #include "lib/base/log.h"
 #include "lib/batch/layout.h"
 #include <stdlib.h>
 
-#define BUCKETS_MIN 64
 #define MS_NS UINT64_C(1000000)
 
 /* -------------------------------------------------------------------- table */
 
 struct txn *txn_find(struct txn_coord *c, struct span id)
 {
-    uint64_t hash = hash_span(id);
-    list_for_each(n, &c->buckets[hash & (c->bucket_cnt - 1)])
-    {
-        struct txn *t = container_of(n, struct txn, bucket);
-        if (t->hash == hash && span_eq(t->id, id))
-            return t;
-    }
-    return NULL;
-}
-
-static void buckets_grow(struct txn_coord *c)
-{
-    uint32_t cnt = c->bucket_cnt * 2;
-    struct list *b = (struct list *)malloc(cnt * sizeof(*b));
-    if (b == NULL)
-        return; /* longer chains */
-    for (uint32_t i = 0; i < cnt; i++)
-        list_init(&b[i]);
-    for (uint32_t i = 0; i < c->bucket_cnt; i++) {
-        struct list *n;
-        while ((n = list_pop_head(&c->buckets[i])) != NULL)
-            list_add_tail(&b[container_of(n, struct txn, bucket)->hash & (cnt - 1)], n);
-    }
-    free(c->buckets);
-    c->buckets = b;
-    c->bucket_cnt = cnt;
+    struct id_node *n = id_table_find(&c->ids, id);
+    return n != NULL ? container_of(n, struct txn, node) : NULL;
 }
 
 struct txn *txn_get(struct tpart *p, struct span id)
 {
     struct txn_coord *c = p->c;
     struct txn *t = txn_find(c, id);
-    if (t != NULL || c->txn_cnt >= TXN_IDS_MAX)
+    if (t != NULL || c->ids.cnt >= TXN_IDS_MAX)
         return t;
     t = (struct txn *)calloc(1, sizeof(*t));
     uint8_t *name = (uint8_t *)malloc(id.len + 1u);
@@ -59,7 +33,6 @@ struct txn *txn_get(struct tpart *p, struct span id)
         memcpy(name, id.p, id.len);
     t->p = p;
     t->id = span_of(name, id.len);
-    t->hash = hash_span(id);
     t->refs = 1;
     t->v = (struct txn_value){.state = TXN_EMPTY,
                               .producer_id = -1,
@@ -70,11 +43,8 @@ struct txn *txn_get(struct tpart *p, struct span id)
                               .start_ms = -1,
                               .update_ms = -1};
     list_init(&t->waiting);
-    if (c->txn_cnt >= 2 * c->bucket_cnt)
-        buckets_grow(c);
-    list_add_tail(&c->buckets[t->hash & (c->bucket_cnt - 1)], &t->bucket);
+    id_table_add(&c->ids, &t->node, t->id);
     list_add_tail(&p->txns, &t->part_link);
-    c->txn_cnt++;
     return t;
 }
 
@@ -93,9 +63,8 @@ void txn_remove(struct txn *t, int16_t error)
     struct txn_coord *c = t->p->c;
     txn_fail_waiting(t, error);
     timer_cancel(c->s->timers, &t->timer);
-    list_del(&t->bucket);
+    id_table_del(&c->ids, &t->node);
     list_del(&t->part_link);
-    c->txn_cnt--;
     t->gone = true;
     txn_put(t);
 }
@@ -247,7 +216,7 @@ static int16_t list_fill(struct txn_coord *c, struct txn_call *call)
 {
     struct list_transactions_response *out = &call->out.list;
     out->transaction_states.v =
-        arena_array(&call->arena, c->txn_cnt, sizeof(*out->transaction_states.v));
+        arena_array(&call->arena, c->ids.cnt, sizeof(*out->transaction_states.v));
     if (out->transaction_states.v == NULL)
         return TE_UNKNOWN;
     for (uint32_t i = 0; i < c->logs.cnt; i++)
@@ -333,18 +302,12 @@ static void on_expiry(struct timer *t, uint64_t now_ns)
 int txn_coord_create(struct kafka *k, struct txn_coord **ret)
 {
     struct txn_coord *c = (struct txn_coord *)calloc(1, sizeof(*c));
-    struct list *buckets = (struct list *)malloc(BUCKETS_MIN * sizeof(*buckets));
-    if (c == NULL || buckets == NULL) {
+    if (c == NULL || id_table_init(&c->ids) < 0) {
         free(c);
-        free(buckets);
         return -ENOMEM;
     }
     c->k = k;
     c->s = k->s;
-    c->buckets = buckets;
-    c->bucket_cnt = BUCKETS_MIN;
-    for (uint32_t i = 0; i < BUCKETS_MIN; i++)
-        list_init(&c->buckets[i]);
     clog_set_init(&c->logs, k, &txn_log);
     timer_arm(c->s->timers, &c->expiry, c->s->now_ns + TXN_EXPIRY_MS * MS_NS, on_expiry);
     *ret = c;
@@ -380,6 +343,6 @@ void txn_coord_destroy(struct txn_coord *c)
         return;
     clog_set_fini(&c->logs);
     timer_cancel(c->s->timers, &c->expiry);
-    free(c->buckets);
+    id_table_fini(&c->ids);
     free(c);
 }

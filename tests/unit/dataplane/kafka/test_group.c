@@ -665,7 +665,7 @@ static void shards_send_requests_to_the_one_that_has_the_group(void **state)
     assert_int_equal(out.groups.cnt, 8);
     uint32_t shards = 0;
     for (uint32_t i = 0; i < 4; i++)
-        shards += w->shard[i].kafka->coord->group_cnt > 0;
+        shards += w->shard[i].kafka->coord->groups.cnt > 0;
     assert_true(shards > 1);
     restart();
     struct client *d = client_open(w);
