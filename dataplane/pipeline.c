@@ -902,6 +902,27 @@ static void publish_kafka(struct pshard *ps, struct shard_stats *c)
     c->fetch_sessions = st.fetch_sessions;
     c->fetch_session_steps = st.fetch_session_steps;
     c->fetch_session_evictions = st.fetch_session_evictions;
+    c->groups_empty = st.groups_empty;
+    c->groups_preparing = st.groups_preparing;
+    c->groups_completing = st.groups_completing;
+    c->groups_stable = st.groups_stable;
+    c->groups_assigning = st.groups_assigning;
+    c->groups_reconciling = st.groups_reconciling;
+    c->group_rebalances = st.group_rebalances;
+    c->group_members_expired = st.group_members_expired;
+    c->offset_commits = st.offset_commits;
+    c->offsets_expired = st.offsets_expired;
+    c->txns_empty = st.txns_empty;
+    c->txns_ongoing = st.txns_ongoing;
+    c->txns_prepare_commit = st.txns_prepare_commit;
+    c->txns_prepare_abort = st.txns_prepare_abort;
+    c->txns_complete_commit = st.txns_complete_commit;
+    c->txns_complete_abort = st.txns_complete_abort;
+    c->txns_committed = st.txns_committed;
+    c->txns_aborted = st.txns_aborted;
+    c->txns_timed_out = st.txns_timed_out;
+    c->txn_markers = st.txn_markers;
+    c->txn_ids_expired = st.txn_ids_expired;
     c->request_errors = st.malformed + st.unsupported + st.oversized;
 }
 

@@ -76,6 +76,12 @@ struct kafka_stats {
     uint64_t throttled, throttled_ms;
     uint64_t fetch_session_steps, fetch_session_evictions;
     uint32_t fetch_sessions;
+    uint32_t groups_empty, groups_preparing, groups_completing, groups_stable, groups_assigning,
+        groups_reconciling;
+    uint64_t group_rebalances, group_members_expired, offset_commits, offsets_expired;
+    uint32_t txns_empty, txns_ongoing, txns_prepare_commit, txns_prepare_abort,
+        txns_complete_commit, txns_complete_abort;
+    uint64_t txns_committed, txns_aborted, txns_timed_out, txn_markers, txn_ids_expired;
     uint32_t connections, requests_inflight;
     uint64_t request_bytes_used, response_bytes_used;
 };

@@ -787,6 +787,8 @@ void kafka_stats_get(const struct kafka *k, struct kafka_stats *ret_stats)
     ret_stats->fetch_sessions = fs.sessions;
     ret_stats->fetch_session_steps = fs.steps;
     ret_stats->fetch_session_evictions = fs.evictions;
+    coord_stats_get(k->coord, ret_stats);
+    txn_stats_get(k->txns, ret_stats);
     ret_stats->connections = k->conn_cnt;
     ret_stats->requests_inflight = k->req_cnt;
     ret_stats->request_bytes_used = k->probes.used + k->frames_small.used + k->frames_large.used;

@@ -1,5 +1,7 @@
 /* kafka_world.c - see kafka_world.h. */
 #include "tests/support/kafka_world.h"
+#include "dataplane/kafka/group/coord.h"
+#include "dataplane/kafka/txn/txn.h"
 #include "lib/batch/layout.h"
 #include "lib/meta/records.h"
 #include <stdlib.h>
@@ -316,6 +318,15 @@ void world_destroy(struct world *w)
                     i, st.connections, st.requests_inflight,
                     (unsigned long long)st.request_bytes_used,
                     (unsigned long long)st.response_bytes_used);
+            abort();
+        }
+        uint32_t groups = st.groups_empty + st.groups_preparing + st.groups_completing +
+                          st.groups_stable + st.groups_assigning + st.groups_reconciling;
+        uint32_t ids = st.txns_empty + st.txns_ongoing + st.txns_prepare_commit +
+                       st.txns_prepare_abort + st.txns_complete_commit + st.txns_complete_abort;
+        if (groups != s->kafka->coord->groups.cnt || ids != s->kafka->txns->ids.cnt) {
+            fprintf(stderr, "kafka_world: shard %u has %u groups and %u ids, by state %u and %u\n",
+                    i, s->kafka->coord->groups.cnt, s->kafka->txns->ids.cnt, groups, ids);
             abort();
         }
     }

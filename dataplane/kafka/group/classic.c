@@ -161,6 +161,7 @@ void classic_rebalance(struct group *g)
     list_for_each(n, &g->members) container_of(n, struct member, link)->pending_sync = false;
     bool initial = g->state == GROUP_EMPTY;
     group_set_state(g, GROUP_PREPARING);
+    g->c->k->st.group_rebalances++;
     if (initial) {
         int32_t delay = (int32_t)group_conf(g)->group_initial_rebalance_delay_ms;
         int64_t rest = rebalance_timeout(g) - delay;
@@ -233,6 +234,7 @@ void classic_on_session(struct timer *t, uint64_t now_ns)
         return;
     if (!m->is_new && (m->awaiting_join || m->awaiting_sync))
         return; /* alive; armed again when answered */
+    g->c->k->st.group_members_expired++;
     LOG_INFO("group %.*s: member %.*s has not been heard of, removed", (int)g->id.len,
              (const char *)g->id.p, (int)m->id.len, (const char *)m->id.p);
     member_remove(m, KE_UNKNOWN_MEMBER);

@@ -116,7 +116,7 @@ int group_replay(struct cpart *p, struct span id, const struct group_metadata_va
     coord_drop(g->c, &g->protocol_type);
     coord_drop(g->c, &g->protocol_name);
     g->generation = 0;
-    g->state = GROUP_EMPTY;
+    group_load_state(g, GROUP_EMPTY);
     if (v == NULL) {
         if (g->offset_cnt == 0 && g->refs == 1) /* else offsets of an open transaction hold it */
             group_remove(g, KE_LOADING);
@@ -130,7 +130,7 @@ int group_replay(struct cpart *p, struct span id, const struct group_metadata_va
     int rc = 0;
     for (uint32_t i = 0; i < v->members.cnt && rc == 0; i++)
         rc = replay_member(g, v, &v->members.v[i]);
-    g->state = g->member_cnt > 0 ? GROUP_STABLE : GROUP_EMPTY;
+    group_load_state(g, g->member_cnt > 0 ? GROUP_STABLE : GROUP_EMPTY);
     return rc;
 }
 

@@ -165,6 +165,7 @@ static void expel(struct cmember *m, const char *why)
     LOG_INFO("group %.*s: member %.*s %s, removed", SPAN_ARG(g->id), SPAN_ARG(m->id), why);
     arena_init(&a, COORD_CALL_BYTES_MAX);
     if (consumer_begin(&ch, g, &a)) {
+        g->c->k->st.group_members_expired++;
         consumer_remove(&ch, m);
         consumer_commit(&ch, NULL);
     } else {

@@ -204,6 +204,6 @@ bool consumer_to_classic(struct group *g)
     coord_write_submit(w);
     consumer_free(g);
     coord_drop(g->c, &g->protocol_type);
-    g->state = GROUP_EMPTY;
+    group_load_state(g, GROUP_EMPTY);
     return true;
 }

@@ -249,7 +249,7 @@ static int place(struct cpart *p, struct span group, const struct span *member, 
         return deleted ? 0 : -ENOMEM;
     if (g->consumer == NULL) {
         classic_clear(g, KE_LOADING); /* it was empty when it changed */
-        g->state = GROUP_EMPTY;
+        group_load_state(g, GROUP_EMPTY);
         if (consumer_make(g) == NULL)
             return -ENOMEM;
     }
@@ -274,7 +274,7 @@ static int replay_group(struct cpart *p, const struct consumer_group_metadata_ke
         struct group *g = coord_find(p->c, k->group_id);
         consumer_free(g);
         coord_drop(g->c, &g->protocol_type);
-        g->state = GROUP_EMPTY;
+        group_load_state(g, GROUP_EMPTY);
         if (g->offset_cnt == 0 && g->refs == 1) /* else offsets of an open transaction hold it */
             group_remove(g, KE_LOADING);
         return 0;

@@ -302,6 +302,7 @@ void consumer_follow(struct cchange *ch, bool bump, bool assign)
     if (bump || hash != cg->metadata_hash) {
         cg->metadata_hash = hash;
         cg->epoch++;
+        g->c->k->st.group_rebalances++;
         consumer_put_group(ch);
     }
     if (assign && cg->epoch > cg->target_epoch)

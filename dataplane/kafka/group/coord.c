@@ -114,6 +114,7 @@ struct group *coord_get(struct cpart *p, struct span id)
     if (g == NULL)
         return NULL;
     id_table_add(&c->groups, &g->node, g->id);
+    c->states[g->state]++;
     list_add_tail(&p->groups, &g->part_link);
     return g;
 }
@@ -361,6 +362,16 @@ void coord_drain(struct coord *c)
         {
             group_fail_parked(container_of(n, struct group, part_link), KE_NOT_AVAILABLE);
         }
+}
+
+void coord_stats_get(const struct coord *c, struct kafka_stats *st)
+{
+    st->groups_empty = c->states[GROUP_EMPTY];
+    st->groups_preparing = c->states[GROUP_PREPARING];
+    st->groups_completing = c->states[GROUP_COMPLETING];
+    st->groups_stable = c->states[GROUP_STABLE];
+    st->groups_assigning = c->states[GROUP_ASSIGNING];
+    st->groups_reconciling = c->states[GROUP_RECONCILING];
 }
 
 bool coord_is_idle(const struct coord *c)

@@ -99,6 +99,13 @@ struct group_cancel_msg {
     struct group_call *call; /* sent to the same owner before; stays until this is replied */
 };
 
+enum group_state {
+#define GROUP_STATE(name, text) GROUP_##name,
+#include "dataplane/kafka/group/group_state.def"
+#undef GROUP_STATE
+    GROUP_STATE_CNT
+};
+
 struct cpart { /* one partition of OFFSETS_TOPIC */
     struct clog log;
     struct coord *c;
@@ -111,9 +118,10 @@ struct coord {
     struct clog_set logs; /* of struct cpart */
     struct timer expiry;
     struct id_table groups;
-    struct list topics;  /* struct ctopic: topics with committed offsets */
-    uint64_t bytes;      /* of groups, as far as counted */
-    uint64_t offset_seq; /* goffset.seq */
+    uint32_t states[GROUP_STATE_CNT]; /* groups of the table by state */
+    struct list topics;               /* struct ctopic: topics with committed offsets */
+    uint64_t bytes;                   /* of groups, as far as counted */
+    uint64_t offset_seq;              /* goffset.seq */
     bool draining;
 };
 static inline struct cpart *coord_part(const struct coord *c, uint32_t idx)
@@ -129,6 +137,8 @@ void coord_poll(struct coord *c);
 /* Answer what is parked, take nothing new. */
 void coord_drain(struct coord *c);
 bool coord_is_idle(const struct coord *c);
+/* Groups by state, now. */
+void coord_stats_get(const struct coord *c, struct kafka_stats *st);
 void coord_on_call(struct shard *s, struct msg *m);
 void coord_on_cancel(struct shard *s, struct msg *m);
 /* The marker of a transaction is durable in a partition of OFFSETS_TOPIC of this shard. */

@@ -188,10 +188,17 @@ void group_arm(struct group *g, struct timer *t, int64_t ms, timer_fn *fn)
     timer_arm(g->c->s->timers, t, g->c->s->now_ns + (uint64_t)(ms > 0 ? ms : 0) * MS_NS, fn);
 }
 
+void group_load_state(struct group *g, enum group_state state)
+{
+    g->c->states[g->state]--;
+    g->c->states[state]++;
+    g->state = state;
+}
+
 void group_set_state(struct group *g, enum group_state state)
 {
     g->before = g->state;
-    g->state = state;
+    group_load_state(g, state);
     g->state_ms = g->c->s->wall_ms;
 }
 
@@ -240,7 +247,8 @@ void group_remove(struct group *g, int16_t error)
     classic_clear(g, error);
     consumer_free(g);
     offsets_clear(g);
-    g->state = GROUP_DEAD;
+    g->c->states[g->state]--;
+    g->state = GROUP_DEAD; /* and in no table */
     id_table_del(&g->c->groups, &g->node);
     list_del(&g->part_link);
     group_put(g);

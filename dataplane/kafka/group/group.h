@@ -5,12 +5,6 @@
 #pragma once
 #include "dataplane/kafka/group/coord.h"
 
-enum group_state {
-#define GROUP_STATE(name, text) GROUP_##name,
-#include "dataplane/kafka/group/group_state.def"
-#undef GROUP_STATE
-    GROUP_STATE_CNT
-};
 #define GROUP_OPERATIONS ((1 << 3) | (1 << 6) | (1 << 8)) /* READ, DELETE, DESCRIBE */
 extern const char *const group_state_text[GROUP_STATE_CNT];
 
@@ -76,6 +70,9 @@ uint32_t group_heartbeat_interval_ms(const struct group *g);
 /* (Re)arm a timer of the group in ms. */
 void group_arm(struct group *g, struct timer *t, int64_t ms, timer_fn *fn);
 void group_set_state(struct group *g, enum group_state state);
+/* The same while records are read: nothing has happened, so there is no time and no state before.
+ */
+void group_load_state(struct group *g, enum group_state state);
 /* It is in the log, and not only its offsets. */
 bool group_has_record(const struct group *g);
 /* The tombstones of its records but the offsets'. */

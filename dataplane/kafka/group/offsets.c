@@ -343,6 +343,7 @@ static void on_commit_durable(struct coord_write *w, int16_t error)
                 *code = KE_COMMIT_SIZE;
                 coord_reload(w->p);
             }
+            g->c->k->st.offset_commits += *code == 0;
         }
     }
     call_reply(call);
@@ -669,8 +670,10 @@ static void sweep(struct group *g, bool (*gone)(const struct group *g, const str
                 continue;
             write_deleted(g, w, &a, t->topic->name, t->v[k].partition);
             last = t->cnt == 1; /* then the row goes too */
-            if (w->w.rc == 0)
-                offset_remove(g, t->topic->name, t->v[k].partition);
+            if (w->w.rc != 0)
+                break;
+            offset_remove(g, t->topic->name, t->v[k].partition);
+            g->c->k->st.offsets_expired += gone == is_expired;
         }
     }
     if (!busy && group_is_unused(g) && w->w.rc == 0) {

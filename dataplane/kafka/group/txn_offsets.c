@@ -183,6 +183,7 @@ static void on_durable(struct coord_write *w, int16_t error)
                 *to = KE_COMMIT_SIZE;
                 coord_reload(w->p);
             }
+            w->p->c->k->st.offset_commits += *to == 0;
         }
     }
     call_reply(call);

@@ -115,8 +115,9 @@ struct txn_coord {
     struct shard *s;
     struct clog_set logs; /* of struct tpart */
     struct timer expiry;
-    struct id_table ids; /* at most TXN_IDS_MAX */
-    uint32_t rounds;     /* of markers, under way */
+    struct id_table ids;            /* at most TXN_IDS_MAX */
+    uint32_t states[TXN_STATE_CNT]; /* ids of the table by state */
+    uint32_t rounds;                /* of markers, under way */
     bool draining;
 };
 
@@ -126,6 +127,8 @@ void txn_coord_destroy(struct txn_coord *c);
 void txn_coord_poll(struct txn_coord *c);
 void txn_coord_drain(struct txn_coord *c);
 bool txn_coord_is_idle(const struct txn_coord *c);
+/* Transactional ids by state, now. */
+void txn_stats_get(const struct txn_coord *c, struct kafka_stats *st);
 void txn_on_call(struct shard *s, struct msg *m);
 
 /* MSG_TXN_MARKER: append one marker to one partition; the sender's until the reply. */
@@ -150,6 +153,8 @@ struct txn *txn_find(struct txn_coord *c, struct span id);
 struct txn *txn_get(struct tpart *p, struct span id);
 void txn_remove(struct txn *t, int16_t error);
 void txn_put(struct txn *t);
+/* t->v becomes *v, which gets the old one. */
+void txn_swap(struct txn *t, struct txn_value *v);
 void txn_reply(struct txn_coord *c, struct txn_call *call, int16_t error);
 
 /* txn_state.c */

@@ -44,6 +44,7 @@ struct txn *txn_get(struct tpart *p, struct span id)
                               .update_ms = -1};
     list_init(&t->waiting);
     id_table_add(&c->ids, &t->node, t->id);
+    c->states[t->v.state]++;
     list_add_tail(&p->txns, &t->part_link);
     return t;
 }
@@ -58,12 +59,22 @@ void txn_put(struct txn *t)
     free(t);
 }
 
+void txn_swap(struct txn *t, struct txn_value *v)
+{
+    struct txn_value old = t->v;
+    t->p->c->states[old.state]--;
+    t->p->c->states[v->state]++;
+    t->v = *v;
+    *v = old;
+}
+
 void txn_remove(struct txn *t, int16_t error)
 {
     struct txn_coord *c = t->p->c;
     txn_fail_waiting(t, error);
     timer_cancel(c->s->timers, &t->timer);
     id_table_del(&c->ids, &t->node);
+    c->states[t->v.state]--;
     list_del(&t->part_link);
     t->gone = true;
     txn_put(t);
@@ -93,8 +104,8 @@ static int part_replay(struct clog *l, const struct batch_info *b, const struct 
         txn_value_fini(&v);
         return -ENOMEM;
     }
-    txn_value_fini(&t->v);
-    t->v = v;
+    txn_swap(t, &v);
+    txn_value_fini(&v);
     return 0;
 }
 
@@ -330,6 +341,16 @@ void txn_coord_drain(struct txn_coord *c)
             txn_fail_waiting(t, TE_NOT_AVAILABLE);
             timer_cancel(c->s->timers, &t->timer);
         }
+}
+
+void txn_stats_get(const struct txn_coord *c, struct kafka_stats *st)
+{
+    st->txns_empty = c->states[TXN_EMPTY];
+    st->txns_ongoing = c->states[TXN_ONGOING];
+    st->txns_prepare_commit = c->states[TXN_PREPARE_COMMIT];
+    st->txns_prepare_abort = c->states[TXN_PREPARE_ABORT];
+    st->txns_complete_commit = c->states[TXN_COMPLETE_COMMIT];
+    st->txns_complete_abort = c->states[TXN_COMPLETE_ABORT];
 }
 
 bool txn_coord_is_idle(const struct txn_coord *c)

@@ -109,7 +109,7 @@ static void on_marker_done(struct shard *s, struct marker_msg *mm)
     struct txn_round *r = p->round;
     struct txn *t = r->t;
     int rc = mm->m.a.msg.rc;
-    (void)s;
+    s->kafka->st.txn_markers += rc == 0;
     if (rc == -E_INVALID_PRODUCER_EPOCH || rc == -E_COORDINATOR_FENCED) {
         LOG_WARN("marker of '%.*s' is not wanted by %.*s-%d: %s", (int)t->id.len,
                  (const char *)t->id.p, (int)p->topic.len, (const char *)p->topic.p,

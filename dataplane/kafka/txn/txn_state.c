@@ -39,6 +39,7 @@ static void on_timeout(struct timer *timer, uint64_t now_ns)
         return;
     }
     if (t->v.state == TXN_ONGOING) {
+        t->p->c->k->st.txns_timed_out++;
         LOG_INFO("transaction of '%.*s' has timed out after %d ms: aborted", (int)t->id.len,
                  (const char *)t->id.p, t->v.timeout_ms);
         txn_abort(t, NULL);
@@ -93,9 +94,9 @@ static void on_written(struct clog_write *log, int16_t error)
     bool ours = !t->gone;
     t->writing = false;
     if (error == 0 && ours && !w->deleted) {
-        struct txn_value old = t->v;
-        t->v = w->next;
-        w->next = old;
+        txn_swap(t, &w->next);
+        c->k->st.txns_committed += t->v.state == TXN_COMPLETE_COMMIT;
+        c->k->st.txns_aborted += t->v.state == TXN_COMPLETE_ABORT;
     }
     if (w->call != NULL) {
         w->call->ret_producer_id =
@@ -110,6 +111,7 @@ static void on_written(struct clog_write *log, int16_t error)
     if (ours && error != 0) {
         clog_reload(&t->p->log); /* nobody knows whether the record is there: t is gone */
     } else if (ours && deleted) {
+        c->k->st.txn_ids_expired++;
         txn_remove(t, TE_NOT_COORDINATOR);
     } else if (ours && !c->draining) {
         moved(t);

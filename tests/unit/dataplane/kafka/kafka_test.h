@@ -36,6 +36,18 @@ static void open_world(const struct world_opts *opts)
     w = world_create(opts != NULL ? opts : &none);
 }
 
+/* A counter or gauge of struct kafka_stats, of all shards. */
+#define STAT(field)                                                                                \
+    ({                                                                                             \
+        uint64_t sum_ = 0;                                                                         \
+        for (uint32_t i_ = 0; i_ < w->shard_cnt; i_++) {                                           \
+            struct kafka_stats st_;                                                                \
+            kafka_stats_get(w->shard[i_].kafka, &st_);                                             \
+            sum_ += st_.field;                                                                     \
+        }                                                                                          \
+        sum_;                                                                                      \
+    })
+
 static void close_world(void)
 {
     world_destroy(w);

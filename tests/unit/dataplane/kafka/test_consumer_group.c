@@ -289,8 +289,12 @@ static void a_silent_member_is_removed_after_its_session(void **state)
     expect(c, (struct beat){.member = "a", .epoch = 2}, 2, "-");
     world_run(w, 3000);
     assert_group(c, "Assigning", 3, 2, 1);
+    assert_int_equal(STAT(groups_assigning), 1);
     assert_int_equal(beat_error(c, (struct beat){.member = "b", .epoch = 2}), KE_UNKNOWN_MEMBER);
     expect(c, (struct beat){.member = "a", .epoch = 2}, 3, "t0 t1 t2 t3");
+    assert_int_equal(STAT(groups_stable), 1);
+    assert_int_equal(STAT(group_rebalances), 3);
+    assert_int_equal(STAT(group_members_expired), 1);
     close_world();
 }
 

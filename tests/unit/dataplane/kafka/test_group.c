@@ -465,6 +465,8 @@ static void a_static_member_is_removed_by_its_instance_or_its_session(void **sta
     assert_int_equal(heartbeat(p.c[0], p.id[0], "a", p.generation), KE_REBALANCE);
     world_run(w, 21000); /* its session ends while the group waits for it */
     assert_state(p.c[0], "Empty");
+    assert_int_equal(STAT(group_members_expired), 1);
+    assert_int_equal(STAT(groups_empty) + STAT(groups_stable) + STAT(groups_preparing), 1);
     close_world();
 }
 

@@ -290,6 +290,8 @@ static void offsets_expire_when_nobody_used_them_for_long(void **state)
     assert_int_equal(committed(c, "simple"), 6);
     move_clock(1000);
     assert_int_equal(committed(c, "simple"), -1); /* 7 days after the commit */
+    assert_int_equal(STAT(offset_commits), 3);
+    assert_int_equal(STAT(offsets_expired), 2);
     assert_string_equal(str(describe(c, 5, "simple").group_state), "Dead");
     assert_int_equal(committed(c, "g"), 5); /* it lives */
     assert_int_equal(leave(p.c[0], p.id[0], NULL), 0);

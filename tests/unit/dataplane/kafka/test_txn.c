@@ -246,6 +246,12 @@ static void the_outcome_reaches_every_partition_once(void **state)
     assert_int_equal(the_txn()->v.state, TXN_COMPLETE_ABORT);
     assert_int_equal(markers("t", 1, &m), 2);
     assert_false(m.commit);
+    assert_int_equal(STAT(txns_committed), 1);
+    assert_int_equal(STAT(txns_aborted), 1);
+    assert_int_equal(STAT(txns_timed_out), 0);
+    assert_int_equal(STAT(txn_markers), 4);
+    assert_int_equal(STAT(txns_complete_abort), 1);
+    assert_int_equal(STAT(txns_ongoing), 0);
     close_world();
 }
 
@@ -429,6 +435,8 @@ static void a_transaction_that_takes_too_long_is_aborted_and_its_producer_fenced
     assert_int_equal(end_v(5, p, true).error_code, TE_PRODUCER_FENCED);
     assert_int_equal(end_v(5, p, false).error_code, TE_PRODUCER_FENCED);
     assert_int_equal(produce_txn(12, p, 0, 1), TE_INVALID_PRODUCER_EPOCH);
+    assert_int_equal(STAT(txns_timed_out), 1);
+    assert_int_equal(STAT(txns_aborted), 1);
     close_world();
 }
 
