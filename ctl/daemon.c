@@ -8,12 +8,10 @@
 #include "lib/base/clock.h"
 #include "lib/base/log.h"
 #include "lib/iface/ctl_proto.h"
-#include "lib/iface/net_addr.h"
 #include "lib/meta/records.h"
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
-#include <linux/magic.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -22,7 +20,6 @@
 #include <sys/file.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #define NS_PER_MS UINT64_C(1000000)
@@ -44,15 +41,10 @@ static uint64_t in_ms(uint32_t ms)
 {
     return clock_mono_ns() + ms * NS_PER_MS;
 }
-__attribute__((format(printf, 3, 4))) static void run_path(const struct daemon *d,
-                                                           char out[PATH_MAX], const char *fmt, ...)
+void daemon_path(const struct daemon *d, char out[PATH_MAX], const char *name)
 {
-    va_list ap;
-    int n = snprintf(out, PATH_MAX, "%s/run/", d->conf->dir);
+    int n = snprintf(out, PATH_MAX, "%s/run/%s", d->conf->dir, name);
     ASSERT(n > 0 && n < PATH_MAX);
-    va_start(ap, fmt);
-    vsnprintf(out + n, (size_t)(PATH_MAX - n), fmt, ap);
-    va_end(ap);
 }
 static void give_up(struct daemon *d, int code)
 {
@@ -110,89 +102,16 @@ static int send_image(struct daemon *d)
 
 /* ---- ready ---- */
 
-static void write_ports(struct daemon *d)
-{
-    char path[PATH_MAX], text[DAEMON_LISTENERS_MAX * 400 + 400], http[NET_ADDR_TEXT_MAX];
-    size_t len = 0;
-    struct net_addr a;
-    for (uint32_t i = 0; i < d->listener_cnt; i++) {
-        const struct daemon_listener *l = &d->listeners[i];
-        bool tcp = l->kind == CTL_LISTENER_KAFKA || l->kind == CTL_LISTENER_INGEST_TCP;
-        bool v6 = strchr(l->host, ':') != NULL;
-        len +=
-            (size_t)snprintf(text + len, sizeof(text) - len, "%s %s %s%s%s:%u\n", l->name,
-                             tcp ? "tcp" : "udp", v6 ? "[" : "", l->host, v6 ? "]" : "", l->port);
-    }
-    http_bound(d->http, &a);
-    (void)net_addr_format(&a, http); /* the length is not needed */
-    len += (size_t)snprintf(text + len, sizeof(text) - len, "http tcp %s\n", http);
-    run_path(d, path, "ports");
-    int rc = text_file_replace_volatile(path, text, len);
-    if (rc < 0)
-        LOG_ERROR("%s: %s", path, err_text(rc));
-}
-static const struct daemon_listener *listener_of(const struct daemon *d, int8_t kind)
-{
-    for (uint32_t i = 0; i < d->listener_cnt; i++)
-        if (d->listeners[i].kind == kind)
-            return &d->listeners[i];
-    return NULL;
-}
-static void print_gave_up(const struct daemon *d)
-{
-    const struct conf *c = d->conf;
-    printf("\nCompared with a tuned appliance this one gives up:\n");
-    if (!c->hugepages)
-        printf("  - hugepages: packet and staging memory comes from ordinary pages\n");
-    if (c->port_cnt == 0)
-        printf("  - DPDK ports: every byte passes the kernel's sockets\n");
-    struct statfs fs;
-    if (statfs(c->dir, &fs) == 0 && (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC))
-        printf("  - durability: %s is in memory (tmpfs); a restart of the machine empties it\n",
-               c->dir);
-    if (d->shard_cnt == 1)
-        printf("  - cores: one shard serves everything\n");
-    if (!c->idle_poll)
-        printf(
-            "  - polling: an idle shard sleeps, which adds some microseconds to the first event\n");
-    if (c->dev)
-        printf("  - staying up: without sluiced the dataplane ends after 30 s (--dev)\n");
-    printf("`sluicectl doctor` says what to change on a real server.\n");
-}
-static void print_hints(const struct daemon *d)
-{
-    const struct daemon_listener *kafka = listener_of(d, CTL_LISTENER_KAFKA);
-    const struct daemon_listener *udp = listener_of(d, CTL_LISTENER_INGEST_UDP);
-    char http[NET_ADDR_TEXT_MAX];
-    struct net_addr a;
-    http_bound(d->http, &a);
-    (void)net_addr_format(&a, http); /* the length is not needed */
-    print_gave_up(d);
-    printf("\nSluice %s is ready, data in %s. Try this in another terminal:\n", SLUICE_VERSION,
-           d->conf->dir);
-    if (udp != NULL)
-        printf("  logger -n %s -P %u -d \"hello\"\n", udp->host, udp->port);
-    if (kafka != NULL && d->conf->listener_cnt > 0)
-        printf("  kcat -b %s:%u -t %s -C -o beginning -e -f '%%h %%s\\n'\n", kafka->host,
-               kafka->port, d->conf->listeners[0].topic);
-    if (kafka != NULL)
-        printf("  echo hello | kcat -b %s:%u -t mytopic -P\n", kafka->host, kafka->port);
-    printf("  curl http://%s/metrics\n", http);
-    printf("Ctrl-C stops it; everything acknowledged stays.\n\n");
-    fflush(stdout);
-}
-static bool hints_wanted; /* the first READY of a process that was asked for them */
-
 static void become_ready(struct daemon *d)
 {
     d->phase = DAEMON_READY;
     d->was_ready = true;
-    write_ports(d);
+    ready_write_ports(d);
     LOG_INFO("ready: dataplane %d, %d shard%s, %u listeners, %u topics",
              (int)supervise_pid(d->supervise), d->shard_cnt, d->shard_cnt == 1 ? "" : "s",
              d->listener_cnt, controller_image(d->controller)->topic_cnt);
-    if (hints_wanted && !d->ever_ready)
-        print_hints(d);
+    if (d->print_hints && !d->ever_ready)
+        ready_print_hints(d);
     d->ever_ready = true;
 }
 
@@ -265,7 +184,7 @@ static void refuse_hello(struct daemon *d, int16_t error, const char *message)
 static bool conf_is_current(const struct daemon *d)
 {
     char path[PATH_MAX];
-    run_path(d, path, "dataplane.conf");
+    daemon_path(d, path, "dataplane.conf");
     return conf_file_matches(d->conf, path);
 }
 static void copy_span(char *out, size_t cap, struct span s)
@@ -528,7 +447,7 @@ static void ping(struct daemon *d)
 static void start_dataplane(struct daemon *d)
 {
     char path[PATH_MAX];
-    run_path(d, path, "dataplane.conf");
+    daemon_path(d, path, "dataplane.conf");
     /* An unchanged file is left alone: on a full disk what is there can still be read. */
     int rc = conf_file_matches(d->conf, path) ? 0 : conf_write(d->conf, path);
     if (rc < 0) {
@@ -552,7 +471,7 @@ static pid_t lock_holder(const struct daemon *d)
 {
     char path[PATH_MAX];
     struct flock lock = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
-    run_path(d, path, "lock");
+    daemon_path(d, path, "lock");
     int fd = open(path, O_RDWR | O_CLOEXEC);
     if (fd < 0)
         return 0;
@@ -762,7 +681,7 @@ static void loop(struct daemon *d)
 static int pid_lock(const struct daemon *d, char *err, size_t cap)
 {
     char path[PATH_MAX], text[32];
-    run_path(d, path, "sluiced.pid");
+    daemon_path(d, path, "sluiced.pid");
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0640);
     if (fd < 0) {
         int rc = -errno;
@@ -824,10 +743,10 @@ static int open_all(struct daemon *d, const struct daemon_opts *opts, char *err,
     char sock[PATH_MAX], conf_path[PATH_MAX], err_path[PATH_MAX], ports[PATH_MAX];
     struct controller_opts co = {
         .conf = d->conf, .identity = &d->identity, .publish = on_publish, .publish_arg = d};
-    run_path(d, sock, "dataplane.sock");
-    run_path(d, conf_path, "dataplane.conf");
-    run_path(d, err_path, "dataplane.err");
-    run_path(d, ports, "ports");
+    daemon_path(d, sock, "dataplane.sock");
+    daemon_path(d, conf_path, "dataplane.conf");
+    daemon_path(d, err_path, "dataplane.err");
+    daemon_path(d, ports, "ports");
     (void)unlink(ports); /* of an earlier run; usually absent */
     struct supervise_opts so = {
         .program = opts->dataplane, .conf_path = conf_path, .err_path = err_path};
@@ -858,7 +777,7 @@ int daemon_run(const struct daemon_opts *opts)
     d->conf = conf;
     d->signal_fd = -1;
     d->start_wall_ms = clock_wall_ms();
-    hints_wanted = opts->print_hints;
+    d->print_hints = opts->print_hints;
     int lock = -1;
     int rc = make_dirs(conf, err, sizeof(err));
     if (rc == 0)
@@ -874,7 +793,7 @@ int daemon_run(const struct daemon_opts *opts)
     } else {
         LOG_INFO("sluiced %s, data in %s", build_id(), conf->dir);
         loop(d);
-        run_path(d, path, "ports");
+        daemon_path(d, path, "ports");
         (void)unlink(path); /* absent when we never were ready */
         LOG_INFO("stopped");
     }
@@ -899,6 +818,6 @@ int daemon_run(const struct daemon_opts *opts)
 int daemon_stats_open(const struct daemon *d, struct stats_reader **ret)
 {
     char path[PATH_MAX];
-    run_path(d, path, "stats.shm");
+    daemon_path(d, path, "stats.shm");
     return stats_open(path, ret);
 }

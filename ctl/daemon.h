@@ -12,6 +12,7 @@
 #include "ctl/supervise/supervise.h"
 #include "lib/iface/conf.h"
 #include "lib/iface/stats_shm.h"
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -57,6 +58,7 @@ struct daemon {
     uint64_t sample_ns;
 
     /* supervision */
+    bool print_hints; /* of daemon_opts */
     bool ever_ready, drain_sent, restart_wanted, forced, gave_up;
     bool was_ready;         /* the dataplane that runs, or ran last, has served */
     uint32_t failed_starts; /* in a row, without having served */
@@ -81,6 +83,11 @@ int daemon_run(const struct daemon_opts *opts);
 /* The mapping of DIR/run/stats.shm, opened again when the dataplane made a new one. The caller
  * closes it with stats_close. 0 or what stats_open says. */
 NODISCARD int daemon_stats_open(const struct daemon *d, struct stats_reader **ret);
+/* DIR/run/NAME. */
+void daemon_path(const struct daemon *d, char out[PATH_MAX], const char *name);
+/* ready.c: DIR/run/ports, and the text that --dev prints once. */
+void ready_write_ports(const struct daemon *d);
+void ready_print_hints(const struct daemon *d);
 /* health.c: why the appliance is not all right, as a list of sentences; count. */
 #define DAEMON_REASONS_MAX 8
 uint32_t daemon_health(const struct daemon *d, char reasons[DAEMON_REASONS_MAX][256]);
