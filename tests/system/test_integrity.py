@@ -53,6 +53,8 @@ def stopped(tmp_path_factory):
                 p.abort_transaction(60)
             else:
                 p.commit_transaction(60)
+        # waits for the last marker, and for the coordinator to have noted it
+        confluent_kafka.Producer(dict(conf, **{"transactional.id": "tx"})).init_transactions(60)
         assert a.stop() == 0
         yield a
     finally:
@@ -245,3 +247,72 @@ def test_an_appliance_serves_all_but_the_batch_that_was_hit(stopped, tmp_path, r
         assert len(got) + sum(y - x + 1 for x, y in lost) == RECORDS
         a.kcat("-P", "-t", "t", "-p", "0", input=b"goes on\n")
         assert a.end_offset("t") == RECORDS + 1
+
+
+def tool(a, *args):
+    p = kafka_tools.run("org.apache.kafka.tools.TransactionsCommand", "--bootstrap-server", a.kafka,
+                        *args, timeout=60)
+    assert p.returncode == 0, p.stdout
+    return p.stdout
+
+
+def committed(a, topic, lost):
+    """Offsets that a read_committed consumer gets, which passes over the lost one, and the last
+    stable offset."""
+    c = confluent_kafka.Consumer({"bootstrap.servers": a.kafka, "group.id": "rc",
+                                  "isolation.level": "read_committed", "auto.offset.reset": "error",
+                                  "enable.partition.eof": True})
+    tp = confluent_kafka.TopicPartition(topic, 0, 0)
+    stable = c.get_watermark_offsets(tp, timeout=30)[1]
+    c.assign([tp])
+    got = []
+    for _ in range(10000):
+        m = c.poll(10)
+        assert m is not None, "no answer"
+        if m.error() is None:
+            got.append(m.offset())
+        elif m.error().code() == confluent_kafka.KafkaError._PARTITION_EOF:
+            break
+        else:
+            assert m.offset() == lost, (m.error(), m.offset(), stable)
+            c.seek(confluent_kafka.TopicPartition(topic, 0, lost + 1))
+    c.close()
+    return got, stable
+
+
+def test_a_transaction_whose_marker_is_lost_hangs_until_kafkas_tool_ends_it(stopped, tmp_path):
+    """The coordinator has it ended, the partition has it open: kafka-transactions find-hanging and
+    abort, as on Kafka."""
+    kafka_tools.jars()
+    home = os.path.join(tmp_path, "data")
+    shutil.copytree(stopped.dir, home)
+    log = os.path.join(home, "log")
+    all_of_x = batches(log, "x")
+    marker = all_of_x[-1]  # ABORT of the last transaction
+    assert marker[0] == marker[1], "a marker is one record"
+    start = all_of_x[-2][0]
+    while start > 0 and any(b[1] == start - 1 and b[0] != b[1] for b in all_of_x):
+        start = next(b[0] for b in all_of_x if b[1] == start - 1)
+    with open(os.path.join(log, "x-0", f"{0:020d}.log"), "r+b") as f:
+        f.seek(marker[2] + 61)
+        f.write(b"damage")
+    os.unlink(os.path.join(log, ".kafka_cleanshutdown"))  # it is found by a start after a crash,
+    for n in os.listdir(os.path.join(log, "x-0")):        # which must ask the log
+        if n.endswith((".snapshot", ".txnindex")):
+            os.unlink(os.path.join(log, "x-0", n))
+    with Appliance(tmp_path, sets=SETS) as a:
+        assert "DAMAGED_BATCH" in a.output()
+        before, stable = committed(a, "x", marker[0])
+        assert stable == start and before and before[-1] < start
+        found = tool(a, "find-hanging", "--topic", "x", "--partition", "0",
+                     "--max-transaction-timeout", "0")
+        assert re.search(rf"^x\s+0\s+\d+\s+\d+\s+-?\d+\s+{start}\s", found, re.M), found
+        tool(a, "abort", "--topic", "x", "--partition", "0", "--start-offset", str(start))
+        after, stable = committed(a, "x", marker[0])
+        assert stable > marker[0] and after == before, "it was aborted, and is again"
+        p = confluent_kafka.Producer({"bootstrap.servers": a.kafka, "transactional.id": "tx"})
+        p.init_transactions(60)
+        p.begin_transaction()
+        p.produce("x", b"goes on", partition=0)
+        p.commit_transaction(60)
+        assert len(committed(a, "x", marker[0])[0]) == len(before) + 1
