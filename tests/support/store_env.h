@@ -31,6 +31,7 @@ struct env {
     struct plog *parts[ENV_PARTS_MAX];
     struct recover_report rep;
     void (*say)(void *arg, const char *text); /* what recovery says; NULL: nobody listens */
+    bool spare_derived; /* recover_opts */
     bool closed;
     int close_rc;
 };
@@ -95,6 +96,7 @@ static inline int env_open(struct env *e)
     recover_opts_default(&ro);
     ro.index_interval_bytes = e->pc.index_interval_bytes;
     ro.segment_bytes = e->pc.segment_bytes;
+    ro.spare_derived = e->spare_derived;
     list_init(&parts);
     e->rep = (struct recover_report){.say = e->say, .verbose = e->say != NULL};
     int rc = catalog_open(&co, &e->cat, err);
