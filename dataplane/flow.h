@@ -48,6 +48,8 @@ struct rec {
     struct span value;
     int64_t timestamp_ms;
     uint32_t source_hash; /* hash of the source address: the order unit */
+    uint8_t facility;     /* numbers of RFC 5424, for routing; 24 and 8: none */
+    uint8_t severity;
     struct span header[RH_CNT];
 };
 /* "source", "facility", ... by enum rec_header; defined in lib/batch/build.c. */

@@ -48,7 +48,7 @@
 #define STOP_POLL_NS UINT64_C(1000000)
 #define QUIESCE_NS UINT64_C(5000000000)
 #define STOP_WARN_NS UINT64_C(2000000000)
-#define STOP_BURST 64u
+#define WAIT_POLL_NS UINT64_C(1000000) /* looked at again at the latest, should no wake come */
 /* Bytes of streams that were on their way at a stop have arrived when nothing has moved for so
  * long; a sender that never pauses is cut off. */
 #define STREAMS_QUIET_NS UINT64_C(20000000)
@@ -124,17 +124,14 @@ static uint32_t st_port_tx(struct shard *s, uint32_t budget)
 }
 static uint32_t st_dgrams(struct shard *s, uint32_t budget)
 {
-    /* While stopping nothing new comes, so what was received can wait for room. */
-    if (unlikely(s->stopping)) {
-        budget = budget < STOP_BURST ? budget : STOP_BURST;
-        if (!ingest_has_room(s->ingest, budget))
-            return 0;
-    }
     return sock_dgrams_poll(s->dgrams, s->wall_ms, budget);
 }
+/* Waiting for room: a write that completes wakes the shard, or the end of a batch's linger. */
 static uint64_t st_dgrams_next(struct shard *s)
 {
-    return sock_dgrams_pending(s->dgrams) ? 0 : UINT64_MAX;
+    if (!sock_dgrams_pending(s->dgrams))
+        return UINT64_MAX;
+    return ingest_room(s->ingest, DGRAM_BURST_MAX) > 0 ? 0 : s->now_ns + WAIT_POLL_NS;
 }
 
 /* Events of one net: accepted connections go to `accept`, everything else to `event`. */
@@ -415,6 +412,10 @@ static uint32_t deliver(void *arg, uint16_t listener, const struct dgram *dg, ui
         return deliver_policed(arg, listener, dg, n);
     return ingest_dgrams(((struct pshard *)arg)->s.ingest, listener, dg, n);
 }
+static uint32_t room(void *arg, uint32_t n)
+{
+    return ingest_room(((struct pshard *)arg)->s.ingest, n);
+}
 static bool has_room(void *arg, uint32_t n)
 {
     return ingest_has_room(((struct pshard *)arg)->s.ingest, n);
@@ -508,6 +509,7 @@ static int dgrams_create(struct pshard *ps)
                                 .buf_cnt = 256,
                                 .handover = ps->handover,
                                 .deliver = deliver,
+                                .room = room,
                                 .arg = ps};
     return sock_dgrams_create(&c, &ps->s.dgrams);
 }

@@ -59,7 +59,10 @@ KINDS = {"INT": "number", "SIZE": "size", "DURATION": "duration", "BOOL": "true 
          "HEADERS": "list of headers", "ZONE": "zone", "ENUM_IDLE": "adaptive, poll",
          "ENUM_COMPRESSION": "auto, producer, none, gzip, snappy, lz4, zstd",
          "ENUM_REPLICAS": "refuse, clamp",
-         "ENUM_TRANSPORT": "udp, tcp", "ENUM_PROTO": "syslog, raw"}
+         "ENUM_TRANSPORT": "udp, tcp", "ENUM_PROTO": "syslog, raw, gelf, json, netflow",
+         "FACILITIES": "list of facilities", "SEVERITIES": "list of severities",
+         "ENUM_KEY": "none, source, host",
+         "ENUM_RULE_COMPRESSION": "topic, auto, none, gzip, snappy, lz4, zstd"}
 
 
 def bound(kind, v):

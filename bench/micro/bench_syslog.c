@@ -63,7 +63,7 @@ static uint64_t framing_pass(void *arg)
     struct frame out[64];
     uint8_t buf[2048];
     uint64_t sum = 0;
-    framing_init(&f, buf, sizeof(buf));
+    framing_init(&f, FRAMING_SYSLOG, buf, sizeof(buf));
     for (uint32_t at = 0; at < w->stream_len;) {
         uint32_t piece = w->stream_len - at < 16384 ? w->stream_len - at : 16384, cnt;
         for (uint32_t used = 0; used < piece; sum += cnt)
@@ -107,7 +107,7 @@ int main(int argc, char **argv)
     if (w == NULL)
         return 1;
     w->n = b.small ? 256 : EVENTS;
-    w->conf = (struct parse_conf){span_str("syslog"), 0, 65536};
+    w->conf = (struct parse_conf){.listener = span_str("syslog"), .event_bytes_max = 65536};
     w->batch = malloc(BATCH);
     w->bytes = malloc((size_t)EVENTS * 256);
     w->stream = malloc((size_t)EVENTS * 257);

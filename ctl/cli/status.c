@@ -123,10 +123,38 @@ static void doors_print(const json_t *st)
         putchar('\n');
         table_print(t);
     }
-    struct table *t = table_new("LISTENER|TRANSPORT|ADDRESS|TOPIC");
-    json_array_foreach(json_object_get(st, "listeners"), i, row)
-        table_row(t, cli_str(row, "name", "?"), cli_str(row, "transport", ""),
-                  cli_str(row, "address", ""), cli_str(row, "topic", ""));
+    struct table *t = table_new("LISTENER|TRANSPORT|PROTOCOL|ADDRESS|TOPIC");
+    json_array_foreach(json_object_get(st, "listeners"), i, row) table_row(
+        t, cli_str(row, "name", "?"), cli_str(row, "transport", ""), cli_str(row, "protocol", ""),
+        cli_str(row, "address", ""), cli_str(row, "topic", ""));
+    putchar('\n');
+    table_print(t);
+}
+
+/* Routing rules: "source=10.0.0.0/8 severity=err" -> topic. */
+static void rules_print(const json_t *rules)
+{
+    static const char *const conditions[] = {"listener", "source", "facility",
+                                             "severity", "host",   "app"};
+    const json_t *row;
+    size_t i;
+    if (json_array_size(rules) == 0)
+        return;
+    struct table *t = table_new(">RULE|EVENTS WITH|TOPIC|KEY|COMPRESSION");
+    json_array_foreach(rules, i, row)
+    {
+        char no[CLI_TEXT_MAX], when[1024] = "";
+        size_t len = 0;
+        for (size_t k = 0; k < sizeof(conditions) / sizeof(conditions[0]); k++) {
+            const char *v = cli_str(row, conditions[k], NULL);
+            if (v != NULL && len < sizeof(when))
+                len += (size_t)snprintf(when + len, sizeof(when) - len, "%s%s=%s",
+                                        len > 0 ? ", " : "", conditions[k], v);
+        }
+        table_row(t, cli_num((int64_t)i, no), when[0] != '\0' ? when : "(any)",
+                  cli_str(row, "topic", ""), cli_str(row, "key", ""),
+                  cli_str(row, "compression", ""));
+    }
     putchar('\n');
     table_print(t);
 }
@@ -156,6 +184,7 @@ int cmd_status(struct cli *c, int argc, char **argv)
            cli_num(cli_int(st, "partitions", 0), b));
     shards_print(json_object_get(st, "shards"));
     doors_print(st);
+    rules_print(json_object_get(st, "rules"));
     const json_t *all = json_object_get(st, "ledgers");
     bool balances = true;
     for (uint32_t i = 0; i < LEDGER_CNT; i++)

@@ -4,6 +4,7 @@
  * message has the mark of the very token that is wrong. After a mistake the node is skipped and the
  * walk goes on. Aliases, tags and further documents are refused: a configuration is plain data. */
 #include "ctl/conf/conf_load.h"
+#include "ctl/conf/conf_rules.h"
 #include "lib/base/assert.h"
 #include "lib/iface/ip_limits.h"
 #include "lib/iface/net_addr.h"
@@ -626,6 +627,12 @@ static void check_listeners(struct conf_load *l)
                       in->event_bytes_max, c->batch_bytes);
         if (in->port_name[0] != '\0')
             check_port_listener(l, i);
+        snprintf(path, sizeof(path), "listeners[%u].transport", i);
+        if (in->proto == CONF_NETFLOW && in->transport == CONF_TCP)
+            report_at(l, path, "netflow is served over UDP only");
+        snprintf(path, sizeof(path), "listeners[%u].time_field", i);
+        if (in->time_field[0] != '\0' && in->proto != CONF_JSON)
+            report_at(l, path, "has a meaning for protocol json only");
     }
 }
 static bool addr_is_multicast(const struct net_addr *a)
@@ -782,8 +789,13 @@ static void check_paths(struct conf_load *l, const char *cwd)
         report_at(l, "data.log_dirs", "may have at most %d entries beside DIR/log",
                   CONF_DIRS_MAX - 1);
 }
+static void report_rule(void *arg, const char *path, const char *text)
+{
+    report_at(arg, path, "%s", text);
+}
 int conf_load_finish(struct conf_load *l, const char *cwd)
 {
+    struct conf *c = &l->conf;
     check_paths(l, cwd);
     check_names(l);
     check_binds(l);
@@ -791,6 +803,7 @@ int conf_load_finish(struct conf_load *l, const char *cwd)
     check_ports(l);
     check_policing(l);
     check_listeners(l);
+    conf_rules_check(c, report_rule, l);
     check_sizes(l);
     if (l->error_cnt > 0)
         return -E_CONFIG;

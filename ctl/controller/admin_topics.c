@@ -264,6 +264,13 @@ static const char *listener_of(const struct controller *c, const char *name)
     }
     return NULL;
 }
+static bool is_of_a_rule(const struct controller *c, const char *name)
+{
+    for (uint32_t i = 0; i < c->conf->rule_cnt; i++)
+        if (strcmp(name, c->conf->rules[i].topic) == 0)
+            return true;
+    return false;
+}
 static void delete_one(struct controller *c, struct pending *p, struct change *ch, uint32_t i,
                        const struct meta_topic *t)
 {
@@ -278,6 +285,12 @@ static void delete_one(struct controller *c, struct pending *p, struct change *c
             row_fail(p, i, KERR_POLICY_VIOLATION,
                      "'%s' is written by listener %s: remove that from the configuration first",
                      t->name, listener);
+        return;
+    }
+    if (is_of_a_rule(c, t->name)) {
+        row_fail(p, i, KERR_POLICY_VIOLATION,
+                 "'%s' is the topic of a routing rule: remove that from the configuration first",
+                 t->name);
         return;
     }
     for (uint32_t j = 0; j < i; j++) {

@@ -112,7 +112,8 @@ static void propose_takeover(struct controller *c, struct change *ch)
 /* Topics the appliance itself needs, as far as they are missing. */
 struct own_topics {
     uint32_t cnt;
-    char name[CONF_LISTENERS_MAX * 2 + 2][TOPIC_NAME_MAX + 8]; /* what this change creates */
+    char name[CONF_LISTENERS_MAX * 2 + CONF_RULES_MAX + 2]
+             [TOPIC_NAME_MAX + 8]; /* what this change creates */
 };
 static void propose_own(struct controller *c, struct change *ch, struct own_topics *own,
                         const char *name, uint32_t partitions,
@@ -136,22 +137,25 @@ static void propose_own(struct controller *c, struct change *ch, struct own_topi
     own->cnt++;
     (void)change_add_topic(c, ch, &t); /* nobody asks for the id */
 }
+static struct create_topics_request_config compression_config(enum conf_compression how)
+{
+    return (struct create_topics_request_config){
+        span_str(how == CONF_COMP_AUTO ? "sluice.compression" : "compression.type"),
+        span_str(how == CONF_COMP_NONE ? "uncompressed" : conf_compression_name(how))};
+}
 static int propose_own_topics(struct controller *c, struct change *ch, int32_t shard_cnt)
 {
     struct own_topics *own = calloc(1, sizeof(*own));
-    struct create_topics_request_config compression = {SPAN_NULL, SPAN_NULL};
+    enum conf_compression how = c->conf->listener_compression;
+    struct create_topics_request_config compression = compression_config(how);
     struct create_topics_request_config forever = {span_str("retention.ms"), span_str("-1")};
     const struct create_topics_request_config offsets[] = {
         /* as Kafka creates it */
         {span_str("cleanup.policy"), span_str("compact")},
         {span_str("compression.type"), span_str("producer")},
         {span_str("segment.bytes"), span_str("104857600")}};
-    enum conf_compression how = c->conf->listener_compression;
     if (own == NULL)
         return -ENOMEM;
-    compression.name = span_str(how == CONF_COMP_AUTO ? "sluice.compression" : "compression.type");
-    compression.value =
-        span_str(how == CONF_COMP_NONE ? "uncompressed" : conf_compression_name(how));
     for (uint32_t i = 0; i < c->conf->listener_cnt; i++) {
         const struct conf_listener *l = &c->conf->listeners[i];
         char dlq[TOPIC_NAME_MAX + 8];
@@ -159,6 +163,13 @@ static int propose_own_topics(struct controller *c, struct change *ch, int32_t s
         propose_own(c, ch, own, l->topic, n > 0 ? (uint32_t)n : 1, &compression, 1);
         snprintf(dlq, sizeof(dlq), "%s.dlq", l->topic);
         propose_own(c, ch, own, dlq, 1, &compression, 1);
+    }
+    for (uint32_t i = 0; i < c->conf->rule_cnt; i++) {
+        const struct conf_rule *r = &c->conf->rules[i];
+        struct create_topics_request_config chosen = compression_config(
+            r->compression == CONF_RULE_COMP_TOPIC ? how : conf_compression_of(r->compression));
+        int32_t n = r->topic_partitions > 0 ? r->topic_partitions : shard_cnt;
+        propose_own(c, ch, own, r->topic, n > 0 ? (uint32_t)n : 1, &chosen, 1);
     }
     propose_own(c, ch, own, "_sluice.gaps", 1, &forever, 1);
     propose_own(c, ch, own, "__consumer_offsets", c->conf->offsets_partitions, offsets,

@@ -230,8 +230,30 @@ static json_t *listeners_json(const struct daemon *d)
                               kind_transport(l->kind), "address", addr, "protocol",
                               l->kind == CTL_LISTENER_KAFKA ? "kafka" : "ingest");
         for (uint32_t k = 0; k < d->conf->listener_cnt; k++)
-            if (strcmp(d->conf->listeners[k].name, l->name) == 0)
+            if (strcmp(d->conf->listeners[k].name, l->name) == 0) {
                 json_object_set_new(o, "topic", json_string(d->conf->listeners[k].topic));
+                json_object_set_new(o, "protocol",
+                                    json_string(conf_proto_name(d->conf->listeners[k].proto)));
+            }
+        json_array_append_new(a, o);
+    }
+    return a;
+}
+/* Event routing rules, in order: the conditions that a rule has, then where its events go. */
+static json_t *rules_json(const struct conf *conf)
+{
+    static const char *const keys[] = {"listener", "source", "facility", "severity",   "host",
+                                       "app",      "topic",  "key",      "compression"};
+    json_t *a = json_array();
+    for (uint32_t i = 0; i < conf->rule_cnt; i++) {
+        json_t *o = json_object();
+        for (size_t k = 0; k < sizeof(keys) / sizeof(keys[0]); k++) {
+            char path[64], value[512];
+            snprintf(path, sizeof(path), "rules[%u].%s", i, keys[k]);
+            if (conf_get(conf, path, value, sizeof(value)) == 0 && value[0] != '\0' &&
+                strcmp(value, "::/0") != 0)
+                json_object_set_new(o, keys[k], json_string(value));
+        }
         json_array_append_new(a, o);
     }
     return a;
@@ -297,15 +319,15 @@ void status_get(struct http_call *c)
     for (uint32_t i = 0; i < n; i++)
         json_array_append_new(why, json_string(reasons[i]));
     json_t *o = json_pack(
-        "{s:s, s:s, s:i, s:s, s:{s:i, s:I}, s:{s:s, s:i, s:I, s:i, s:o}, s:o, s:o, s:o, s:i, s:i, "
-        "s:o, s:o}",
+        "{s:s, s:s, s:i, s:s, s:{s:i, s:I}, s:{s:s, s:i, s:I, s:i, s:o}, s:o, s:o, s:o, s:o, s:i, "
+        "s:i, s:o, s:o}",
         "version", SLUICE_VERSION, "cluster_id", cluster, "node_id", d->identity.node_id,
         "data_dir", d->conf->dir, "sluiced", "pid", (int)getpid(), "uptime_s",
         (json_int_t)((now - d->start_wall_ms) / 1000), "dataplane", "state", phases[d->phase],
         "pid", (int)supervise_pid(d->supervise), "uptime_s", (json_int_t)((now - since) / 1000),
         "starts", (int)d->restarts + 1, "reasons", why, "shards", shards_json(d, r), "ports", ports,
-        "listeners", listeners_json(d), "topics", (int)img->topic_cnt, "partitions",
-        (int)img->partition_cnt, "ledgers", ledgers_json(r), "notes", notes_json(r));
+        "listeners", listeners_json(d), "rules", rules_json(d->conf), "topics", (int)img->topic_cnt,
+        "partitions", (int)img->partition_cnt, "ledgers", ledgers_json(r), "notes", notes_json(r));
     stats_close(r);
     http_answer_json(c, 200, o);
 }

@@ -95,17 +95,24 @@ static void boundary_note(struct control *c, const struct meta_topic *was,
     list_add_tail(&c->boundaries, &b->link);
 }
 
+/* Topics that events go to: of the listeners, then of the rules. */
+static const char *event_topic(const struct conf *conf, uint32_t i)
+{
+    return i < conf->listener_cnt ? conf->listeners[i].topic
+                                  : conf->rules[i - conf->listener_cnt].topic;
+}
+
 void control_note_boundaries(struct control *c, const struct meta_image *old,
                              const struct meta_image *next)
 {
     const struct conf *conf = c->opts.conf;
-    for (uint32_t i = 0; i < conf->listener_cnt; i++) {
-        struct span name = span_str(conf->listeners[i].topic);
+    for (uint32_t i = 0; i < conf->listener_cnt + conf->rule_cnt; i++) {
+        struct span name = span_str(event_topic(conf, i));
         const struct meta_topic *was = image_topic_by_name(old, name);
         const struct meta_topic *is = image_topic_by_name(next, name);
-        bool known = false; /* by a listener before this one */
+        bool known = false; /* by a listener or rule before this one */
         for (uint32_t j = 0; j < i; j++)
-            known |= strcmp(conf->listeners[j].topic, conf->listeners[i].topic) == 0;
+            known |= span_eq_str(name, event_topic(conf, j));
         if (!known && was != NULL && is != NULL && was->partition_cnt != is->partition_cnt)
             boundary_note(c, was, is);
     }

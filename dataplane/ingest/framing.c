@@ -11,10 +11,10 @@
 
 #define COUNT_DIGITS_MAX 8
 
-void framing_init(struct framing *f, uint8_t *buf, uint32_t len_max)
+void framing_init(struct framing *f, enum framing_mode mode, uint8_t *buf, uint32_t len_max)
 {
     ASSERT(len_max >= 16);
-    *f = (struct framing){.buf = buf, .len_max = len_max, .state = FR_START};
+    *f = (struct framing){.buf = buf, .len_max = len_max, .mode = mode, .state = FR_START};
 }
 
 uint32_t framing_find_end_scalar(const uint8_t *p, uint32_t len)
@@ -37,6 +37,21 @@ uint32_t framing_find_end(const uint8_t *p, uint32_t len)
             return i + (uint32_t)__builtin_ctz(mask);
     }
     return i + framing_find_end_scalar(p + i, len - i);
+}
+
+/* Does this byte end a line? */
+static inline bool is_end(const struct framing *f, uint8_t c)
+{
+    return (c == '\n' && f->mode != FRAMING_NUL) || (c == '\0' && f->mode != FRAMING_LF);
+}
+
+/* First byte of p[0..len) that ends a line, or len. */
+static inline uint32_t find_end(const struct framing *f, const uint8_t *p, uint32_t len)
+{
+    if (f->mode == FRAMING_SYSLOG)
+        return framing_find_end(p, len);
+    const uint8_t *hit = len > 0 ? memchr(p, f->mode == FRAMING_LF ? '\n' : '\0', len) : NULL;
+    return hit != NULL ? (uint32_t)(hit - p) : len;
 }
 
 /* One call of framing_feed. */
@@ -69,14 +84,14 @@ static void emit(struct framing *f, struct feed *s, uint32_t from, uint32_t tail
 static void step_start(struct framing *f, struct feed *s)
 {
     uint8_t c = s->in.p[s->pos];
-    if (c == '\n' || c == '\0') {
+    if (is_end(f, c)) {
         s->pos++;
         return;
     }
     s->begun = s->pos;
     s->body = s->pos;
     f->have = f->digits = f->count = 0;
-    f->state = c >= '1' && c <= '9' ? FR_COUNT : FR_LINE;
+    f->state = f->mode == FRAMING_SYSLOG && c >= '1' && c <= '9' ? FR_COUNT : FR_LINE;
 }
 
 /* The digits of a count that came in an earlier chunk turn out to begin a line. */
@@ -131,7 +146,7 @@ static void step_line(struct framing *f, struct feed *s)
     uint32_t room = f->len_max - f->have; /* of this frame */
     uint32_t avail = s->in.len - s->body;
     uint32_t look = avail < room ? avail : room;
-    uint32_t n = framing_find_end(s->in.p + s->body, look);
+    uint32_t n = find_end(f, s->in.p + s->body, look);
     if (n < look) {
         emit(f, s, s->body, n, 0);
         s->pos = s->body + n + 1;
@@ -143,7 +158,7 @@ static void step_line(struct framing *f, struct feed *s)
         return;
     }
     uint8_t next = s->in.p[s->body + room];
-    bool fits = next == '\n' || next == '\0';
+    bool fits = is_end(f, next);
     emit(f, s, s->body, room, fits ? 0 : UINT32_MAX);
     s->pos = s->body + room + (fits ? 1 : 0);
     f->state = fits ? FR_START : FR_SKIP_LINE;
@@ -160,7 +175,7 @@ static void step_skip(struct framing *f, struct feed *s)
             f->state = FR_START;
         return;
     }
-    uint32_t n = framing_find_end(s->in.p + s->pos, avail);
+    uint32_t n = find_end(f, s->in.p + s->pos, avail);
     s->pos += n < avail ? n + 1 : n;
     if (n < avail)
         f->state = FR_START;

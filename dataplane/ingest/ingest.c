@@ -11,24 +11,68 @@
 
 static_assert(CONF_LISTENERS_MAX <= 32, "ingest_missing has 32 bits for each kind of topic");
 
+/* What a protocol is made of; streams of all but syslog have one delimiter. */
+static const struct proto {
+    parse_burst_fn *burst;
+    enum framing_mode framing;
+    bool binary; /* no byte of a datagram is a delimiter */
+} protos[] = {
+    [CONF_SYSLOG] = {syslog_burst, FRAMING_SYSLOG, false},
+    [CONF_RAW] = {raw_burst, FRAMING_LF, false},
+    [CONF_GELF] = {gelf_burst, FRAMING_NUL, false},
+    [CONF_JSON] = {json_burst, FRAMING_LF, false},
+    [CONF_NETFLOW] = {netflow_burst, FRAMING_LF, true},
+};
+
 /* ---- life */
+
+/* One route for each topic, not for each rule: events of one source stay in order, whichever rules
+ * sent them there. */
+static int listener_routes_init(struct ingest *in, uint16_t i, const struct conf *conf)
+{
+    struct ilistener *l = &in->listener[i];
+    const struct conf_listener *c = &conf->listeners[i];
+    l->route = calloc(1 + conf->rule_cnt, sizeof(*l->route));
+    if (l->route == NULL)
+        return -ENOMEM;
+    l->rules = rules_of_listener(&in->rules, c->name);
+    int rc = route_init(&l->route[l->route_cnt++], c->topic, i, false, CONF_RULE_COMP_TOPIC);
+    for (uint32_t k = 0; rc == 0 && k < conf->rule_cnt; k++) {
+        const struct conf_rule *r = &conf->rules[k];
+        uint32_t at = 0;
+        if ((l->rules >> k & 1) == 0)
+            continue;
+        while (at < l->route_cnt && strcmp(l->route[at].topic, r->topic) != 0)
+            at++;
+        if (at == l->route_cnt)
+            rc = route_init(&l->route[l->route_cnt++], r->topic, i, false, r->compression);
+        l->route_of[k] = (uint8_t)at;
+    }
+    return rc;
+}
+
 static int listener_init(struct ingest *in, uint16_t i, const struct conf *conf)
 {
     struct ilistener *l = &in->listener[i];
     const struct conf_listener *c = &conf->listeners[i];
+    const struct proto *p = &protos[c->proto];
+    bool cut_by_us = c->transport == CONF_TCP && p->framing != FRAMING_SYSLOG;
     l->parse = (struct parse_conf){.listener = span_str(c->name),
                                    .zone_offset_s = c->zone_offset_s,
-                                   .event_bytes_max = c->event_bytes_max};
-    l->burst = c->proto == CONF_SYSLOG ? syslog_burst : raw_burst;
+                                   .event_bytes_max = c->event_bytes_max,
+                                   .keep_end = p->binary || cut_by_us,
+                                   .time_field = span_str(c->time_field)};
+    l->burst = p->burst;
     l->header_mask = c->header_mask & RH_ALL;
     int n = snprintf(l->dead_topic, sizeof(l->dead_topic), "%s.dlq", c->topic);
     if (n < 0 || (size_t)n >= sizeof(l->dead_topic) || c->event_bytes_max < 16)
         return -E_LIMIT;
-    int rc = route_init(&l->route, c->topic, i, false);
+    int rc = listener_routes_init(in, i, conf);
     if (rc == 0)
-        rc = route_init(&l->dead, l->dead_topic, i, true);
+        rc = route_init(&l->dead, l->dead_topic, i, true, CONF_RULE_COMP_TOPIC);
     if (rc == 0 && c->transport == CONF_TCP)
-        rc = stream_pool_create(in, i, c->connections_max, c->event_bytes_max, &l->streams);
+        rc = stream_pool_create(in, i, c->connections_max, c->event_bytes_max, p->framing,
+                                &l->streams);
     return rc;
 }
 
@@ -41,6 +85,7 @@ int ingest_create(struct shard *s, const struct conf *conf, struct ingest **ret)
     in->s = s;
     in->listener_cnt = conf->listener_cnt;
     list_init(&in->waiting);
+    rules_compile(&in->rules, conf);
     in->listener = calloc(conf->listener_cnt > 0 ? conf->listener_cnt : 1, sizeof(*in->listener));
     if (in->listener == NULL)
         goto undo;
@@ -72,7 +117,9 @@ void ingest_destroy(struct ingest *in)
         return;
     for (uint32_t i = 0; in->listener != NULL && i < in->listener_cnt; i++) {
         stream_pool_destroy(in->listener[i].streams);
-        route_fini(&in->listener[i].route);
+        for (uint32_t k = 0; k < in->listener[i].route_cnt; k++)
+            route_fini(&in->listener[i].route[k]);
+        free(in->listener[i].route);
         route_fini(&in->listener[i].dead);
     }
     accum_destroy(in->accum);
@@ -86,9 +133,11 @@ __attribute__((noinline, cold)) static void routes_refresh(struct ingest *in)
     uint64_t missing = 0;
     for (uint32_t i = 0; i < in->listener_cnt; i++) {
         struct ilistener *l = &in->listener[i];
-        route_refresh(&l->route, in->s, in->accum);
+        for (uint32_t k = 0; k < l->route_cnt; k++) {
+            route_refresh(&l->route[k], in->s, in->accum);
+            missing |= (uint64_t)!l->route[k].present << i;
+        }
         route_refresh(&l->dead, in->s, in->accum);
-        missing |= (uint64_t)!l->route.present << i;
         missing |= (uint64_t)!l->dead.present << (32 + i);
     }
     in->image = in->s->image;
@@ -124,9 +173,13 @@ static inline void source_name(struct ingest *in, uint32_t i, const struct net_a
 {
     struct rec *r = &in->rec[i];
     r->source_hash = source_hash(peer);
-    struct source_entry *e = &in->sources[r->source_hash % SOURCE_CACHE];
-    if (unlikely(e->len == 0 || memcmp(e->ip, peer->ip, sizeof(e->ip)) != 0))
+    uint32_t slot = r->source_hash % SOURCE_CACHE;
+    struct source_entry *e = &in->sources[slot];
+    if (unlikely(e->len == 0 || memcmp(e->ip, peer->ip, sizeof(e->ip)) != 0)) {
         source_format(e, peer);
+        in->source_rules[slot] = rules_of_source(&in->rules, peer);
+    }
+    in->rec_rules[i] = in->source_rules[slot];
     static_assert(sizeof(e->text) + 1 == sizeof(in->source_text[0]), "one copy of 47 bytes");
     memcpy(in->source_text[i], e->text, sizeof(e->text));
     r->header[RH_SOURCE] = span_of(in->source_text[i], e->len);
@@ -148,13 +201,26 @@ struct burst_sums {
     uint32_t drop[EDROP_CNT];
 };
 
-/* Add record i to its batch. 0; or the reason why not, as -1 - enum event_drop. */
-static inline int event_add(struct ingest *in, struct ilistener *l, struct rec *r)
+/* The route of record i, by the rules; sets its key. */
+static inline struct route *event_route(struct ingest *in, struct ilistener *l, uint32_t i)
 {
-    bool dead = r->header[RH_REASON].p != NULL;
-    struct route *route = dead ? &l->dead : &l->route;
+    struct rec *r = &in->rec[i];
+    if (unlikely(r->header[RH_REASON].p != NULL))
+        return &l->dead;
+    int rule = rules_pick(&in->rules, in->rec_rules[i] & l->rules, r);
+    if (likely(rule < 0))
+        return &l->route[0];
+    enum conf_key key = in->rules.conf->rules[rule].key;
+    if (key != CONF_KEY_NONE)
+        r->key = r->header[key == CONF_KEY_SOURCE ? RH_SOURCE : RH_HOST];
+    return &l->route[l->route_of[rule]];
+}
+
+/* Add a record to its batch. 0; or the reason why not, as -1 - enum event_drop. */
+static inline int event_add(struct ingest *in, struct route *route, const struct rec *r)
+{
     if (unlikely(!route->present))
-        return -1 - (int)(dead ? EDROP_no_dlq_topic : EDROP_no_topic);
+        return -1 - (int)(route->dead ? EDROP_no_dlq_topic : EDROP_no_topic);
     int rc = accum_add(in->accum, route_pick(route, r->source_hash), r);
     if (likely(rc == 0))
         return 0;
@@ -193,9 +259,10 @@ uint32_t ingest_burst(struct ingest *in, uint16_t li, const struct dgram *dg,
         struct rec *r = &in->rec[i];
         uint32_t truncated = r->header[RH_TRUNCATED].p != NULL;
         uint32_t out_of_bounds = r->header[RH_EVENT_TIME].p != NULL;
+        struct route *route = event_route(in, l, i);
         if (unlikely(l->header_mask != RH_ALL))
             headers_mask(r, l->header_mask);
-        int rc = event_add(in, l, r);
+        int rc = event_add(in, route, r);
         if (unlikely(rc < 0)) {
             if (lossless && rc == -1 - (int)EDROP_no_buffer)
                 break;
@@ -231,6 +298,14 @@ uint32_t ingest_dgrams(struct ingest *in, uint16_t listener, const struct dgram 
 bool ingest_has_room(struct ingest *in, uint32_t n)
 {
     return in->stopping || accum_has_room(in->accum, n);
+}
+
+uint32_t ingest_room(struct ingest *in, uint32_t n)
+{
+    if (in->stopping)
+        return n;
+    uint32_t free = accum_has_room(in->accum, n) ? accum_free_cnt(in->accum) : 0;
+    return n < free ? n : free;
 }
 
 void ingest_dgrams_lost(struct ingest *in, uint16_t listener, uint32_t why, uint64_t cnt)

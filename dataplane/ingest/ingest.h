@@ -29,6 +29,9 @@ uint32_t ingest_dgrams(struct ingest *in, uint16_t listener, const struct dgram 
 /* Will n datagrams find batches to go to? No: the log is behind; a device with a queue of its own
  * should keep them there until a later turn. */
 bool ingest_has_room(struct ingest *in, uint32_t n);
+/* How many of n datagrams surely find batches now; 0 until the log has caught up. For a source
+ * whose datagrams can wait. */
+uint32_t ingest_room(struct ingest *in, uint32_t n);
 /* Datagrams that the receiving side lost and knows of: counted as received and dropped, or, of the
  * kernel's socket buffer, as kernel_drops. `why` is an enum dgram_drop. */
 void ingest_dgrams_lost(struct ingest *in, uint16_t listener, uint32_t why, uint64_t cnt);

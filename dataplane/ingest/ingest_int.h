@@ -5,6 +5,7 @@
 #include "dataplane/ingest/ingest.h"
 #include "dataplane/ingest/proto.h"
 #include "dataplane/ingest/route.h"
+#include "dataplane/ingest/rules.h"
 #include "dataplane/counters.h"
 #include "lib/iface/net_addr.h"
 #include <stdatomic.h>
@@ -15,7 +16,11 @@ struct ilistener {
     struct parse_conf parse;
     parse_burst_fn *burst;
     uint32_t header_mask; /* of enum rec_header; RH_ALL: nothing to take away */
-    struct route route, dead;
+    struct route *route;  /* [0]: its topic; the others: topics of rules */
+    uint32_t route_cnt;
+    uint8_t route_of[CONF_RULES_MAX]; /* rule -> route */
+    uint64_t rules;                   /* set of those that look at this listener's events */
+    struct route dead;
     char dead_topic[264];
     struct stream_pool *streams; /* NULL for datagram listeners */
 };
@@ -38,10 +43,13 @@ struct ingest {
     struct ilistener *listener;
     _Atomic uint64_t missing;
     struct list waiting; /* ingest_conn: have unread bytes, waiting for a batch or their turn */
+    struct rules rules;
     struct source_entry sources[SOURCE_CACHE];
+    uint64_t source_rules[SOURCE_CACHE]; /* beside each entry: the rules that look at the source */
     /* scratch of the burst at hand */
     struct parse_mem mem;
     struct rec rec[INGEST_BURST_MAX];
+    uint64_t rec_rules[INGEST_BURST_MAX];
     char source_text[INGEST_BURST_MAX][48];
 };
 
@@ -52,6 +60,7 @@ uint32_t ingest_burst(struct ingest *in, uint16_t l, const struct dgram *dg,
 
 /* stream.c */
 NODISCARD int stream_pool_create(struct ingest *in, uint16_t listener, uint32_t cnt,
-                                 uint32_t event_bytes_max, struct stream_pool **ret);
+                                 uint32_t event_bytes_max, enum framing_mode framing,
+                                 struct stream_pool **ret);
 void stream_pool_destroy(struct stream_pool *p);
 uint32_t streams_poll(struct ingest *in, uint32_t budget);

@@ -9,6 +9,9 @@
 
 #define INGEST_BURST_MAX 64
 #define FULL_LEN_UNKNOWN UINT32_MAX
+/* rec.facility and rec.severity when an event has none, or one without a number. */
+#define REC_FACILITY_NONE 24
+#define REC_SEVERITY_NONE 8
 /* A header value longer than this is left out (RFC 5424's longest field is 255). */
 #define HEADER_VALUE_MAX 255
 /* An event's own time is used within arrival - 7 days .. arrival + 5 minutes. */
@@ -20,11 +23,14 @@ struct parse_conf {
     struct span listener; /* name, for the header */
     int32_t zone_offset_s;
     uint32_t event_bytes_max;
+    bool keep_end;          /* the last byte of an event is data, be it LF or NUL */
+    struct span time_field; /* json_burst: member with the event's time; NULL: none */
 };
 
 /* Text made for the records of one burst; lives as long as they do. */
 struct parse_mem {
     uint8_t full_len[INGEST_BURST_MAX][12];
+    uint8_t time[INGEST_BURST_MAX][12];
 };
 
 /* @hot. n <= INGEST_BURST_MAX datagrams -> n records in out[], same order. full_len[i] is the
@@ -34,8 +40,11 @@ typedef void parse_burst_fn(const struct parse_conf *pc, const struct dgram *dg,
                             const uint32_t *full_len, uint32_t n, struct parse_mem *mem,
                             struct rec *out);
 
-parse_burst_fn syslog_burst; /* syslog.c: RFC 5424 and RFC 3164, told apart per event */
-parse_burst_fn raw_burst;    /* raw.c: bytes as they come */
+parse_burst_fn syslog_burst;  /* syslog.c: RFC 5424 and RFC 3164, told apart per event */
+parse_burst_fn raw_burst;     /* raw.c: bytes as they come */
+parse_burst_fn gelf_burst;    /* gelf.c: GELF 1.1, whole and inflated (gelf_input.h does that) */
+parse_burst_fn json_burst;    /* jsonl.c: one JSON value */
+parse_burst_fn netflow_burst; /* netflow.c: NetFlow v5, v9, IPFIX: one packet, kept as it is */
 
 /* @hot. Value and truncation rules, the same for every parser: one trailing LF or NUL goes, at most
  * event_bytes_max bytes stay. Clears the rest of the record; timestamp = arrival. */

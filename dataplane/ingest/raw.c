@@ -24,7 +24,8 @@ void rec_start(const struct parse_conf *pc, const struct dgram *dg, uint32_t ful
         v.p = (const uint8_t *)"";
     if (unlikely(dg->truncated) && full_len == 0) /* by the receive buffer */
         full_len = FULL_LEN_UNKNOWN;
-    if (full_len == 0 && v.len > 0 && (v.p[v.len - 1] == '\n' || v.p[v.len - 1] == '\0'))
+    if (full_len == 0 && !pc->keep_end && v.len > 0 &&
+        (v.p[v.len - 1] == '\n' || v.p[v.len - 1] == '\0'))
         v.len--;
     if (unlikely(v.len > pc->event_bytes_max)) {
         full_len = full_len == 0 ? v.len : full_len;
@@ -32,6 +33,8 @@ void rec_start(const struct parse_conf *pc, const struct dgram *dg, uint32_t ful
     }
     r->value = v;
     r->timestamp_ms = dg->arrival_ms;
+    r->facility = REC_FACILITY_NONE;
+    r->severity = REC_SEVERITY_NONE;
     r->header[RH_LISTENER] = pc->listener;
     if (unlikely(full_len != 0))
         mark_truncated(full_len, mem, r);

@@ -4,9 +4,11 @@
 #include "lib/base/assert.h"
 #include "lib/meta/config_keys.h"
 
-int route_init(struct route *r, const char *topic, uint16_t listener, bool dead)
+int route_init(struct route *r, const char *topic, uint16_t listener, bool dead,
+               enum conf_rule_compression compression)
 {
-    *r = (struct route){.topic = topic, .listener = listener, .dead = dead};
+    *r = (struct route){
+        .topic = topic, .listener = listener, .dead = dead, .compression = compression};
     r->target = calloc(ROUTE_TARGETS_MAX, sizeof(*r->target));
     return r->target == NULL ? -ENOMEM : 0;
 }
@@ -17,21 +19,21 @@ void route_fini(struct route *r)
     r->target = NULL;
 }
 
+static const enum codec_id codec_of[] = {
+    [CONF_COMP_AUTO] = CODEC_GZIP, [CONF_COMP_PRODUCER] = CODEC_NONE, [CONF_COMP_NONE] = CODEC_NONE,
+    [CONF_COMP_GZIP] = CODEC_GZIP, [CONF_COMP_SNAPPY] = CODEC_SNAPPY, [CONF_COMP_LZ4] = CODEC_LZ4,
+    [CONF_COMP_ZSTD] = CODEC_ZSTD,
+};
+
 /* sluice.compression=auto wins, then an explicit compression.type, then the configuration's choice
  * for listener topics. `auto` is gzip level 1. `producer` asks for what the producer chose; here
  * that is us, and we choose none. */
 static void codec_choose(const struct meta_image *img, const struct meta_topic *t,
-                         const struct conf *conf, enum codec_id *ret_id, int *ret_level)
+                         const struct conf *conf, enum codec_id *ret_id)
 {
-    static const enum codec_id of_conf[] = {
-        [CONF_COMP_AUTO] = CODEC_GZIP,     [CONF_COMP_PRODUCER] = CODEC_NONE,
-        [CONF_COMP_NONE] = CODEC_NONE,     [CONF_COMP_GZIP] = CODEC_GZIP,
-        [CONF_COMP_SNAPPY] = CODEC_SNAPPY, [CONF_COMP_LZ4] = CODEC_LZ4,
-        [CONF_COMP_ZSTD] = CODEC_ZSTD,
-    };
     const char *ours = meta_topic_config(t, "sluice.compression");
     const char *type = config_of_topic(img, t, "compression.type", NULL);
-    enum codec_id id = of_conf[conf->listener_compression];
+    enum codec_id id = codec_of[conf->listener_compression];
     if (ours != NULL && strcmp(ours, "auto") == 0)
         id = CODEC_GZIP;
     else if (type != NULL) {
@@ -40,7 +42,6 @@ static void codec_choose(const struct meta_image *img, const struct meta_topic *
     } else if (ours != NULL)
         id = CODEC_NONE;
     *ret_id = id;
-    *ret_level = id == CODEC_GZIP ? 1 : 0;
 }
 
 /* The partitions to use, in order; how many. *ret_local as in struct route. */
@@ -113,10 +114,12 @@ void route_refresh(struct route *r, struct shard *s, struct accum *a)
                                            .dead = r->dead};
     }
     enum codec_id codec;
-    int level;
-    codec_choose(s->image, t, s->conf, &codec, &level);
+    if (r->compression != CONF_RULE_COMP_TOPIC)
+        codec = codec_of[conf_compression_of(r->compression)];
+    else
+        codec_choose(s->image, t, s->conf, &codec);
     for (uint32_t i = 0; i < cnt; i++) { /* a live change applies to what is sealed from now on */
         r->target[i].codec = codec;
-        r->target[i].level = level;
+        r->target[i].level = codec == CODEC_GZIP ? 1 : 0; /* `auto` is gzip level 1, too */
     }
 }

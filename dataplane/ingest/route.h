@@ -17,14 +17,16 @@ struct route {
     const char *topic; /* name; borrowed from the configuration, or the route's owner */
     uint16_t listener;
     bool dead;
-    bool local;   /* targets are this shard's own */
-    bool present; /* the topic exists and its partitions have owners */
+    enum conf_rule_compression compression; /* TOPIC: as the topic's configuration says */
+    bool local;                             /* targets are this shard's own */
+    bool present;                           /* the topic exists and its partitions have owners */
     struct uuid id;
     uint32_t cnt;
     struct target *target; /* ROUTE_TARGETS_MAX */
 };
 
-NODISCARD int route_init(struct route *r, const char *topic, uint16_t listener, bool dead);
+NODISCARD int route_init(struct route *r, const char *topic, uint16_t listener, bool dead,
+                         enum conf_rule_compression compression);
 void route_fini(struct route *r);
 /* Look the topic up in s->image. Call when s->image is another one. */
 void route_refresh(struct route *r, struct shard *s, struct accum *a);

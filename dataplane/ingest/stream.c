@@ -37,7 +37,7 @@ struct stream_pool {
 };
 
 int stream_pool_create(struct ingest *in, uint16_t listener, uint32_t cnt, uint32_t event_bytes_max,
-                       struct stream_pool **ret)
+                       enum framing_mode framing, struct stream_pool **ret)
 {
     struct stream_pool *p = calloc(1, sizeof(*p));
     if (p == NULL)
@@ -61,7 +61,7 @@ int stream_pool_create(struct ingest *in, uint16_t listener, uint32_t cnt, uint3
         struct ingest_stream *st = &p->conns[i].st;
         st->in = in;
         st->listener = listener;
-        framing_init(&st->framing, (uint8_t *)p->mem + (size_t)i * buf_len, buf_len);
+        framing_init(&st->framing, framing, (uint8_t *)p->mem + (size_t)i * buf_len, buf_len);
         list_add_tail(&p->free, &st->free_link);
     }
     *ret = p;
@@ -95,7 +95,7 @@ struct ingest_stream *ingest_stream_open(struct ingest *in, uint16_t listener,
         return NULL;
     }
     struct ingest_stream *st = container_of(n, struct ingest_stream, free_link);
-    framing_init(&st->framing, st->framing.buf, st->framing.len_max);
+    framing_init(&st->framing, st->framing.mode, st->framing.buf, st->framing.len_max);
     st->peer = *peer;
     ls->connections++;
     return st;

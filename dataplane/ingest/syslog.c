@@ -11,14 +11,13 @@
     {                                                                                              \
         (const uint8_t *)(text), sizeof(text) - 1                                                  \
     }
-static const struct span facility_name[24] = {
-    S("kern"),   S("user"),   S("mail"),   S("daemon"), S("auth"),     S("syslog"),
-    S("lpr"),    S("news"),   S("uucp"),   S("cron"),   S("authpriv"), S("ftp"),
-    S("ntp"),    S("audit"),  S("alert"),  S("clock"),  S("local0"),   S("local1"),
-    S("local2"), S("local3"), S("local4"), S("local5"), S("local6"),   S("local7"),
+const struct span syslog_facility_name[REC_FACILITY_NONE] = {
+#define SYSLOG_FACILITY(name) S(name),
+#include "lib/iface/syslog_names.def"
 };
-static const struct span severity_name[8] = {
-    S("emerg"), S("alert"), S("crit"), S("err"), S("warning"), S("notice"), S("info"), S("debug"),
+const struct span syslog_severity_name[REC_SEVERITY_NONE] = {
+#define SYSLOG_SEVERITY(name) S(name),
+#include "lib/iface/syslog_names.def"
 };
 #undef S
 
@@ -88,8 +87,10 @@ static inline void event_parse(const struct parse_conf *pc, int64_t arrival_ms, 
         r->header[RH_REASON] = span_str(why);
         return;
     }
-    r->header[RH_FACILITY] = facility_name[pri >> 3];
-    r->header[RH_SEVERITY] = severity_name[pri & 7];
+    r->facility = (uint8_t)(pri >> 3);
+    r->severity = (uint8_t)(pri & 7);
+    r->header[RH_FACILITY] = syslog_facility_name[pri >> 3];
+    r->header[RH_SEVERITY] = syslog_severity_name[pri & 7];
     const uint8_t *at = r->value.p + n, *end = r->value.p + r->value.len;
     if (!syslog5424_parse(at, end, arrival_ms, r))
         syslog3164_parse(pc, at, end, arrival_ms, r);

@@ -8,6 +8,10 @@
 #include "dataplane/ingest/proto.h"
 #include <stdbool.h>
 
+/* The keywords by number. */
+extern const struct span syslog_facility_name[REC_FACILITY_NONE];
+extern const struct span syslog_severity_name[REC_SEVERITY_NONE];
+
 /* @hot. false: not RFC 5424 (nothing set). Loose: a bad timestamp or missing fields are unknown. */
 bool syslog5424_parse(const uint8_t *at, const uint8_t *end, int64_t arrival_ms, struct rec *r);
 /* @hot. RFC 3164 in the shapes that devices send; never fails, at worst nothing is known. */

@@ -205,8 +205,6 @@ static uint32_t burst_run(struct sock_dgrams *sd, int64_t wall_ms, uint32_t budg
     uint32_t mask = sd->cfg.buf_cnt - 1, used = 0, n = 0;
     uint16_t which = sd->queue[sd->head & mask].sock;
     struct sock *s = &sd->socks[which];
-    if (budget > DGRAM_BURST_MAX)
-        budget = DGRAM_BURST_MAX;
     while (used < budget && sd->head != sd->tail) {
         const struct arrived *a = &sd->queue[sd->head & mask];
         if (a->sock != which)
@@ -241,8 +239,14 @@ uint32_t sock_dgrams_poll(struct sock_dgrams *sd, int64_t wall_ms, uint32_t budg
 {
     uint32_t done = 0;
     sock_dgrams_turn_end(sd); /* of the turn before, if nobody did */
-    while (done < budget && sd->head != sd->tail)
-        done += burst_run(sd, wall_ms, budget - done);
+    while (done < budget && sd->head != sd->tail) {
+        uint32_t n = budget - done < DGRAM_BURST_MAX ? budget - done : DGRAM_BURST_MAX;
+        if (sd->cfg.room != NULL)
+            n = sd->cfg.room(sd->cfg.arg, n);
+        if (n == 0)
+            break;
+        done += burst_run(sd, wall_ms, n);
+    }
     return done;
 }
 

@@ -9,6 +9,9 @@
  * (dgram_handover.h; datagrams that came while the group was being bound, or with the filter
  * refused).
  *
+ * Pressure: while the receiver has no room, datagrams stay in the receive buffers; with all of
+ * those taken the sockets are not armed, and the kernel's socket buffers fill.
+ *
  * Losses are counted: what the kernel dropped because the socket buffer was full (SO_RXQ_OVFL with
  * each datagram; exactly by sock_dgrams_sync), and datagrams that could not be read at all.
  * Runs on: the owning shard. Memory is taken at creation. */
@@ -26,6 +29,9 @@ struct sock_dgrams_cfg {
     uint32_t payload_max; /* longer datagrams are cut and marked truncated (0: 8192) */
     struct dgram_handover *handover; /* NULL with one shard */
     dgram_deliver_fn *deliver;
+    /* How many of n datagrams may be delivered now; the others wait, at last in the kernel's socket
+     * buffer. NULL: all. */
+    uint32_t (*room)(void *arg, uint32_t n);
     void *arg;
 };
 struct sock_dgram_stats {     /* of one listener */

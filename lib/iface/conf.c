@@ -26,6 +26,7 @@ enum scope {
     SC_conf_kafka_listener,
     SC_conf_route,
     SC_conf_police_rule,
+    SC_conf_rule,
 };
 enum change { CH_RESTART, CH_INTERNAL };
 
@@ -210,7 +211,7 @@ enum conf_node conf_node_kind(const char *path)
 bool conf_node_is_set(const char *path)
 {
     struct walk w = walk(NULL, path);
-    return w.node == CONF_NODE_KEY && w.key != NULL && w.key->kind == K_HEADERS;
+    return w.node == CONF_NODE_KEY && w.key != NULL && conf_kind_is_set(w.key->kind);
 }
 bool conf_node_is_internal(const char *path)
 {
@@ -375,6 +376,15 @@ int conf_set(struct conf *c, const char *path, const char *value, bool internal,
     rc = conf_field_set(&f, value, why, sizeof(why));
     if (rc < 0)
         return conf_fail(err, err_cap, "%s: %s", path, why);
+    return 0;
+}
+int conf_get(const struct conf *c, const char *path, char *out, size_t cap)
+{
+    struct walk w = walk((struct conf *)(uintptr_t)c, path); /* only read through the pointer */
+    if (w.node != CONF_NODE_KEY || (w.key != NULL ? w.base == NULL : w.elem == NULL))
+        return -E_CONFIG;
+    struct field f = w.key != NULL ? key_field(w.key, w.base) : value_field(w.list, w.elem);
+    conf_field_format(&f, out, cap);
     return 0;
 }
 int conf_list_clear(struct conf *c, const char *path)

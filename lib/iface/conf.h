@@ -24,9 +24,13 @@
 #define CONF_ROUTES_MAX 16
 #define CONF_HTTP_HOSTS_MAX 8
 #define CONF_POLICE_MAX 32
+#define CONF_RULES_MAX 64
+#define CONF_FACILITIES 24
+#define CONF_SEVERITIES 8
 
 enum conf_transport { CONF_UDP, CONF_TCP };
-enum conf_proto { CONF_SYSLOG, CONF_RAW }; /* more later: GELF, JSON lines */
+enum conf_proto { CONF_SYSLOG, CONF_RAW, CONF_GELF, CONF_JSON, CONF_NETFLOW };
+enum conf_key { CONF_KEY_NONE, CONF_KEY_SOURCE, CONF_KEY_HOST };
 enum conf_compression {
     CONF_COMP_AUTO,
     CONF_COMP_PRODUCER,
@@ -36,6 +40,16 @@ enum conf_compression {
     CONF_COMP_LZ4,
     CONF_COMP_ZSTD
 };
+/* A rule's own choice, with "not chosen" first. */
+enum conf_rule_compression {
+    CONF_RULE_COMP_TOPIC,
+    CONF_RULE_COMP_AUTO,
+    CONF_RULE_COMP_NONE,
+    CONF_RULE_COMP_GZIP,
+    CONF_RULE_COMP_SNAPPY,
+    CONF_RULE_COMP_LZ4,
+    CONF_RULE_COMP_ZSTD
+};
 
 struct conf_listener { /* where events arrive */
     char name[CONF_NAME_MAX];
@@ -44,16 +58,28 @@ struct conf_listener { /* where events arrive */
     char port_name[CONF_NAME_MAX]; /* DPDK port by name; empty: kernel socket */
     struct net_addr bind; /* address and UDP/TCP port; port 0: any free one (kernel only) */
     char topic[250];
-    int32_t topic_partitions; /* -1: one per shard */
-    uint32_t event_bytes_max; /* longer events are cut and marked truncated */
-    uint32_t header_mask;     /* bit i: write enum rec_header i */
-    int32_t zone_offset_s;    /* RFC 3164 timestamps: seconds east of UTC */
-    uint32_t rcvbuf_bytes;    /* kernel sockets */
-    uint32_t connections_max; /* TCP */
+    int32_t topic_partitions;       /* -1: one per shard */
+    uint32_t event_bytes_max;       /* longer events are cut and marked truncated */
+    uint32_t header_mask;           /* bit i: write enum rec_header i */
+    int32_t zone_offset_s;          /* RFC 3164 timestamps: seconds east of UTC */
+    uint32_t rcvbuf_bytes;          /* kernel sockets */
+    uint32_t connections_max;       /* TCP */
+    char time_field[CONF_NAME_MAX]; /* JSON: top-level member with the event's time; empty: none */
 };
 struct conf_addr {
     struct net_addr ip; /* .port unused */
     uint8_t prefix_len;
+};
+struct conf_rule {                /* events -> topic; the first rule that matches decides */
+    char listener[CONF_NAME_MAX]; /* empty: any */
+    struct conf_addr source;      /* ::/0: any */
+    uint32_t facilities;          /* bit: facility number; 0: any, also none */
+    uint32_t severities;
+    char host[256], app[256]; /* with '*' at the beginning, the end or both; empty: any */
+    char topic[250];
+    int32_t topic_partitions; /* -1: one per shard */
+    enum conf_key key;
+    enum conf_rule_compression compression;
 };
 struct conf_route {
     struct conf_addr dst;
@@ -102,6 +128,7 @@ struct conf {
     uint64_t request_bytes;   /* per shard: Kafka request and response budget */
     uint32_t connections_max; /* per shard */
     uint32_t mbufs;           /* per shard */
+    uint64_t gelf_bytes;      /* per shard: chunks of GELF messages that are not whole yet */
 
     /* log */
     uint32_t flush_max_ms; /* sluice.flush.max.ms */
@@ -160,6 +187,8 @@ struct conf {
     struct conf_port ports[CONF_PORTS_MAX];
     uint32_t listener_cnt;
     struct conf_listener listeners[CONF_LISTENERS_MAX];
+    uint32_t rule_cnt;
+    struct conf_rule rules[CONF_RULES_MAX];
 };
 
 /* Values of `sluiced --dev` with no configuration file: conf_init, the rows of --dev, conf_finish.
@@ -178,6 +207,8 @@ void conf_finish(struct conf *c);
  * names neither file nor line. `internal` allows keys only sluiced may set. */
 NODISCARD int conf_set(struct conf *c, const char *path, const char *value, bool internal,
                        char *err, size_t err_cap);
+/* The value of one key as text. 0, or -E_CONFIG: no such key, or no such element. */
+NODISCARD int conf_get(const struct conf *c, const char *path, char *out, size_t cap);
 /* Empties a list ("listeners") so that a file's own list replaces the default one. */
 NODISCARD int conf_list_clear(struct conf *c, const char *path);
 /* One more element, with the element's defaults. 0, or -E_CONFIG as conf_set. */
@@ -193,7 +224,7 @@ enum conf_node {
     CONF_NODE_ELEMENT
 };
 enum conf_node conf_node_kind(const char *path);
-/* A key whose value is a set of words (headers): YAML may write it as a list. */
+/* A key whose value is a set of words (headers, facility, ...): YAML may write it as a list. */
 bool conf_node_is_set(const char *path);
 /* A key that only sluiced sets. */
 bool conf_node_is_internal(const char *path);
@@ -214,6 +245,12 @@ NODISCARD int conf_cpus_next(const char **list, uint32_t *ret_first, uint32_t *r
                              size_t cap);
 /* "auto", "producer", "none", ... */
 const char *conf_compression_name(enum conf_compression c);
+/* "syslog", "raw", ... */
+const char *conf_proto_name(enum conf_proto p);
+/* Is `a` in the network `net`? An IPv4 prefix contains IPv4 addresses only, ::/0 every address. */
+bool conf_addr_contains(const struct conf_addr *net, const struct net_addr *a);
+/* What a rule's own choice of compression means; of CONF_RULE_COMP_TOPIC: CONF_COMP_PRODUCER. */
+enum conf_compression conf_compression_of(enum conf_rule_compression c);
 
 /* Atomically replaces `path`. 0 or -errno. */
 NODISCARD int conf_write(const struct conf *c, const char *path);

@@ -21,12 +21,16 @@ enum kind {
     K_CIDR,
     K_UUID,
     K_HEADERS,
+    K_FACILITIES,
+    K_SEVERITIES,
     K_ZONE,
     K_ENUM_IDLE,
     K_ENUM_COMPRESSION,
     K_ENUM_TRANSPORT,
     K_ENUM_PROTO,
     K_ENUM_REPLICAS,
+    K_ENUM_KEY,
+    K_ENUM_RULE_COMPRESSION,
 };
 struct field { /* one place to set, with the rules of its row */
     enum kind kind;
@@ -35,6 +39,8 @@ struct field { /* one place to set, with the rules of its row */
     int64_t min, max;
 };
 
+/* Is the value a set of words? */
+bool conf_kind_is_set(enum kind kind);
 NODISCARD int conf_field_set(const struct field *f, const char *value, char *err, size_t cap);
 void conf_field_format(const struct field *f, char *out, size_t cap);
 /* A bound of the field's range, in its unit. */

@@ -13,7 +13,18 @@ static const char *const names_idle[] = {"adaptive", "poll", NULL};
 static const char *const names_compression[] = {"auto",   "producer", "none", "gzip",
                                                 "snappy", "lz4",      "zstd", NULL};
 static const char *const names_transport[] = {"udp", "tcp", NULL};
-static const char *const names_proto[] = {"syslog", "raw", NULL};
+static const char *const names_proto[] = {"syslog", "raw", "gelf", "json", "netflow", NULL};
+static const char *const names_key[] = {"none", "source", "host", NULL};
+static const char *const names_rule_compression[] = {"topic",  "auto", "none", "gzip",
+                                                     "snappy", "lz4",  "zstd", NULL};
+static const char *const names_facility[CONF_FACILITIES] = {
+#define SYSLOG_FACILITY(name) name,
+#include "lib/iface/syslog_names.def"
+};
+static const char *const names_severity[CONF_SEVERITIES] = {
+#define SYSLOG_SEVERITY(name) name,
+#include "lib/iface/syslog_names.def"
+};
 static const char *const names_header[RH_CNT] = {"source",     "facility",  "severity", "host",
                                                  "app",        "procid",    "msgid",    "listener",
                                                  "event_time", "truncated", "reason"};
@@ -88,6 +99,30 @@ const char *conf_compression_name(enum conf_compression c)
     ASSERT(c <= CONF_COMP_ZSTD);
     return names_compression[c];
 }
+const char *conf_proto_name(enum conf_proto p)
+{
+    ASSERT(p <= CONF_NETFLOW);
+    return names_proto[p];
+}
+bool conf_addr_contains(const struct conf_addr *net, const struct net_addr *a)
+{
+    uint32_t bits = net->prefix_len + (net_addr_is_v4(&net->ip) ? 96u : 0);
+    uint32_t whole = bits / 8, rest = bits % 8;
+    if (memcmp(net->ip.ip, a->ip, whole) != 0)
+        return false;
+    return rest == 0 || ((net->ip.ip[whole] ^ a->ip[whole]) >> (8 - rest)) == 0;
+}
+enum conf_compression conf_compression_of(enum conf_rule_compression c)
+{
+    static const enum conf_compression of_rule[] = {
+        [CONF_RULE_COMP_TOPIC] = CONF_COMP_PRODUCER, [CONF_RULE_COMP_AUTO] = CONF_COMP_AUTO,
+        [CONF_RULE_COMP_NONE] = CONF_COMP_NONE,      [CONF_RULE_COMP_GZIP] = CONF_COMP_GZIP,
+        [CONF_RULE_COMP_SNAPPY] = CONF_COMP_SNAPPY,  [CONF_RULE_COMP_LZ4] = CONF_COMP_LZ4,
+        [CONF_RULE_COMP_ZSTD] = CONF_COMP_ZSTD,
+    };
+    ASSERT(c <= CONF_RULE_COMP_ZSTD);
+    return of_rule[c];
+}
 
 int64_t conf_int_load(const void *p, uint32_t size, bool is_signed)
 {
@@ -146,6 +181,10 @@ static const char *const *enum_names(enum kind kind)
         return names_proto;
     case K_ENUM_REPLICAS:
         return names_replicas;
+    case K_ENUM_KEY:
+        return names_key;
+    case K_ENUM_RULE_COMPRESSION:
+        return names_rule_compression;
     default:
         return NULL;
     }
@@ -340,22 +379,51 @@ static int uuid_set(const struct field *f, const char *value, char *err, size_t 
     memcpy(f->p, &u, sizeof(u));
     return 0;
 }
-static int headers_set(const struct field *f, const char *value, char *err, size_t cap)
+/* ---- sets of words: a bit for each ---- */
+
+static const struct word_set {
+    enum kind kind;
+    const char *const *names;
+    uint32_t cnt;
+    const char *what;
+} word_sets[] = {
+    {K_HEADERS, names_header, RH_CNT, "a header"},
+    {K_FACILITIES, names_facility, CONF_FACILITIES, "a facility"},
+    {K_SEVERITIES, names_severity, CONF_SEVERITIES, "a severity"},
+};
+static const struct word_set *word_set_of(enum kind kind)
 {
+    for (uint32_t i = 0; i < sizeof(word_sets) / sizeof(word_sets[0]); i++)
+        if (word_sets[i].kind == kind)
+            return &word_sets[i];
+    return NULL;
+}
+bool conf_kind_is_set(enum kind kind)
+{
+    return word_set_of(kind) != NULL;
+}
+static int word_bit(const struct word_set *s, const char *p, size_t n)
+{
+    for (uint32_t i = 0; i < s->cnt; i++)
+        if (strlen(s->names[i]) == n && memcmp(p, s->names[i], n) == 0)
+            return (int)i;
+    return -1;
+}
+/* `all` and `none` are words of headers only: a rule without a facility takes any. */
+static int words_set(const struct field *f, const char *value, char *err, size_t cap)
+{
+    const struct word_set *s = word_set_of(f->kind);
     uint32_t mask = 0;
-    if (strcmp(value, "all") == 0) {
+    if (f->kind == K_HEADERS && strcmp(value, "all") == 0) {
         mask = (1u << RH_CNT) - 1;
-    } else if (strcmp(value, "none") != 0) {
+    } else if (f->kind != K_HEADERS || strcmp(value, "none") != 0) {
         for (const char *p = value; *p != '\0';) {
             size_t n = strcspn(p, " ,");
-            uint32_t i = 0;
-            while (i < RH_CNT &&
-                   !(strlen(names_header[i]) == n && memcmp(p, names_header[i], n) == 0))
-                i++;
-            if (n > 0 && i == RH_CNT)
-                return conf_fail(err, cap, "'%.*s' is not a header", (int)n, p);
+            int bit = n > 0 ? word_bit(s, p, n) : -1;
+            if (n > 0 && bit < 0)
+                return conf_fail(err, cap, "'%.*s' is not %s", (int)n, p, s->what);
             if (n > 0)
-                mask |= 1u << i;
+                mask |= 1u << bit;
             p += n;
             p += strspn(p, " ,");
         }
@@ -405,7 +473,9 @@ int conf_field_set(const struct field *f, const char *value, char *err, size_t c
     case K_UUID:
         return uuid_set(f, value, err, cap);
     case K_HEADERS:
-        return headers_set(f, value, err, cap);
+    case K_FACILITIES:
+    case K_SEVERITIES:
+        return words_set(f, value, err, cap);
     case K_ZONE:
         return zone_set(f, value, err, cap);
     case K_ENUM_IDLE:
@@ -413,21 +483,25 @@ int conf_field_set(const struct field *f, const char *value, char *err, size_t c
     case K_ENUM_TRANSPORT:
     case K_ENUM_PROTO:
     case K_ENUM_REPLICAS:
+    case K_ENUM_KEY:
+    case K_ENUM_RULE_COMPRESSION:
         return enum_set(f, value, err, cap);
     }
     UNREACHABLE();
 }
-static void headers_format(uint32_t mask, char *out, size_t cap)
+static void words_format(const struct field *f, char *out, size_t cap)
 {
-    if (mask == (1u << RH_CNT) - 1 || mask == 0) {
+    const struct word_set *s = word_set_of(f->kind);
+    uint32_t mask = (uint32_t)conf_int_load(f->p, 4, false);
+    out[0] = '\0';
+    if (f->kind == K_HEADERS && (mask == (1u << RH_CNT) - 1 || mask == 0)) {
         snprintf(out, cap, "%s", mask == 0 ? "none" : "all");
         return;
     }
     size_t len = 0;
-    for (uint32_t i = 0; i < RH_CNT; i++) {
+    for (uint32_t i = 0; i < s->cnt; i++) {
         if (mask & (1u << i))
-            len += (size_t)snprintf(out + len, cap - len, "%s%s", len == 0 ? "" : " ",
-                                    names_header[i]);
+            len += (size_t)snprintf(out + len, cap - len, "%s%s", len == 0 ? "" : " ", s->names[i]);
     }
 }
 static void addr_copy(const struct net_addr *a, bool port, char *out, size_t cap)
@@ -479,7 +553,9 @@ void conf_field_format(const struct field *f, char *out, size_t cap)
         break;
     }
     case K_HEADERS:
-        headers_format((uint32_t)conf_int_load(f->p, 4, false), out, cap);
+    case K_FACILITIES:
+    case K_SEVERITIES:
+        words_format(f, out, cap);
         break;
     case K_ZONE:
         v = conf_int_load(f->p, 4, true);
@@ -494,6 +570,8 @@ void conf_field_format(const struct field *f, char *out, size_t cap)
     case K_ENUM_TRANSPORT:
     case K_ENUM_PROTO:
     case K_ENUM_REPLICAS:
+    case K_ENUM_KEY:
+    case K_ENUM_RULE_COMPRESSION:
         snprintf(out, cap, "%s", enum_names(f->kind)[conf_int_load(f->p, f->size, false)]);
         break;
     }

@@ -30,7 +30,7 @@ static struct sum cut(const uint8_t *p, size_t len, uint32_t seed)
     struct framing f;
     struct frame out[BURST];
     struct sum s = {0, 0};
-    framing_init(&f, buf, LEN_MAX);
+    framing_init(&f, FRAMING_SYSLOG, buf, LEN_MAX);
     for (size_t at = 0; at < len;) {
         seed = seed * 1664525 + 1013904223;
         size_t piece = seed == 0 ? len : 1 + (seed >> 24) % 40;

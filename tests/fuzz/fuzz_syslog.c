@@ -18,7 +18,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     static struct parse_mem mem;
     if (len == 0)
         return 0;
-    struct parse_conf pc = {span_str("fuzz"), (data[0] % 29 - 14) * 3600, 512};
+    struct parse_conf pc = {.listener = span_str("fuzz"),
+                            .zone_offset_s = (data[0] % 29 - 14) * 3600,
+                            .event_bytes_max = 512};
     int64_t arrival = INT64_C(1760000000000) + (int64_t)data[0] * INT64_C(7776000000);
     uint32_t n = (uint32_t)(len - 1);
     uint8_t *exact = malloc(n > 0 ? n : 1); /* a byte too many is seen by the sanitizer */

@@ -209,6 +209,43 @@ static void every_mistake_says_where_and_what(void **state)
         {"listeners:\n- {name: a, topic: t, bind: '127.0.0.1:1'}\n"
          "- {name: b, topic: t.dlq, bind: '127.0.0.1:2'}\n",
          "f.yaml:3:13: listeners[1].topic: 't.dlq' is the dead-letter topic of listeners[0]\n"},
+        {L1 ", protocol: netflow, transport: tcp}\n",
+         "f.yaml:2:63: listeners[0].transport: netflow is served over UDP only\n"},
+        {L1 ", time_field: ts}\n",
+         "f.yaml:2:44: listeners[0].time_field: has a meaning for protocol json only\n"},
+        {"rules:\n- {source: 10.0.0.0/8}\n", "f.yaml:2:3: rules[0].topic: must be given\n"},
+        {"rules:\n- {topic: __x}\n",
+         "f.yaml:2:4: rules[0].topic: '__x' is a topic of the appliance itself\n"},
+        {"rules:\n- {topic: syslog.dlq}\n",
+         "f.yaml:2:4: rules[0].topic: 'syslog.dlq' is the dead-letter topic of listeners[0]\n"
+         "f.yaml:2:4: rules[0].topic: 'syslog.dlq' is the dead-letter topic of listeners[1]\n"},
+        {"rules:\n- {topic: x, listener: syslog}\n",
+         "f.yaml:2:14: rules[0].listener: there is no listener named 'syslog' in listeners\n"},
+        {"rules:\n- {topic: x, source: 10.1.2.3/8}\n",
+         "f.yaml:2:14: rules[0].source: 10.1.2.3 has bits behind its prefix: write 10.0.0.0/8\n"},
+        {"rules:\n- {topic: x, source: 10.1.2.3}\n",
+         "f.yaml:2:22: rules[0].source: '10.1.2.3' is not an address with prefix length, such as "
+         "192.0.2.10/24\n"},
+        {"rules:\n- {topic: x, facility: [auth, autpriv]}\n",
+         "f.yaml:2:24: rules[0].facility: 'autpriv' is not a facility\n"},
+        {"rules:\n- {topic: x, severity: none}\n",
+         "f.yaml:2:24: rules[0].severity: 'none' is not a severity\n"},
+        {"rules:\n- {topic: x, host: a*b}\n",
+         "f.yaml:2:14: rules[0].host: 'a*b': a * may stand at the beginning and at the end only\n"},
+        {"rules:\n- {topic: x, host: fw*}\n- {topic: y, host: fw-1, severity: err}\n",
+         "f.yaml:3:4: rules[1].topic: no event can get here: rules[0] takes all that this rule "
+         "matches\n"},
+        {"rules:\n- {topic: x, source: 10.0.0.0/8}\n- {topic: x, partitions: 2, compression: "
+         "gzip}\n",
+         "f.yaml:3:14: rules[1].partitions: 2 differs from rules[0], which has the same topic\n"
+         "f.yaml:3:29: rules[1].compression: differs from rules[0], which has the same topic\n"},
+        {"rules:\n- {topic: syslog, host: a, compression: gzip}\n",
+         "f.yaml:2:28: rules[0].compression: cannot be chosen for 'syslog', which is also the "
+         "topic of listeners[0]: events of one source share batches\n"
+         "f.yaml:2:28: rules[0].compression: cannot be chosen for 'syslog', which is also the "
+         "topic of listeners[1]: events of one source share batches\n"},
+        {L1 ", protocol: json}\nrules:\n- {listener: a, topic: x, key: host}\n",
+         "f.yaml:4:27: rules[0].key: events of listener 'a' (json) have no host\n"},
     };
     for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
         struct conf_load l;

@@ -21,13 +21,15 @@ static void note(struct got *g, const struct frame *f, uint32_t n)
     }
 }
 
+static enum framing_mode mode = FRAMING_SYSLOG;
+
 /* Feed a stream in random chunks with random `max`, sometimes undoing a feed. */
 static void cut(const void *p, uint32_t len, struct test_rng *rng, struct got *g)
 {
     uint8_t buf[LEN_MAX];
     struct framing f;
     struct frame out[8];
-    framing_init(&f, buf, LEN_MAX);
+    framing_init(&f, mode, buf, LEN_MAX);
     g->len = g->cnt = 0;
     for (uint32_t at = 0; at < len;) {
         uint32_t chunk = rng == NULL ? len - at : (uint32_t)(1 + rng_below(rng, 30));
@@ -96,12 +98,31 @@ static void long_frames_are_cut_and_the_next_one_is_whole(void **state)
            "<1>4567890123456789012345678901234567890|0;<2>b|0;");
 }
 
+static void one_delimiter_leaves_every_other_byte_alone(void **state)
+{
+    (void)state;
+    static struct got g;
+    static const char stream[] = "12 a\0b\n\n{\"x\":\n1}\0\0c";
+    mode = FRAMING_LF;
+    cut(stream, sizeof(stream) - 1, NULL, &g);
+    static const char lines[] = "12 a\0b|0;{\"x\":|0;1}\0\0c|0;";
+    assert_int_equal(g.len, sizeof(lines) - 1);
+    assert_memory_equal(g.text, lines, sizeof(lines) - 1);
+    mode = FRAMING_NUL;
+    cut(stream, sizeof(stream) - 1, NULL, &g);
+    static const char frames[] = "12 a|0;b\n\n{\"x\":\n1}|0;c|0;";
+    assert_int_equal(g.len, sizeof(frames) - 1);
+    assert_memory_equal(g.text, frames, sizeof(frames) - 1);
+    mode = FRAMING_SYSLOG;
+}
+
 static void any_chunking_gives_the_same_frames(void **state)
 {
     (void)state;
     struct test_rng rng = {test_seed(11)};
     static struct got whole, parts;
-    for (int round = 0; round < 3000; round++) {
+    for (int round = 0; round < 4500; round++) {
+        mode = (enum framing_mode)(round % 3);
         char stream[2048];
         uint32_t len = 0;
         while (len < 1000 + rng_below(&rng, 800)) {
@@ -130,6 +151,7 @@ static void any_chunking_gives_the_same_frames(void **state)
         if (whole.len != parts.len || memcmp(whole.text, parts.text, whole.len) != 0)
             fail_msg("round %d: %u and %u frames", round, whole.cnt, parts.cnt);
     }
+    mode = FRAMING_SYSLOG;
 }
 
 static void the_delimiter_search_agrees_with_its_twin(void **state)
@@ -148,4 +170,5 @@ static void the_delimiter_search_agrees_with_its_twin(void **state)
 
 TEST_MAIN(TEST(both_framings_mix_in_one_stream),
           TEST(long_frames_are_cut_and_the_next_one_is_whole),
+          TEST(one_delimiter_leaves_every_other_byte_alone),
           TEST(any_chunking_gives_the_same_frames), TEST(the_delimiter_search_agrees_with_its_twin))

@@ -5,7 +5,8 @@
 #define ARRIVAL INT64_C(1760000000000) /* 2025-10-09T08:53:20Z */
 #define IN_TIME INT64_C(1760000001000)
 
-static const struct parse_conf conf = {{(const uint8_t *)"lan", 3}, 0, 1000};
+static const struct parse_conf conf = {.listener = {(const uint8_t *)"lan", 3},
+                                       .event_bytes_max = 1000};
 static struct parse_mem mem;
 
 static struct rec parse_bytes(const void *p, uint32_t len, uint32_t full_len)

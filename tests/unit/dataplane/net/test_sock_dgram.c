@@ -113,6 +113,16 @@ static void send_seq(int fd, uint32_t seq, uint32_t len)
     assert_int_equal(send(fd, bytes, len, 0), len);
 }
 
+/* Datagrams that the sink will take; the others wait. */
+static uint32_t room_left = UINT32_MAX;
+static uint32_t sink_room(void *arg, uint32_t n)
+{
+    (void)arg;
+    n = n < room_left ? n : room_left;
+    room_left -= room_left == UINT32_MAX ? 0 : n;
+    return n;
+}
+
 struct rig {
     struct uring *u;
     struct sock_dgrams *sd[2];
@@ -150,6 +160,7 @@ static void rig_open(struct rig *r, const char *bind_to, uint32_t shards, uint32
                                       .payload_max = payload_max,
                                       .handover = shards > 1 ? handovers[i] : NULL,
                                       .deliver = sink_deliver,
+                                      .room = sink_room,
                                       .arg = r->sink[i]};
         assert_int_equal(sock_dgrams_create(&cfg, &r->sd[i]), 0);
         assert_int_equal(sock_dgrams_add(r->sd[i], 7, fd[i]), 0);
@@ -265,6 +276,27 @@ static void a_burst_larger_than_the_buffers_gets_through(void **state)
     for (uint32_t k = 0; k < 100; k++)
         assert_int_equal(r.sink[0]->seen[k].seq, k);
     assert_true(sock_dgrams_stats(r.sd[0], 7)->nobuf > 0);
+    close(fd);
+    rig_close(&r);
+}
+
+static void without_room_datagrams_wait_in_the_socket_and_none_is_lost(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_open(&r, "127.0.0.1:0", 1, 16, 512, 4 << 20);
+    int fd = sender_from("127.0.0.1:0", &r.at);
+    room_left = 5;
+    for (uint32_t i = 0; i < 300; i++)
+        send_seq(fd, i, 100);
+    for (int i = 0; i < 50; i++)
+        (void)rig_turn(&r);
+    assert_int_equal(r.sink[0]->cnt, 5);
+    assert_int_equal(sock_dgrams_stats(r.sd[0], 7)->received, 5);
+    room_left = UINT32_MAX;
+    rig_run(&r, 300);
+    sock_dgrams_sync(r.sd[0]);
+    assert_int_equal(sock_dgrams_stats(r.sd[0], 7)->kernel_drops, 0);
     close(fd);
     rig_close(&r);
 }
@@ -489,6 +521,7 @@ int main(void)
         cmocka_unit_test(datagrams_arrive_whole_and_in_order),
         cmocka_unit_test(empty_and_oversized_datagrams_are_told_apart),
         cmocka_unit_test(a_burst_larger_than_the_buffers_gets_through),
+        cmocka_unit_test(without_room_datagrams_wait_in_the_socket_and_none_is_lost),
         cmocka_unit_test(what_the_kernel_dropped_is_counted_exactly),
         cmocka_unit_test(the_drop_counter_may_wrap),
         cmocka_unit_test(one_source_is_always_on_one_shard),
