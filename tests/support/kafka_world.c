@@ -432,6 +432,14 @@ void world_run(struct world *w, uint32_t ms)
     }
 }
 
+void world_skip(struct world *w, int64_t ms)
+{
+    w->now_ns += (uint64_t)ms * 1000000;
+    for (uint32_t i = 0; i < w->shard_cnt; i++)
+        w->shard[i].wall_ms += ms;
+    world_run(w, 5);
+}
+
 /* ---- clients ---- */
 
 struct client *client_open(struct world *w)

@@ -80,6 +80,8 @@ void world_group_config(struct world *w, const char *group, const char *key, con
 void world_topic_delete(struct world *w, const char *name);
 struct plog *world_plog(struct world *w, const char *topic, int32_t partition);
 void world_run(struct world *w, uint32_t ms);
+/* Time passes at once; then what was due runs. */
+void world_skip(struct world *w, int64_t ms);
 /* One connection to shard 0 (or any). */
 struct client *client_open(struct world *w);
 void client_send(struct client *c, const void *p, size_t len);

@@ -71,6 +71,7 @@ POINTS = {
         "a_new_epoch_starts_at_zero_and_an_old_one_is_fenced",
         "a_duplicate_is_known_after_a_restart_and_after_a_crash",
         "producer_ids_are_unique_and_survive_the_control_planes_absence"],
+    "8.7 expiry": ["a_producer_idle_for_a_day_is_forgotten_unless_its_transaction_is_open"],
     "6.3 first oversized batch": ["the_first_batch_is_returned_whole_although_it_is_too_large"],
     "6.2 long poll, min.bytes, max.wait": [
         "a_parked_fetch_wakes_when_bytes_are_durable",
@@ -80,6 +81,7 @@ POINTS = {
     "6 fetch": [
         "every_version_returns_the_bytes_of_the_log", "nothing_there_is_empty_never_null",
         "errors_are_answered_at_once_per_partition", "max_bytes_bounds_the_answer_in_request_order",
+        "no_partition_starves_when_every_answer_has_room_for_one_batch",
         "an_offset_out_of_range_says_minus_one_everywhere"],
     "6.7, 6.13 isolation": ["isolation_decides_whether_aborted_transactions_are_listed"],
     "7 fetch sessions": [
@@ -117,6 +119,7 @@ POINTS = {
         "with_kip_890_every_end_raises_the_epoch_and_a_retry_is_told_the_same",
         "a_produce_to_a_partition_that_did_not_join_is_refused_before_kip_890",
         "a_transaction_that_takes_too_long_is_aborted_and_its_producer_fenced",
+        "an_id_is_forgotten_a_week_after_its_last_transaction",
         "offsets_of_a_transaction_count_from_its_commit_on",
         "offsets_of_a_zombie_member_or_outside_of_a_transaction_are_refused"],
     "13 consumer groups (KIP-848)": [

@@ -467,6 +467,30 @@ static void a_marker_reads_back_and_nothing_else_is_one(void **state)
     assert_int_equal(marker_read(p, len, &got), -E_INVALID_RECORD);
 }
 
+static void run_seconds(struct env *e, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        env_step(e, 1000, 1000000000);
+}
+
+/* By the partition's own clock, which looks every minute. */
+static void a_producer_idle_for_a_day_is_forgotten_unless_its_transaction_is_open(void **state)
+{
+    (void)state;
+    struct env *e = start(1, NULL);
+    assert_ok(put_data(e, (struct data){.id = 7, .plain = true}, NULL));
+    assert_ok(put_data(e, (struct data){.id = 8}, NULL));
+    run_seconds(e, 23 * 3600);
+    assert_rc(put_data(e, (struct data){.id = 7, .seq = 5, .plain = true}, NULL),
+              -E_OUT_OF_ORDER_SEQUENCE);
+    run_seconds(e, 2 * 3600);
+    assert_rc(put_data(e, (struct data){.id = 8, .seq = 5}, NULL), -E_OUT_OF_ORDER_SEQUENCE);
+    assert_ok(put_data(e, (struct data){.id = 7, .seq = 1000, .plain = true}, NULL));
+    assert_rc(put_data(e, (struct data){.id = 7, .seq = 1000 + 2, .plain = true}, NULL),
+              -E_OUT_OF_ORDER_SEQUENCE); /* known again */
+    stop(e);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -480,6 +504,7 @@ int main(void)
         TEST(dropped_segments_take_their_aborted_transactions_with_them),
         TEST(what_is_no_index_file_is_refused_whole),
         TEST(a_marker_reads_back_and_nothing_else_is_one),
+        TEST(a_producer_idle_for_a_day_is_forgotten_unless_its_transaction_is_open),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

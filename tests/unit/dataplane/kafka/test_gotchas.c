@@ -252,7 +252,65 @@ static void isolation_decides_whether_aborted_transactions_are_listed(void **sta
     close_world();
 }
 
-TEST_MAIN(TEST(operations_nobody_asked_for_are_int32_min),
+/* The partition that answers one Fetch; every answer has room for one batch. */
+static int32_t served(struct client *c, struct fetch_n *f)
+{
+    struct fetch_response resp;
+    int32_t who = -1;
+    REQUEST(c, FETCH, 12, fetch, &f->req);
+    world_run(w, 5);
+    RESPONSE(c, FETCH, 12, fetch, &resp);
+    f->req.session_id = resp.session_id;
+    for (uint32_t i = 0; resp.responses.cnt > 0 && i < resp.responses.v[0].partitions.cnt; i++) {
+        const struct fetch_response_partition *p = &resp.responses.v[0].partitions.v[i];
+        if (p->records.len == 0)
+            continue;
+        assert_int_equal(who, -1); /* one at a time */
+        who = p->partition_index;
+    }
+    return who;
+}
+
+/* Without a session the order is the client's, who rotates it; a session rotates by itself. */
+static void no_partition_starves_when_every_answer_has_room_for_one_batch(void **state)
+{
+    enum { PARTS = WORLD_TOPIC_PARTITIONS };
+    (void)state;
+    open_world(&(struct world_opts){.shards = 2});
+    world_topic(w, "t", NULL);
+    struct span b = make_batch(3, 100, NULL);
+    for (int32_t i = 0; i < PARTS; i++)
+        fake_plog_put(world_plog(w, "t", i), b);
+    struct client *c = client_open(w);
+    struct fetch_n f;
+    for (int32_t turn = 0; turn < PARTS; turn++) {
+        fetch_n(&f, "t", PARTS, 1000, 1);
+        f.req.max_bytes = (int32_t)b.len;
+        f.req.session_epoch = -1;
+        for (int32_t i = 0; i < PARTS; i++)
+            f.part[i].partition = (turn + i) % PARTS;
+        assert_int_equal(served(c, &f), turn);
+    }
+    bool had[PARTS] = {false};
+    fetch_n(&f, "t", PARTS, 1000, 1);
+    f.req.max_bytes = (int32_t)b.len;
+    f.req.session_epoch = 0;
+    assert_int_equal(served(c, &f), 0); /* makes the session, in the order of the request */
+    f.req.topics.cnt = 0;               /* nothing new is asked */
+    for (int32_t turn = 0; turn < PARTS; turn++) {
+        f.req.session_epoch++;
+        int32_t who = served(c, &f);
+        assert_in_range(who, 0, PARTS - 1);
+        assert_false(had[who]);
+        had[who] = true;
+    }
+    free((void *)(uintptr_t)b.p);
+    client_close(c);
+    close_world();
+}
+
+TEST_MAIN(TEST(no_partition_starves_when_every_answer_has_room_for_one_batch),
+          TEST(operations_nobody_asked_for_are_int32_min),
           TEST(a_topic_created_again_is_unknown_by_its_old_id),
           TEST(an_offset_out_of_range_says_minus_one_everywhere),
           TEST(isolation_decides_whether_aborted_transactions_are_listed),

@@ -520,6 +520,32 @@ static void an_idle_id_is_forgotten(void **state)
     close_world();
 }
 
+/* By the coordinator's own timers; the default is a week. */
+static void an_id_is_forgotten_a_week_after_its_last_transaction(void **state)
+{
+    const int64_t hour = 3600000;
+    open_txns();
+    struct init_producer_id_response p = init();
+    world_skip(w, 6 * 24 * hour); /* idle connections are closed meanwhile */
+    client_close(c);
+    c = client_open(w);
+    assert_int_equal(produce_txn(12, p, 0, 0), 0);
+    assert_int_equal(end_v(5, p, true).error_code, 0); /* counts from here */
+    world_run(w, 5);
+    world_skip(w, 7 * 24 * hour - 2 * hour);
+    assert_int_equal(STAT(txns_complete_commit), 1);
+    assert_int_equal(STAT(txn_ids_expired), 0);
+    world_skip(w, 3 * hour); /* it looks once an hour */
+    world_run(w, 5);
+    assert_int_equal(STAT(txns_complete_commit), 0);
+    assert_int_equal(STAT(txn_ids_expired), 1);
+    restart_all(); /* the record says so */
+    assert_int_equal(STAT(txns_complete_commit), 0);
+    struct init_producer_id_response again = init();
+    assert_int_equal(again.producer_epoch, 0); /* as new */
+    close_world();
+}
+
 /* -------------------------------------------------------------- administration */
 
 static void transactions_are_described_and_listed(void **state)
@@ -879,6 +905,7 @@ int main(void)
         TEST(a_restart_goes_on_where_the_log_ends),
         TEST(a_failed_append_takes_the_move_back),
         TEST(an_idle_id_is_forgotten),
+        TEST(an_id_is_forgotten_a_week_after_its_last_transaction),
         TEST(transactions_are_described_and_listed),
         TEST(an_administrator_may_write_markers),
         TEST(offsets_of_a_transaction_count_from_its_commit_on),
