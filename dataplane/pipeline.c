@@ -868,6 +868,7 @@ static void publish_store(struct pshard *ps, struct shard_stats *c)
     c->found_quarantined = st.found_segments;
     c->reads = st.reads_memory + st.reads_disk;
     c->read_cache_hits = st.reads_memory;
+    c->cold_read_waits = st.read_waits;
     c->read_bytes = st.read_bytes;
 }
 

@@ -81,6 +81,7 @@ static void store_open(struct store *b)
                               .node_id = 1,
                               .format = true};
     struct plog_set_conf sc = {.staging_bytes = 64u << 20,
+                               .cold_read_bytes = 4u << 20,
                                .submit_max_ms = 5,
                                .flush_max_ms = 20,
                                .journal_file_bytes = 16u << 20,

@@ -216,6 +216,8 @@ struct part;
 struct conf;
 struct plog_set_conf {
     uint64_t staging_bytes; /* staging and cache of recent chunks */
+    uint64_t
+        cold_read_bytes; /* buffers for reads from the disk: when they are used up readers wait */
     uint32_t submit_max_ms; /* bytes that nobody waits for: submitted within, 5 */
     uint32_t flush_max_ms;  /* ... and flushed within, 20 */
     uint64_t journal_file_bytes;
@@ -267,6 +269,7 @@ struct plog_set_stats {
     uint64_t group_commits, journal_commits, journal_bytes, direct_commits, drains;
     uint64_t flush_ns_sum, flush_cnt, flush_ns_max; /* commit formed -> durable */
     uint64_t reads_memory, reads_disk, read_bytes;
+    uint64_t read_waits; /* reads from the disk that waited for a buffer */
     uint64_t space_segments, space_bytes, space_waits; /* dropped for space; appends that waited */
     uint64_t found_batches, found_tails, found_segments; /* damaged, by this start; of shard 0 */
     uint64_t stalls;                                     /* writes that met a full disk */

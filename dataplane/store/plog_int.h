@@ -29,8 +29,9 @@
 #include "lib/base/assert.h"
 #include "lib/base/log.h"
 
-#define READ_IO_CNT 32u            /* disk reads at a time, per shard */
-#define READ_IO_BYTES (128u << 10) /* bounce buffer of each */
+#define READ_IO_BYTES (128u << 10) /* a buffer of the pool of cold reads, and a read of the disk   \
+                                    */
+#define READ_SHARE 4u              /* one reader has at most this part of the pool */
 #define BLOCKED_CNT_MAX 4096u      /* appends that wait for memory */
 #define DRAINS_MAX 64u             /* partitions drained at a time, per directory */
 #define TICK_NS UINT64_C(1000000000)
@@ -156,21 +157,34 @@ struct plog {
     void *detached_arg;
 };
 
+/* A buffer of the pool of cold reads. In flight: bytes [from, to) of the file are wanted of what is
+ * read from `at` on. */
+struct read_buf {
+    struct list link; /* free */
+    struct plog_read_io *k;
+    uint8_t *mem;
+    uint64_t at, from, to;
+    struct file_op op;
+};
 struct plog_read_io {
     struct list link;
     struct plog_set *set;
     struct plog_read *r;
     struct plog *p;
     struct seg *s;
-    bool copying;     /* the first batch was found */
-    int64_t expect;   /* no batch from `pos` on is below; -1: not known yet */
-    int64_t ix_last;  /* last offset of the batch at pos, by the index; -1: not from there */
-    uint64_t pos;     /* next byte wanted of the file */
-    uint64_t read_at; /* file position of the bounce buffer */
-    uint32_t read_len;
-    uint32_t want; /* bytes to copy to dst */
-    uint8_t *bounce;
-    struct file_op op;
+    bool copying;          /* the first batch was found */
+    int64_t expect;        /* no batch from `pos` on is below; -1: not known yet */
+    int64_t ix_last;       /* last offset of the batch at pos, by the index; -1: not from there */
+    uint64_t pos;          /* next byte wanted of the file */
+    uint64_t read_at;      /* SEEK: file position of seek->mem, */
+    uint32_t read_len;     /* and the bytes there */
+    struct read_buf *seek; /* its first buffer */
+    uint32_t want;         /* COPY: bytes from first_pos on go to dst, */
+    uint64_t first_pos;
+    uint64_t next_pos; /* up to here they have been asked for, */
+    uint32_t got;      /* and so many are there */
+    uint32_t buf_cnt;  /* buffers it has */
+    int rc;            /* of the first read that failed; told when all are back */
 };
 
 struct plog_set {
@@ -200,8 +214,10 @@ struct plog_set {
     uint32_t gap_cnt; /* partitions whose gap is not taken */
 
     struct plog_read_io *read_io;
+    struct read_buf *read_bufs;
+    uint32_t read_buf_cnt; /* and as many read_io: each has a buffer at least */
     uint8_t *read_mem;
-    struct list read_free, read_wait; /* read_wait: plog_read.link */
+    struct list read_free, buf_free, read_wait; /* read_wait: plog_read.link */
     uint32_t reads_in_flight;
     struct list lookup_wait; /* plog_list_offsets.link: by time, stand in line (plog_read.c) */
     uint32_t lookup_cnt;     /* under way, at most LOOKUPS_MAX */

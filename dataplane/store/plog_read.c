@@ -2,7 +2,11 @@
  * reads through a bounded pool of bounce buffers. Also ListOffsets and parked fetches.
  *
  * A disk read:  open? --reads_opened--> SEEK (find the batch that holds the offset, by its header)
- *               --> COPY (raw bytes to dst) --> trim to whole batches, CRC of each --> done */
+ *               --> COPY (raw bytes to dst) --> trim to whole batches, CRC of each --> done
+ *
+ * It begins with one buffer; COPY takes more while there are some, up to its share of the pool, so
+ * that the disk has several reads at a time. Who finds no buffer at all waits: cold readers slow
+ * each other down, never a writer, and nothing of this goes through the page cache. */
 #include "dataplane/store/plog_int.h"
 #include "lib/batch/layout.h"
 #include "lib/batch/lost.h"
@@ -146,6 +150,8 @@ static void read_memory(struct plog *p, struct plog_read *r, int64_t limit)
 /* -------------------------------------------------------------------------------------------- disk
  */
 
+#define SEEK_BYTES (32u << 10) /* of headers at a time */
+
 static void read_step(struct plog_read_io *k);
 static void read_start(struct plog *p, struct plog_read *r);
 
@@ -170,8 +176,29 @@ static struct seg *seg_after(const struct plog *p, const struct seg *s)
     return NULL;
 }
 
+static void buf_release(struct plog_read_io *k, struct read_buf *b)
+{
+    k->buf_cnt--;
+    list_add_tail(&k->set->buf_free, &b->link);
+}
+
+static struct read_buf *buf_take(struct plog_read_io *k)
+{
+    struct list *n = list_pop_head(&k->set->buf_free);
+    if (n == NULL)
+        return NULL;
+    struct read_buf *b = container_of(n, struct read_buf, link);
+    b->k = k;
+    k->buf_cnt++;
+    return b;
+}
+
 static void io_put(struct plog_read_io *k)
 {
+    if (k->seek != NULL)
+        buf_release(k, k->seek);
+    k->seek = NULL;
+    ASSERT(k->buf_cnt == 0);
     k->set->reads_in_flight--;
     list_add_tail(&k->set->read_free, &k->link);
 }
@@ -238,44 +265,108 @@ static int trim(struct plog_read_io *k)
     return at == 0 && rc == -E_CORRUPT_BATCH ? rc : 0;
 }
 
-static void on_read(struct file_op *op, int res)
+/* What a read in flight may come back to. */
+static int read_rc(const struct plog *p, int res)
 {
-    struct plog_read_io *k = container_of(op, struct plog_read_io, op);
-    struct plog *p = k->p;
-    k->s->io--;
-    p->io--;
-    if (res < 0 || p->state == PL_FENCED || p->state == PL_DETACHING) {
-        int rc = res < 0 ? res : p->state == PL_FENCED ? -E_STORAGE : -E_UNKNOWN_TOPIC;
-        disk_done(k, rc == res ? -E_STORAGE : rc);
-        plog_settle(p);
-        return;
-    }
-    k->read_len = (uint32_t)res;
-    read_step(k);
-    if (p->state == PL_CLOSING)
-        plog_settle(p);
+    if (res < 0 || p->state == PL_FENCED)
+        return -E_STORAGE;
+    return p->state == PL_DETACHING ? -E_UNKNOWN_TOPIC : 0;
 }
 
-static void read_issue(struct plog_read_io *k)
+static void buf_read(struct read_buf *b, uint32_t len, file_done_fn *done)
 {
+    struct plog_read_io *k = b->k;
     struct seg *s = k->s;
-    k->read_at = k->pos & ~(uint64_t)(FILE_BLOCK - 1);
-    uint64_t end = (s->written + FILE_BLOCK - 1) & ~(uint64_t)(FILE_BLOCK - 1);
-    uint64_t n = end - k->read_at < READ_IO_BYTES ? end - k->read_at : READ_IO_BYTES;
-    uint64_t seek = k->copying ? READ_IO_BYTES : 32u << 10; /* a seek needs little */
-    if (k->copying) {
-        uint64_t left = k->pos - k->read_at + (k->want - k->r->len);
-        left = (left + FILE_BLOCK - 1) & ~(uint64_t)(FILE_BLOCK - 1);
-        seek = left < seek ? left : seek;
-    }
-    n = n < seek ? n : seek;
-    k->op.done = on_read;
-    k->op.file = s->file;
-    k->op.len = n;
+    b->op.done = done;
     s->io++;
     s->used_ns = now_ns(k->set);
     k->p->io++;
-    k->set->io->ops->read(s->file, &k->op, k->bounce, (uint32_t)n, k->read_at);
+    k->set->io->ops->read(s->file, &b->op, b->mem, len, b->at);
+}
+
+static uint64_t block_end(uint64_t pos)
+{
+    return (pos + FILE_BLOCK - 1) & ~(uint64_t)(FILE_BLOCK - 1);
+}
+
+static void on_sought(struct file_op *op, int res)
+{
+    struct plog_read_io *k = container_of(op, struct read_buf, op)->k;
+    struct plog *p = k->p;
+    k->s->io--;
+    p->io--;
+    int rc = read_rc(p, res);
+    if (rc == 0 && res < BATCH_HEADER_LEN)
+        rc = -E_STORAGE; /* the file ends before the log does */
+    k->read_len = (uint32_t)res;
+    if (rc < 0)
+        disk_done(k, rc);
+    else
+        read_step(k);
+    if (p->state != PL_OPEN)
+        plog_settle(p);
+}
+
+static void seek_issue(struct plog_read_io *k)
+{
+    k->read_at = k->pos & ~(uint64_t)(FILE_BLOCK - 1);
+    uint64_t n = block_end(k->s->written) - k->read_at;
+    k->seek->at = k->read_at;
+    buf_read(k->seek, n < SEEK_BYTES ? (uint32_t)n : SEEK_BYTES, on_sought);
+}
+
+static void on_copied(struct file_op *op, int res);
+
+/* Ask for what has not been asked for yet, with b first (NULL: none) and then with free buffers. */
+static void copy_issue(struct plog_read_io *k, struct read_buf *b)
+{
+    uint64_t end = k->first_pos + k->want;
+    uint32_t share = k->set->read_buf_cnt / READ_SHARE;
+    while (k->next_pos < end && k->rc == 0) {
+        if (b == NULL && (k->buf_cnt == 0 || k->buf_cnt < share))
+            b = buf_take(k);
+        if (b == NULL)
+            return;
+        b->from = k->next_pos;
+        b->at = b->from & ~(uint64_t)(FILE_BLOCK - 1);
+        uint64_t to = b->at + READ_IO_BYTES;
+        b->to = k->next_pos = to < end ? to : end;
+        buf_read(b, (uint32_t)(block_end(b->to) - b->at), on_copied);
+        b = NULL;
+    }
+    if (b != NULL)
+        buf_release(k, b);
+}
+
+/* All that was asked for is there, or has failed. */
+static void copy_done(struct plog_read_io *k)
+{
+    k->r->len = k->got;
+    k->pos = k->first_pos + k->got;
+    disk_done(k, k->rc < 0 ? k->rc : trim(k));
+}
+
+static void on_copied(struct file_op *op, int res)
+{
+    struct read_buf *b = container_of(op, struct read_buf, op);
+    struct plog_read_io *k = b->k;
+    struct plog *p = k->p;
+    k->s->io--;
+    p->io--;
+    int rc = read_rc(p, res);
+    if (rc == 0 && b->at + (uint64_t)res < b->to)
+        rc = -E_STORAGE; /* the file ends before the log does */
+    if (rc == 0) {
+        memcpy(k->r->dst + (b->from - k->first_pos), b->mem + (b->from - b->at), b->to - b->from);
+        k->got += (uint32_t)(b->to - b->from);
+    } else if (k->rc == 0) {
+        k->rc = rc;
+    }
+    copy_issue(k, b);
+    if (k->buf_cnt == 0)
+        copy_done(k);
+    if (p->state != PL_OPEN)
+        plog_settle(p);
 }
 
 /* What the first batch's length means for the answer. 1: copy it, 0: answer is empty, negative. */
@@ -333,7 +424,7 @@ static bool seek_in_buffer(struct plog_read_io *k)
         uint64_t in = k->pos - k->read_at;
         if (in + BATCH_HEADER_LEN > k->read_len)
             return true;
-        const uint8_t *h = k->bounce + in;
+        const uint8_t *h = k->seek->mem + in;
         int64_t length = (int32_t)load_be32(h + BATCH_LENGTH);
         uint64_t total = (uint64_t)length + BATCH_LOG_OVERHEAD;
         bool is_batch = length >= BATCH_HEADER_LEN - BATCH_LOG_OVERHEAD &&
@@ -369,36 +460,33 @@ static bool seek_in_buffer(struct plog_read_io *k)
     }
 }
 
+/* The first bytes are in the buffer that found them. */
+static void copy_start(struct plog_read_io *k)
+{
+    struct read_buf *b = k->seek;
+    uint64_t in = k->pos - k->read_at, n = k->read_len - in;
+    n = n < k->want ? n : k->want;
+    memcpy(k->r->dst, b->mem + in, n);
+    k->first_pos = k->pos;
+    k->next_pos = k->pos + n;
+    k->got = (uint32_t)n;
+    k->rc = 0;
+    k->seek = NULL;
+    copy_issue(k, b);
+    if (k->buf_cnt == 0)
+        copy_done(k);
+}
+
 static void read_step(struct plog_read_io *k)
 {
-    struct plog_read *r = k->r;
-    if (!k->copying && !seek_in_buffer(k))
+    if (!seek_in_buffer(k))
         return;
-    if (k->copying) {
-        uint64_t in = k->pos - k->read_at;
-        if (in < k->read_len) {
-            uint64_t n = k->read_len - in;
-            n = n < k->want - r->len ? n : k->want - r->len;
-            memcpy(r->dst + r->len, k->bounce + in, n);
-            r->len += (uint32_t)n;
-            k->pos += n;
-        } else if (k->read_len == 0 || in > k->read_len) {
-            disk_done(k, -E_STORAGE); /* the file ends before the log does */
-            return;
-        }
-        if (r->len == k->want) {
-            disk_done(k, trim(k));
-            return;
-        }
-    } else if (k->read_len < BATCH_HEADER_LEN) {
+    if (k->copying)
+        copy_start(k);
+    else if (k->p->state != PL_OPEN && k->p->state != PL_CLOSING)
         disk_done(k, -E_STORAGE);
-        return;
-    }
-    if (k->p->state != PL_OPEN && k->p->state != PL_CLOSING) {
-        disk_done(k, -E_STORAGE);
-        return;
-    }
-    read_issue(k);
+    else
+        seek_issue(k);
 }
 
 static void read_go(struct plog_read_io *k)
@@ -408,18 +496,21 @@ static void read_go(struct plog_read_io *k)
     k->copying = false;
     k->read_len = 0;
     k->read_at = k->pos;
-    read_issue(k);
+    seek_issue(k);
 }
 
 static void read_disk(struct plog *p, struct plog_read *r)
 {
     struct plog_set *set = p->set;
-    struct list *n = list_pop_head(&set->read_free);
-    if (n == NULL) {
+    if (list_is_empty(&set->read_free) || list_is_empty(&set->buf_free)) {
+        set->st.read_waits++;
         list_add_tail(&set->read_wait, &r->link);
         return;
     }
-    struct plog_read_io *k = container_of(n, struct plog_read_io, link);
+    struct plog_read_io *k =
+        container_of(list_pop_head(&set->read_free), struct plog_read_io, link);
+    k->buf_cnt = 0;
+    k->seek = buf_take(k);
     set->reads_in_flight++;
     set->st.reads_disk++;
     k->r = r;
@@ -468,7 +559,8 @@ void reads_fail_waiting(struct plog *p, int rc)
 
 void reads_retry(struct plog_set *set)
 {
-    while (!list_is_empty(&set->read_wait) && !list_is_empty(&set->read_free)) {
+    while (!list_is_empty(&set->read_wait) && !list_is_empty(&set->read_free) &&
+           !list_is_empty(&set->buf_free)) {
         struct plog_read *r = container_of(list_pop_head(&set->read_wait), struct plog_read, link);
         struct plog *p = plog_set_find(set, &r->topic_id, r->partition);
         if (p == NULL)

@@ -57,6 +57,7 @@ void plog_set_conf_from(struct plog_set_conf *sc, const struct conf *c)
         .journal_file_cnt = c->journal_file_cnt,
         .journal_threshold_bytes = c->journal_threshold_bytes,
         .storage_min_free_bytes = c->storage_min_free_bytes,
+        .cold_read_bytes = c->cold_read_bytes,
         .reserve_bytes = c->reserve_bytes & ~(uint64_t)(FILE_BLOCK - 1),
         .drain_age_ms = 1000,
         .idle_close_ms = 10000,
@@ -98,13 +99,19 @@ static int set_dirs_create(struct plog_set *set)
 
 static int read_io_create(struct plog_set *set)
 {
-    set->read_io = calloc(READ_IO_CNT, sizeof(*set->read_io));
-    set->read_mem = aligned_alloc(FILE_BLOCK, READ_IO_CNT * READ_IO_BYTES);
-    if (set->read_io == NULL || set->read_mem == NULL)
+    uint64_t cnt = set->conf.cold_read_bytes / READ_IO_BYTES;
+    if (cnt < 1 || cnt > UINT32_MAX)
+        return -E_CONFIG;
+    set->read_buf_cnt = (uint32_t)cnt;
+    set->read_io = calloc(cnt, sizeof(*set->read_io));
+    set->read_bufs = calloc(cnt, sizeof(*set->read_bufs));
+    set->read_mem = aligned_alloc(FILE_BLOCK, cnt * READ_IO_BYTES);
+    if (set->read_io == NULL || set->read_bufs == NULL || set->read_mem == NULL)
         return -ENOMEM;
-    for (uint32_t i = 0; i < READ_IO_CNT; i++) {
+    for (uint32_t i = 0; i < cnt; i++) {
         set->read_io[i].set = set;
-        set->read_io[i].bounce = set->read_mem + (size_t)i * READ_IO_BYTES;
+        set->read_bufs[i].mem = set->read_mem + (size_t)i * READ_IO_BYTES;
+        list_add_tail(&set->buf_free, &set->read_bufs[i].link);
         list_add_tail(&set->read_free, &set->read_io[i].link);
     }
     return 0;
@@ -124,7 +131,7 @@ int plog_set_create(struct shard *s, struct file_io *io, struct catalog *c,
         &set->all,         &set->dirty,          &set->drain,       &set->cache,
         &set->blocked,     &set->ready_appends,  &set->ready_reads, &set->ready_waits,
         &set->ready_lists, &set->ready_detached, &set->read_free,   &set->read_wait,
-        &set->lookup_wait};
+        &set->buf_free,    &set->lookup_wait};
     for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
         list_init(lists[i]);
     /* A run must always fit an entry, also in a file of the smallest size. */
@@ -211,6 +218,7 @@ void plog_set_destroy(struct plog_set *set)
         timer_cancel(set->shard->timers, &set->timer);
     staging_destroy(set->staging);
     free(set->read_io);
+    free(set->read_bufs);
     free(set->read_mem);
     free(set->lookup_scratch);
     free(set->hash);

@@ -124,6 +124,7 @@ struct conf {
     bool idle_poll;     /* false: adaptive */
     bool hugepages;
     char eal_extra[512];      /* more EAL arguments, space separated */
+    uint64_t cold_read_bytes; /* buffers for reads from the disk */
     uint64_t staging_bytes;   /* per shard: staging and tail cache */
     uint64_t request_bytes;   /* per shard: Kafka request and response budget */
     uint32_t connections_max; /* per shard */
@@ -238,8 +239,8 @@ void conf_print_reference(FILE *out);
 
 /* 1..249 of [a-zA-Z0-9._-], not "." or "..". */
 bool conf_topic_name_ok(const char *name);
-/* Takes the first "N" or "N-M" off a list of cores such as "2-5,8" and moves *list behind it. 1, 0 when
- * nothing is left, or -E_CONFIG with what is wrong in err[]. */
+/* Takes the first "N" or "N-M" off a list of cores such as "2-5,8" and moves *list behind it. 1, 0
+ * when nothing is left, or -E_CONFIG with what is wrong in err[]. */
 #define CONF_CPU_MAX 65535
 NODISCARD int conf_cpus_next(const char **list, uint32_t *ret_first, uint32_t *ret_last, char *err,
                              size_t cap);

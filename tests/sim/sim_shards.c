@@ -585,6 +585,7 @@ static void conf_draw(void)
 static void store_create(struct sim_shard *sh)
 {
     struct plog_set_conf sc = {.staging_bytes = sim->traits.little_staging ? 2u << 20 : 4u << 20,
+                               .cold_read_bytes = 512u << 10,
                                .submit_max_ms = 5,
                                .flush_max_ms = 20,
                                .journal_file_bytes = 128u << 10,
@@ -827,8 +828,9 @@ static void check_store(const struct shard *s)
     ZERO(set->reads_in_flight);
     ZERO(set->unflushed_bytes);
     ZERO(set->draining_cnt);
-    SIM_CHECK(list_len(&set->read_free) == READ_IO_CNT, "shard %u: %u", s->id,
-              list_len(&set->read_free));
+    SIM_CHECK(list_len(&set->read_free) == set->read_buf_cnt &&
+                  list_len(&set->buf_free) == set->read_buf_cnt,
+              "shard %u: %u", s->id, list_len(&set->read_free));
     uint64_t cached = 0;
     list_for_each(it, &set->cache) cached += container_of(it, struct chunk, cache)->cap;
     SIM_CHECK(staging_free_bytes(set->staging) + cached == staging_bytes(set->staging),

@@ -58,6 +58,7 @@ static inline void env_init(struct env *e, uint64_t seed)
     e->io = (struct file_io){.ops = &fake_file_ops, .arg = e->disk};
     e->shard = (struct shard){.cnt = 1, .now_ns = 1000000000, .wall_ms = 1700000000000};
     e->sc = (struct plog_set_conf){.staging_bytes = 4u << 20,
+                                   .cold_read_bytes = 1u << 20,
                                    .submit_max_ms = 5,
                                    .flush_max_ms = 20,
                                    .journal_file_bytes = 256u << 10,

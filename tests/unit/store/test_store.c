@@ -467,6 +467,93 @@ static void reads_give_whole_batches_within_their_bounds(void **state)
     stop(e);
 }
 
+static void tune_cold(struct env *e)
+{
+    e->pc.segment_bytes = 8u << 20;
+    e->sc.cold_read_bytes = 2u << 20; /* 16 buffers, 4 for one reader */
+}
+
+static void a_cold_read_has_several_reads_of_the_disk_at_a_time_but_only_its_share(void **state)
+{
+    struct env *e = start(1, tune_cold);
+    for (uint64_t i = 0; i < 40; i++)
+        (void)put(e, 0, i + 1, 50000);
+    env_settle(e);
+    assert_ok(env_close(e));
+    assert_ok(env_open(e));
+    struct env_read x = {.r = {.offset = 0,
+                               .current_leader_epoch = -1,
+                               .last_fetched_epoch = -1,
+                               .max_bytes = sizeof(buf),
+                               .min_one_batch = true,
+                               .dst = buf,
+                               .dst_cap = sizeof(buf),
+                               .done = env_read_done}};
+    uint32_t most = 0;
+    plog_read(e->parts[0], &x.r);
+    for (int i = 0; i < 1000 && !x.done; i++) {
+        uint32_t n = fake_disk_in_flight(e->disk);
+        most = n > most ? n : most;
+        env_step(e, 1, 1000);
+    }
+    assert_true(x.done);
+    assert_ok(x.r.rc);
+    assert_int_equal(x.r.len, 40 * 50000);
+    assert_int_equal(most, 4);
+    for (uint32_t i = 0; i < 40; i++) {
+        struct batch_info b;
+        assert_ok(batch_verify(buf + (size_t)i * 50000, 50000, &b));
+        assert_int_equal(b.base_offset, i);
+    }
+    stop(e);
+}
+
+static void tune_cold_least(struct env *e)
+{
+    e->sc.cold_read_bytes = READ_IO_BYTES; /* one buffer */
+}
+
+static void with_the_pool_used_up_cold_readers_wait_and_writers_do_not(void **state)
+{
+    static struct env_read reads[8];
+    static uint8_t dst[8][100000];
+    struct env *e = start(9, tune_cold_least);
+    for (uint32_t i = 0; i < 8; i++)
+        (void)put(e, i, i + 1, 100000);
+    env_settle(e);
+    assert_ok(env_close(e));
+    assert_ok(env_open(e));
+    struct plog_set_stats before, after;
+    plog_set_stats_get(e->set, &before);
+    for (uint32_t i = 0; i < 8; i++) {
+        reads[i] = (struct env_read){.r = {.current_leader_epoch = -1,
+                                           .last_fetched_epoch = -1,
+                                           .max_bytes = sizeof(dst[i]),
+                                           .min_one_batch = true,
+                                           .dst = dst[i],
+                                           .dst_cap = sizeof(dst[i]),
+                                           .done = env_read_done}};
+        plog_read(e->parts[i], &reads[i].r);
+    }
+    plog_set_stats_get(e->set, &after);
+    assert_int_equal(after.read_waits - before.read_waits, 7);
+    assert_int_equal(after.staging_free_bytes, before.staging_free_bytes);
+    (void)put(e, 8, 1, 3000); /* is durable whatever they do */
+    uint32_t left = 8;
+    for (int i = 0; i < 1000 && left > 0; i++) {
+        env_step(e, 1, 1000);
+        left = 0;
+        for (uint32_t k = 0; k < 8; k++)
+            left += !reads[k].done;
+    }
+    assert_int_equal(left, 0);
+    for (uint32_t i = 0; i < 8; i++) {
+        assert_ok(reads[i].r.rc);
+        assert_int_equal(reads[i].r.len, 100000);
+    }
+    stop(e);
+}
+
 static void damage_on_disk_is_found_when_it_is_read(void **state)
 {
     struct env *e = start(1, NULL);
@@ -1176,6 +1263,8 @@ TEST_MAIN(TEST(a_thousand_partitions_with_4_kib_each_are_durable_after_2_operati
           TEST(a_failed_write_or_flush_fences_the_partition_until_it_is_recovered),
           TEST(an_entry_in_flight_when_its_partition_is_fenced_still_counts),
           TEST(reads_give_whole_batches_within_their_bounds),
+          TEST(a_cold_read_has_several_reads_of_the_disk_at_a_time_but_only_its_share),
+          TEST(with_the_pool_used_up_cold_readers_wait_and_writers_do_not),
           TEST(damage_on_disk_is_found_when_it_is_read),
           TEST(a_parked_fetch_wakes_when_enough_is_durable_not_when_it_is_appended),
           TEST(list_offsets_finds_the_record_not_the_batch),

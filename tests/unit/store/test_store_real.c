@@ -49,6 +49,7 @@ static void open_all(struct real *r)
     struct recover_opts ro;
     struct list found;
     struct plog_set_conf sc = {.staging_bytes = 32u << 20,
+                               .cold_read_bytes = 4u << 20,
                                .submit_max_ms = 5,
                                .flush_max_ms = 20,
                                .journal_file_bytes = 4u << 20,
