@@ -45,16 +45,18 @@ def test_a_producers_rate_holds_and_another_clients_is_its_own(appliance):
     a = appliance
     a.ctl("topic", "create", "limited")
     alter_quota(a, "slow", "producer_byte_rate", 1000000)
-    seconds = 8
+    seconds = 4
     slow = produce(a, "slow", seconds)
     print(f"quota 1000000 B/s: {slow / seconds:.0f} B/s over {seconds} s")
     # what the rate and one second of burst allow, and requests that were under way
     assert slow <= 1000000 * (seconds + 2) + 2000000
     assert slow >= 1000000 * (seconds - 3)
-    assert a.metrics_sum("sluice_throttled_total") > 0
-    assert produce(a, "quick", 2) > 6000000
+    throttled = a.metrics_sum("sluice_throttled_total")
+    assert throttled > 0
+    assert produce(a, "quick", 1) > 0
     alter_quota(a, "slow", "producer_byte_rate", None)
-    assert produce(a, "slow", 2) > 6000000
+    assert produce(a, "slow", 1) > 0
+    assert a.metrics_sum("sluice_throttled_total") == throttled, "neither of these has a quota"
 
 
 def test_a_consumers_rate_holds(appliance):
