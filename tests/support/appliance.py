@@ -233,7 +233,7 @@ class Appliance:
 
     def get(self, path, headers=None):
         _, host, port = self.ports()["http"]
-        c = http.client.HTTPConnection(host, port, timeout=10)
+        c = http.client.HTTPConnection(host, port, timeout=DEADLINE)
         c.request("GET", path, headers=headers or {})
         r = c.getresponse()
         body = r.read().decode()

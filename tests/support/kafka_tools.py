@@ -1,5 +1,6 @@
 """Apache Kafka's own tools and clients for the tests: fetched by Maven into .cache, run by Java.
 Where either is out of reach, the calling test is skipped by name, saying why."""
+import glob
 import os
 import shutil
 import subprocess
@@ -34,9 +35,21 @@ def streams_jars():
 
 
 def run(main_class, *args, timeout=180):
-    p = subprocess.run(["java", "-Xmx512m", "-cp", os.path.join(jars(), "*"), main_class, *args],
-                       text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                       stderr=subprocess.STDOUT, timeout=timeout)
+    """One run of a tool. A tool lives for a second, most of which Java takes to load the same classes:
+    the first run leaves them in an archive (class data sharing) that the next ones map. An archive of
+    another Java or other jars is not used, by Java's own check; its remarks about it are no output of
+    the tool."""
+    folder = jars()
+    archive = os.path.join(folder, "tools.jsa")
+    made = f"{archive}.{os.getpid()}"
+    is_there = os.path.exists(archive)
+    java = ["java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-Xlog:disable",
+            f"-XX:{'SharedArchiveFile' if is_there else 'ArchiveClassesAtExit'}={archive if is_there else made}",
+            "-cp", ":".join(sorted(glob.glob(os.path.join(folder, "*.jar"))))]
+    p = subprocess.run([*java, main_class, *args], text=True, stdin=subprocess.DEVNULL,
+                       stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=timeout)
+    if os.path.exists(made):
+        os.replace(made, archive)
     return p
 
 

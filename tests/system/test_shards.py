@@ -3,6 +3,7 @@ import collections
 import subprocess
 import time
 
+import confluent_kafka
 import pytest
 from appliance import Appliance, wait_for
 
@@ -22,6 +23,15 @@ def owners(a, topic):
     return {p["partition"]: p["shard"] for p in a.admin("GET", f"/v1/topics/{topic}")[1]["partitions"]}
 
 
+def by_partition(a, topic):
+    """{partition: values in order}, read by one connection."""
+    found = collections.defaultdict(list)
+    for line in a.consume(topic, "-f", "%p %s\n"):
+        p, _, value = line.partition(" ")
+        found[int(p)].append(value)
+    return found
+
+
 def test_partitions_are_spread_over_all_shards(appliance):
     assert set(owners(appliance, "t").values()) == set(range(appliance.shards))
 
@@ -31,18 +41,22 @@ def test_every_connection_writes_and_reads_every_partition(appliance, acks):
     topic = f"cross-{acks}"
     appliance.ctl("topic", "create", topic, "--partitions", str(PARTITIONS))
     want = collections.defaultdict(list)
+    ends = confluent_kafka.Consumer({"bootstrap.servers": appliance.kafka, "group.id": "ends"})
+
+    def is_complete(p):
+        return ends.get_watermark_offsets(confluent_kafka.TopicPartition(topic, p), 30)[1] == len(want[p])
     for connection in range(appliance.shards + 1):  # each lands on the shard the kernel chooses
+        producer = confluent_kafka.Producer({"bootstrap.servers": appliance.kafka, "acks": acks})
         for p in range(PARTITIONS):
-            lines = [f"{connection}-{p}-{i}" for i in range(20)]
-            want[p] += lines
-            appliance.kcat("-P", "-t", topic, "-p", str(p), "-X", f"acks={acks}",
-                           input="\n".join(lines).encode() + b"\n")
-    for p in range(PARTITIONS):
-        wait_for(f"partition {p} is complete",
-                 lambda p=p: appliance.end_offset(topic, p) == len(want[p]))
-        assert appliance.consume(topic, "-p", str(p)) == want[p]
-    together = appliance.consume(topic, "-f", "%p %s\n")
-    assert sorted(together) == sorted(f"{p} {line}" for p in want for line in want[p])
+            for line in (f"{connection}-{p}-{i}" for i in range(20)):
+                want[p].append(line)
+                producer.produce(topic, line, partition=p)
+        assert producer.flush(60) == 0
+        for p in range(PARTITIONS):  # with acks=0 nobody said that they have come
+            wait_for(f"partition {p} is complete", lambda p=p: is_complete(p))
+    ends.close()
+    for _ in range(appliance.shards + 1):
+        assert by_partition(appliance, topic) == want
 
 
 @pytest.mark.parametrize("codec", ["none", "gzip", "snappy", "lz4", "zstd"])
@@ -89,5 +103,4 @@ def test_everything_is_there_after_a_restart_with_another_number_of_shards(tmp_p
             a.sets = [f"shards={shards}"]
             a.start()
             assert set(owners(a, "t").values()) <= set(range(shards))
-            for p in range(PARTITIONS):
-                assert a.consume("t", "-p", str(p)) == want[p::PARTITIONS]
+            assert by_partition(a, "t") == {p: want[p::PARTITIONS] for p in range(PARTITIONS)}
