@@ -31,7 +31,7 @@ static void release(struct many *m)
 static void on_answer(struct group_call *call)
 {
     struct many_op *op = call->req->op;
-    many_home(&op->m);
+    many_home(&op->m, call->arena.total);
 }
 
 static struct many_op *op_new(struct kreq *req, void (*respond)(struct many *m))
@@ -39,27 +39,30 @@ static struct many_op *op_new(struct kreq *req, void (*respond)(struct many *m))
     struct many_op *op = arena_alloc(&req->arena, sizeof(*op));
     req->op = op;
     if (op != NULL)
-        op->m.respond = respond;
+        op->m = (struct many){.respond = respond, .release = release};
     return op;
 }
 
-static int calls_room(struct kreq *req, struct many_op *op, uint32_t cnt, size_t each)
+/* Room for `cnt` calls, and they are made. */
+static int start(struct kreq *req, struct many_op *op, uint32_t cnt, size_t each,
+                 bool (*ask)(struct many *m, uint32_t i, bool no_room))
 {
     kreq_arena_allow(req, cnt * (sizeof(*op->calls) + each) + 65536);
     op->calls = arena_array(&req->arena, cnt, sizeof(*op->calls));
     if (op->calls == NULL)
         return -E_LIMIT;
-    many_begin(&op->m, req, cnt, release);
     for (uint32_t i = 0; i < cnt; i++)
         op->calls[i].done = on_answer;
+    op->m.ask = ask;
+    many_start(&op->m, req, cnt);
     return 0;
 }
 
-static void ask(struct many_op *op, uint32_t i, struct span group, const void *in)
+static bool ask(struct many *m, uint32_t i, bool no_room, struct span group, const void *in)
 {
-    op->calls[i].error = group_call_send(&op->calls[i], op->m.req, group, in);
-    if (op->calls[i].error == 0)
-        many_sent(&op->m);
+    struct group_call *call = &op_of(m)->calls[i];
+    call->error = no_room ? KE_UNKNOWN : group_call_send(call, m->req, group, in);
+    return call->error == 0;
 }
 
 /* ------------------------------------------------------------------- DescribeGroups */
@@ -71,23 +74,22 @@ static void describe_respond(struct many *m)
                  group_id, op->in.describe.groups.v[i]);
 }
 
+static bool describe_ask(struct many *m, uint32_t i, bool no_room)
+{
+    struct many_op *op = op_of(m);
+    op->calls[i].read_all = op->in.describe.include_authorized_operations;
+    return ask(m, i, no_room, op->in.describe.groups.v[i], NULL);
+}
+
 int describe_groups_start(struct kreq *req, struct wire_reader *r)
 {
     struct many_op *op = op_new(req, describe_respond);
     if (op == NULL)
         return -E_LIMIT;
     int rc = describe_groups_request_read(r, kreq_version(req), &req->arena, &op->in.describe);
-    if (rc == 0)
-        rc = calls_room(req, op, op->in.describe.groups.cnt,
-                        sizeof(struct describe_groups_response_group));
-    if (rc < 0)
-        return rc;
-    for (uint32_t i = 0; i < op->m.cnt; i++) {
-        op->calls[i].read_all = op->in.describe.include_authorized_operations;
-        ask(op, i, op->in.describe.groups.v[i], NULL);
-    }
-    many_home(&op->m);
-    return 0;
+    return rc < 0 ? rc
+                  : start(req, op, op->in.describe.groups.cnt,
+                          sizeof(struct describe_groups_response_group), describe_ask);
 }
 
 /* ------------------------------------------------------------------- ConsumerGroupDescribe */
@@ -100,6 +102,13 @@ static void consumer_describe_respond(struct many *m)
                  op->in.consumer_describe.group_ids.v[i]);
 }
 
+static bool consumer_describe_ask(struct many *m, uint32_t i, bool no_room)
+{
+    struct many_op *op = op_of(m);
+    op->calls[i].read_all = op->in.consumer_describe.include_authorized_operations;
+    return ask(m, i, no_room, op->in.consumer_describe.group_ids.v[i], NULL);
+}
+
 int consumer_group_describe_start(struct kreq *req, struct wire_reader *r)
 {
     struct many_op *op = op_new(req, consumer_describe_respond);
@@ -107,17 +116,10 @@ int consumer_group_describe_start(struct kreq *req, struct wire_reader *r)
         return -E_LIMIT;
     int rc = consumer_group_describe_request_read(r, kreq_version(req), &req->arena,
                                                   &op->in.consumer_describe);
-    if (rc == 0)
-        rc = calls_room(req, op, op->in.consumer_describe.group_ids.cnt,
-                        sizeof(struct consumer_group_describe_response_group));
-    if (rc < 0)
-        return rc;
-    for (uint32_t i = 0; i < op->m.cnt; i++) {
-        op->calls[i].read_all = op->in.consumer_describe.include_authorized_operations;
-        ask(op, i, op->in.consumer_describe.group_ids.v[i], NULL);
-    }
-    many_home(&op->m);
-    return 0;
+    return rc < 0 ? rc
+                  : start(req, op, op->in.consumer_describe.group_ids.cnt,
+                          sizeof(struct consumer_group_describe_response_group),
+                          consumer_describe_ask);
 }
 
 /* ------------------------------------------------------------------- DeleteGroups */
@@ -141,21 +143,20 @@ static void delete_respond(struct many *m)
     KREQ_RESPOND(op->m.req, delete_groups_response, &out);
 }
 
+static bool delete_ask(struct many *m, uint32_t i, bool no_room)
+{
+    return ask(m, i, no_room, op_of(m)->in.delete.groups_names.v[i], NULL);
+}
+
 int delete_groups_start(struct kreq *req, struct wire_reader *r)
 {
     struct many_op *op = op_new(req, delete_respond);
     if (op == NULL)
         return -E_LIMIT;
     int rc = delete_groups_request_read(r, kreq_version(req), &req->arena, &op->in.delete);
-    if (rc == 0)
-        rc = calls_room(req, op, op->in.delete.groups_names.cnt,
-                        sizeof(struct delete_groups_response_result));
-    if (rc < 0)
-        return rc;
-    for (uint32_t i = 0; i < op->m.cnt; i++)
-        ask(op, i, op->in.delete.groups_names.v[i], NULL);
-    many_home(&op->m);
-    return 0;
+    return rc < 0 ? rc
+                  : start(req, op, op->in.delete.groups_names.cnt,
+                          sizeof(struct delete_groups_response_result), delete_ask);
 }
 
 /* ------------------------------------------------------------------- ListGroups */
@@ -190,22 +191,22 @@ static void list_respond(struct many *m)
     KREQ_RESPOND(op->m.req, list_groups_response, &out);
 }
 
+/* Of each shard, what it may hold at most: all of it is answered. */
+static bool list_ask(struct many *m, uint32_t i, bool no_room)
+{
+    struct many_op *op = op_of(m);
+    (void)no_room;
+    group_call_send_all(&op->calls[i], m->req, (uint16_t)i, &op->in.list);
+    return true;
+}
+
 int list_groups_start(struct kreq *req, struct wire_reader *r)
 {
     struct many_op *op = op_new(req, list_respond);
     if (op == NULL)
         return -E_LIMIT;
     int rc = list_groups_request_read(r, kreq_version(req), &req->arena, &op->in.list);
-    if (rc == 0)
-        rc = calls_room(req, op, req->k->s->cnt, 0);
-    if (rc < 0)
-        return rc;
-    for (uint32_t i = 0; i < op->m.cnt; i++) {
-        many_sent(&op->m);
-        group_call_send_all(&op->calls[i], req, (uint16_t)i, &op->in.list);
-    }
-    many_home(&op->m);
-    return 0;
+    return rc < 0 ? rc : start(req, op, req->k->s->cnt, 0, list_ask);
 }
 
 /* ------------------------------------------------------------------- OffsetFetch */
@@ -277,13 +278,13 @@ static void fetch_respond(struct many *m)
                      group_id, op->in.fetch.groups.v[i].group_id);
 }
 
-static int one_from_old(struct many_op *op)
+static int one_from_old(struct kreq *req, struct many_op *op)
 {
     const struct offset_fetch_request *in = &op->in.fetch;
     offset_fetch_request_group_init(&op->one);
     op->one.group_id = in->group_id;
     op->one.topics.null = in->topics.null;
-    op->one.topics.v = arena_array(&op->m.req->arena, in->topics.cnt, sizeof(*op->one.topics.v));
+    op->one.topics.v = arena_array(&req->arena, in->topics.cnt, sizeof(*op->one.topics.v));
     if (op->one.topics.v == NULL)
         return -E_LIMIT;
     for (uint32_t i = 0; i < in->topics.cnt; i++) {
@@ -295,6 +296,15 @@ static int one_from_old(struct many_op *op)
     return 0;
 }
 
+static bool fetch_ask(struct many *m, uint32_t i, bool no_room)
+{
+    struct many_op *op = op_of(m);
+    const struct offset_fetch_request_group *g =
+        kreq_version(m->req) < 8 ? &op->one : &op->in.fetch.groups.v[i];
+    op->calls[i].require_stable = op->in.fetch.require_stable;
+    return ask(m, i, no_room, g->group_id, g);
+}
+
 int offset_fetch_start(struct kreq *req, struct wire_reader *r)
 {
     struct many_op *op = op_new(req, fetch_respond);
@@ -302,18 +312,9 @@ int offset_fetch_start(struct kreq *req, struct wire_reader *r)
         return -E_LIMIT;
     int rc = offset_fetch_request_read(r, kreq_version(req), &req->arena, &op->in.fetch);
     bool old = kreq_version(req) < 8;
-    if (rc == 0)
-        rc = calls_room(req, op, old ? 1 : op->in.fetch.groups.cnt,
-                        sizeof(struct offset_fetch_response_group));
     if (rc == 0 && old)
-        rc = one_from_old(op);
-    if (rc < 0)
-        return rc;
-    for (uint32_t i = 0; i < op->m.cnt; i++) {
-        const struct offset_fetch_request_group *g = old ? &op->one : &op->in.fetch.groups.v[i];
-        op->calls[i].require_stable = op->in.fetch.require_stable;
-        ask(op, i, g->group_id, g);
-    }
-    many_home(&op->m);
-    return 0;
+        rc = one_from_old(req, op);
+    return rc < 0 ? rc
+                  : start(req, op, old ? 1 : op->in.fetch.groups.cnt,
+                          sizeof(struct offset_fetch_response_group), fetch_ask);
 }

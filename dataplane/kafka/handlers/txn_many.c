@@ -26,7 +26,7 @@ static void release(struct many *m)
 static void on_answer(struct txn_call *call)
 {
     struct many_op *op = call->req->op;
-    many_home(&op->m);
+    many_home(&op->m, call->arena.total);
 }
 
 static struct many_op *op_new(struct kreq *req, void (*respond)(struct many *m))
@@ -34,21 +34,24 @@ static struct many_op *op_new(struct kreq *req, void (*respond)(struct many *m))
     struct many_op *op = arena_alloc(&req->arena, sizeof(*op));
     req->op = op;
     if (op != NULL)
-        op->m.respond = respond;
+        op->m = (struct many){.respond = respond, .release = release};
     return op;
 }
 
-static int calls_room(struct kreq *req, struct many_op *op, uint32_t cnt, enum txn_op what)
+/* Room for `cnt` calls, and they are made. */
+static int start(struct kreq *req, struct many_op *op, uint32_t cnt, enum txn_op what,
+                 bool (*ask)(struct many *m, uint32_t i, bool no_room))
 {
     kreq_arena_allow(req, cnt * (sizeof(*op->calls) + 256) + 65536);
     op->calls = arena_array(&req->arena, cnt, sizeof(*op->calls));
     if (op->calls == NULL)
         return -E_LIMIT;
-    many_begin(&op->m, req, cnt, release);
     for (uint32_t i = 0; i < cnt; i++) {
         op->calls[i].done = on_answer;
         op->calls[i].op = what;
     }
+    op->m.ask = ask;
+    many_start(&op->m, req, cnt);
     return 0;
 }
 
@@ -62,6 +65,14 @@ static void describe_respond(struct many *m)
                  op->in.describe.transactional_ids.v[i]);
 }
 
+static bool describe_ask(struct many *m, uint32_t i, bool no_room)
+{
+    struct many_op *op = op_of(m);
+    struct span id = op->in.describe.transactional_ids.v[i];
+    op->calls[i].error = no_room ? TE_UNKNOWN : txn_call_send(&op->calls[i], m->req, id);
+    return op->calls[i].error == 0;
+}
+
 int describe_transactions_start(struct kreq *req, struct wire_reader *r)
 {
     struct many_op *op = op_new(req, describe_respond);
@@ -69,18 +80,9 @@ int describe_transactions_start(struct kreq *req, struct wire_reader *r)
         return -E_LIMIT;
     int rc =
         describe_transactions_request_read(r, kreq_version(req), &req->arena, &op->in.describe);
-    if (rc == 0)
-        rc = calls_room(req, op, op->in.describe.transactional_ids.cnt, TXN_DESCRIBE);
-    if (rc < 0)
-        return rc;
-    for (uint32_t i = 0; i < op->m.cnt; i++) {
-        op->calls[i].error =
-            txn_call_send(&op->calls[i], req, op->in.describe.transactional_ids.v[i]);
-        if (op->calls[i].error == 0)
-            many_sent(&op->m);
-    }
-    many_home(&op->m);
-    return 0;
+    return rc < 0
+               ? rc
+               : start(req, op, op->in.describe.transactional_ids.cnt, TXN_DESCRIBE, describe_ask);
 }
 
 /* --------------------------------------------------------- ListTransactions */
@@ -130,21 +132,21 @@ static void list_respond(struct many *m)
     KREQ_RESPOND(req, list_transactions_response, &out);
 }
 
+/* Of each shard, what it may hold at most: all of it is answered. */
+static bool list_ask(struct many *m, uint32_t i, bool no_room)
+{
+    struct many_op *op = op_of(m);
+    (void)no_room;
+    op->calls[i].list = &op->in.list;
+    txn_call_send_all(&op->calls[i], m->req, (uint16_t)i);
+    return true;
+}
+
 int list_transactions_start(struct kreq *req, struct wire_reader *r)
 {
     struct many_op *op = op_new(req, list_respond);
     if (op == NULL)
         return -E_LIMIT;
     int rc = list_transactions_request_read(r, kreq_version(req), &req->arena, &op->in.list);
-    if (rc == 0)
-        rc = calls_room(req, op, req->k->s->cnt, TXN_LIST);
-    if (rc < 0)
-        return rc;
-    for (uint32_t i = 0; i < op->m.cnt; i++) {
-        many_sent(&op->m);
-        op->calls[i].list = &op->in.list;
-        txn_call_send_all(&op->calls[i], req, (uint16_t)i);
-    }
-    many_home(&op->m);
-    return 0;
+    return rc < 0 ? rc : start(req, op, req->k->s->cnt, TXN_LIST, list_ask);
 }

@@ -456,6 +456,48 @@ static void a_static_member_that_says_something_else_rebalances(void **state)
     close_world();
 }
 
+/* One group of 128 KiB, named 1,000 times: as many answers as MANY_BYTES_MAX has room for, and those
+ * that were out. */
+static void a_large_group_is_described_as_often_as_memory_allows(void **state)
+{
+    enum { NAMES = 1000, META = 128 << 10 };
+    open_groups(&(struct world_opts){.request_bytes = 400u << 20}, 0);
+    struct client *a = client_open(w), *b = client_open(w);
+    char *meta = malloc(META + 1);
+    assert_non_null(meta);
+    memset(meta, 'm', META);
+    meta[META] = '\0';
+    const char *id = enter(a, (struct join_opts){.protos = {"range", meta}});
+    world_run(w, 5);
+    struct join_group_response joined = take_join(a, 9);
+    assert_int_equal(joined.error_code, 0);
+    const char *const as[] = {id, "x"};
+    send_sync(a, id, joined.generation_id, as, 1);
+    assert_int_equal(take_sync(a).error_code, 0);
+    free(meta);
+    struct describe_groups_request in;
+    struct describe_groups_response out;
+    struct span names[NAMES];
+    describe_groups_request_init(&in);
+    for (int i = 0; i < NAMES; i++)
+        names[i] = span_str("g");
+    in.groups = (struct wire_spans){.v = names, .cnt = NAMES};
+    REQUEST(b, 15, 5, describe_groups, &in);
+    world_run(w, 2000);
+    RESPONSE(b, 15, 5, describe_groups, &out);
+    assert_int_equal(out.groups.cnt, NAMES);
+    uint32_t good = 0;
+    for (int i = 0; i < NAMES; i++) {
+        const struct describe_groups_response_group *g = &out.groups.v[i];
+        assert_true(span_eq_str(g->group_id, "g"));
+        assert_true(g->error_code == 0 || g->error_code == KE_UNKNOWN);
+        good += g->error_code == 0;
+        assert_int_equal(g->members.cnt, g->error_code == 0);
+    }
+    assert_in_range(good, 64, 600); /* its arena grows in larger steps */
+    close_world();
+}
+
 static void a_static_member_is_removed_by_its_instance_or_its_session(void **state)
 {
     open_groups(NULL, 0);
@@ -754,6 +796,7 @@ TEST_MAIN(TEST(a_group_id_hashes_as_java_does),
           TEST(a_group_takes_no_more_members_than_it_may),
           TEST(a_static_member_comes_back_without_a_rebalance),
           TEST(a_static_member_that_says_something_else_rebalances),
+          TEST(a_large_group_is_described_as_often_as_memory_allows),
           TEST(a_static_member_is_removed_by_its_instance_or_its_session),
           TEST(a_restart_finds_the_group_and_waits_a_session_for_its_members),
           TEST(an_empty_group_survives_with_its_generation),
