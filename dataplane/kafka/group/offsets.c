@@ -269,12 +269,6 @@ int offsets_replay(struct cpart *p, int64_t producer_id, const struct offset_com
 
 /* ------------------------------------------------------------------- OffsetCommit */
 
-struct commit {         /* one under way */
-    struct span *names; /* of the request's topics; null: unknown */
-    int64_t now_ms;
-    const struct cmember *old; /* it speaks of an older epoch; only while the call is checked */
-};
-
 int16_t offsets_check(struct cpart *p, struct commit_who *who, struct group **ret_group)
 {
     struct group *g = coord_find(p->c, who->group);
@@ -307,6 +301,70 @@ int16_t offsets_check(struct cpart *p, struct commit_who *who, struct group **re
         return KE_REBALANCE;
     group_touch(m);
     return 0;
+}
+
+struct commit *commit_begin(struct cpart *p, struct group_call *call, struct commit_who *who,
+                            uint32_t topic_cnt)
+{
+    struct group *g = NULL;
+    int16_t error = offsets_check(p, who, &g);
+    if (error != 0) {
+        call_fail(call, error);
+        return NULL;
+    }
+    struct coord_write *w = coord_write_new(p, g);
+    struct commit *cm = arena_alloc(&call->arena, sizeof(*cm));
+    if (cm != NULL)
+        *cm = (struct commit){.w = w,
+                              .names = arena_array(&call->arena, topic_cnt, sizeof(*cm->names)),
+                              .now_ms = p->c->s->wall_ms,
+                              .generation = who->generation,
+                              .old = who->old};
+    if (w == NULL || cm == NULL || cm->names == NULL) {
+        if (w != NULL)
+            coord_write_drop(w);
+        call_fail(call, KE_COMMIT_SIZE);
+        return NULL;
+    }
+    call->ctx = cm;
+    return cm;
+}
+
+int16_t commit_add(struct group_call *call, const struct meta_topic *t, struct span name,
+                   const struct goffset *o)
+{
+    struct commit *cm = call->ctx;
+    if (t == NULL || o->partition < 0 || (uint32_t)o->partition >= t->partition_cnt)
+        return KE_UNKNOWN_TOPIC;
+    if (o->metadata.len > COMMIT_METADATA_MAX)
+        return KE_METADATA_TOO_LARGE;
+    if (cm->old != NULL && !consumer_may_commit_old(cm->old, &t->id, o->partition, cm->generation))
+        return KE_STALE_MEMBER_EPOCH;
+    struct span key = offset_key(&call->arena, cm->w->g->id, name, o->partition);
+    struct span value = offset_value(&call->arena, o);
+    if (span_is_null(key) || span_is_null(value))
+        return KE_COMMIT_SIZE;
+    coord_write_add(cm->w, key, value);
+    return 0;
+}
+
+void commit_end(struct group_call *call, bool is_whole,
+                void (*done)(struct coord_write *w, int16_t error))
+{
+    struct commit *cm = call->ctx;
+    struct coord_write *w = cm->w;
+    if (is_whole && w->w.rc == 0 && !clog_write_is_empty(&w->w)) {
+        w->call = call;
+        w->done = done;
+        coord_write_submit(w);
+        return;
+    }
+    bool failed = !is_whole || w->w.rc < 0;
+    coord_write_drop(w);
+    if (failed)
+        call_fail(call, KE_COMMIT_SIZE);
+    else
+        call_reply(call); /* there is nothing to write */
 }
 
 static struct goffset commit_offset(const struct offset_commit_request *in,
@@ -349,94 +407,52 @@ static void on_commit_durable(struct coord_write *w, int16_t error)
     call_reply(call);
 }
 
-static int16_t commit_partition(struct group_call *call, struct group *g, struct coord_write *w,
-                                const struct meta_topic *t, struct span name,
-                                const struct offset_commit_request_partition *part)
-{
-    const struct commit *cm = call->ctx;
-    if (t == NULL)
-        return call->version >= 10 ? KE_UNKNOWN_TOPIC_ID : KE_UNKNOWN_TOPIC;
-    if (part->partition_index < 0 || (uint32_t)part->partition_index >= t->partition_cnt)
-        return KE_UNKNOWN_TOPIC;
-    if (part->committed_metadata.len > COMMIT_METADATA_MAX)
-        return KE_METADATA_TOO_LARGE;
-    if (cm->old != NULL &&
-        !consumer_may_commit_old(
-            cm->old, &t->id, part->partition_index,
-            ((const struct offset_commit_request *)call->in)->generation_id_or_member_epoch))
-        return KE_STALE_MEMBER_EPOCH;
-    struct goffset o = commit_offset(call->in, part, cm->now_ms);
-    struct span key = offset_key(&call->arena, g->id, name, part->partition_index);
-    struct span value = offset_value(&call->arena, &o);
-    if (span_is_null(key) || span_is_null(value))
-        return KE_COMMIT_SIZE;
-    coord_write_add(w, key, value);
-    return 0;
-}
-
-void offsets_on_commit(struct cpart *p, struct group_call *call)
+/* The answer's rows, and what is to be written. False: no memory. */
+static bool commit_rows(struct cpart *p, struct group_call *call)
 {
     const struct offset_commit_request *in = call->in;
     struct offset_commit_response *out = &call->out.commit;
     const struct meta_image *img = p->c->s->image;
-    struct group *g = NULL;
-    struct commit_who who = {.group = in->group_id,
-                             .member_id = in->member_id,
-                             .instance_id = in->group_instance_id,
-                             .generation = in->generation_id_or_member_epoch,
-                             .version = call->version};
-    int16_t error = offsets_check(p, &who, &g);
-    if (error != 0) {
-        call_fail(call, error);
-        return;
-    }
-    struct coord_write *w = coord_write_new(p, g);
-    struct commit *cm = arena_alloc(&call->arena, sizeof(*cm));
-    offset_commit_response_init(out);
+    struct commit *cm = call->ctx;
+    bool by_id = call->version >= 10;
     out->topics.v = arena_array(&call->arena, in->topics.cnt, sizeof(*out->topics.v));
-    if (cm != NULL)
-        cm->names = arena_array(&call->arena, in->topics.cnt, sizeof(*cm->names));
-    if (w == NULL || cm == NULL || cm->names == NULL || out->topics.v == NULL)
-        goto undo;
-    cm->now_ms = p->c->s->wall_ms;
-    cm->old = who.old;
-    call->ctx = cm;
-    uint32_t good = 0;
+    if (out->topics.v == NULL)
+        return false;
     for (uint32_t i = 0; i < in->topics.cnt; i++) {
         const struct offset_commit_request_topic *t = &in->topics.v[i];
         struct offset_commit_response_topic *o = &out->topics.v[out->topics.cnt++];
-        const struct meta_topic *mt = call->version >= 10 ? image_topic_by_id(img, &t->topic_id)
-                                                          : image_topic_by_name(img, t->name);
+        const struct meta_topic *mt =
+            by_id ? image_topic_by_id(img, &t->topic_id) : image_topic_by_name(img, t->name);
         offset_commit_response_topic_init(o);
         o->name = t->name;
         o->topic_id = t->topic_id;
         cm->names[i] = mt != NULL ? call_keep(call, span_str(mt->name)) : SPAN_NULL;
         o->partitions.v = arena_array(&call->arena, t->partitions.cnt, sizeof(*o->partitions.v));
         if (o->partitions.v == NULL)
-            goto undo;
+            return false;
         for (uint32_t k = 0; k < t->partitions.cnt; k++) {
             struct offset_commit_response_partition *op = &o->partitions.v[o->partitions.cnt++];
+            struct goffset off = commit_offset(in, &t->partitions.v[k], cm->now_ms);
             offset_commit_response_partition_init(op);
-            op->partition_index = t->partitions.v[k].partition_index;
-            op->error_code = commit_partition(call, g, w, mt, cm->names[i], &t->partitions.v[k]);
-            good += op->error_code == 0;
+            op->partition_index = off.partition;
+            op->error_code = mt == NULL && by_id ? KE_UNKNOWN_TOPIC_ID
+                                                 : commit_add(call, mt, cm->names[i], &off);
         }
     }
-    if (w->w.rc < 0)
-        goto undo;
-    if (good == 0) {
-        coord_write_drop(w);
-        call_reply(call);
-        return;
-    }
-    w->call = call;
-    w->done = on_commit_durable;
-    coord_write_submit(w);
-    return;
-undo:
-    if (w != NULL)
-        coord_write_drop(w);
-    call_fail(call, KE_COMMIT_SIZE);
+    return true;
+}
+
+void offsets_on_commit(struct cpart *p, struct group_call *call)
+{
+    const struct offset_commit_request *in = call->in;
+    struct commit_who who = {.group = in->group_id,
+                             .member_id = in->member_id,
+                             .instance_id = in->group_instance_id,
+                             .generation = in->generation_id_or_member_epoch,
+                             .version = call->version};
+    offset_commit_response_init(&call->out.commit);
+    if (commit_begin(p, call, &who, in->topics.cnt) != NULL)
+        commit_end(call, commit_rows(p, call), on_commit_durable);
 }
 
 /* ------------------------------------------------------------------- OffsetFetch */

@@ -2,6 +2,7 @@
  * Runs on: the shard of the group's partition. */
 #pragma once
 #include "dataplane/kafka/group/group.h"
+#include "lib/meta/image.h"
 
 struct ctopic { /* a topic that somebody committed to, shared by the groups of the shard */
     struct list link;
@@ -36,6 +37,25 @@ struct commit_who {
     const struct cmember *old;
 };
 int16_t offsets_check(struct cpart *p, struct commit_who *who, struct group **ret_group);
+/* What OffsetCommit and TxnOffsetCommit have in common:
+ *     commit_begin -> commit_add for each partition -> commit_end
+ * Each answers the call when it is over there: begin when it returns NULL, end at once or when the
+ * records are durable and `done` has run, which replies. */
+struct commit { /* one under way; call->ctx */
+    struct coord_write *w;
+    struct span *names; /* of the request's topics, the caller's to set; null: unknown */
+    int64_t now_ms;
+    int32_t generation;
+    const struct cmember *old; /* of commit_who; only while the call is checked */
+};
+struct commit *commit_begin(struct cpart *p, struct group_call *call, struct commit_who *who,
+                            uint32_t topic_cnt);
+/* 0, or Kafka's code for this partition. t NULL: unknown. */
+int16_t commit_add(struct group_call *call, const struct meta_topic *t, struct span name,
+                   const struct goffset *o);
+/* is_whole: nothing ran out of memory. */
+void commit_end(struct group_call *call, bool is_whole,
+                void (*done)(struct coord_write *w, int16_t error));
 /* NULL: none. */
 const struct goffset *offset_find(const struct group *g, struct span topic, int32_t partition);
 /* The offset's metadata is copied. False: out of memory, nothing changed. */

@@ -141,12 +141,6 @@ void coord_on_marker(struct coord *c, int32_t partition, int64_t producer_id, bo
 
 /* ---------------------------------------------------------- TxnOffsetCommit */
 
-struct commit {         /* one under way */
-    struct span *names; /* of the request's topics; null: unknown */
-    int64_t now_ms;
-    const struct cmember *old; /* of commit_who; only while the call is checked */
-};
-
 static struct goffset offset_of(const struct txn_offset_commit_request_partition *part,
                                 int64_t now_ms)
 {
@@ -189,90 +183,49 @@ static void on_durable(struct coord_write *w, int16_t error)
     call_reply(call);
 }
 
-static int16_t add_partition(struct group_call *call, struct group *g, struct coord_write *w,
-                             const struct meta_topic *t, struct span name,
-                             const struct txn_offset_commit_request_partition *part)
-{
-    const struct commit *cm = call->ctx;
-    if (t == NULL || part->partition_index < 0 ||
-        (uint32_t)part->partition_index >= t->partition_cnt)
-        return KE_UNKNOWN_TOPIC;
-    if (part->committed_metadata.len > COMMIT_METADATA_MAX)
-        return KE_METADATA_TOO_LARGE;
-    if (cm->old != NULL && !consumer_may_commit_old(
-                               cm->old, &t->id, part->partition_index,
-                               ((const struct txn_offset_commit_request *)call->in)->generation_id))
-        return KE_STALE_MEMBER_EPOCH;
-    struct goffset o = offset_of(part, cm->now_ms);
-    struct span key = offset_key(&call->arena, g->id, name, part->partition_index);
-    struct span value = offset_value(&call->arena, &o);
-    if (span_is_null(key) || span_is_null(value))
-        return KE_COMMIT_SIZE;
-    coord_write_add(w, key, value);
-    return 0;
-}
-
-void txn_offsets_on_commit(struct cpart *p, struct group_call *call)
+/* The answer's rows, and what is to be written. False: no memory. */
+static bool commit_rows(struct cpart *p, struct group_call *call)
 {
     const struct txn_offset_commit_request *in = call->in;
     struct txn_offset_commit_response *out = &call->out.txn_commit;
-    struct group *g = NULL;
-    struct commit_who who = {.group = in->group_id,
-                             .member_id = in->member_id,
-                             .instance_id = in->group_instance_id,
-                             .generation = in->generation_id,
-                             .is_txn = true};
-    int16_t error = offsets_check(p, &who, &g);
-    if (error != 0) {
-        call_fail(call, error);
-        return;
-    }
-    struct coord_write *w = coord_write_new(p, g);
-    struct commit *cm = arena_alloc(&call->arena, sizeof(*cm));
-    txn_offset_commit_response_init(out);
+    struct commit *cm = call->ctx;
     out->topics.v = arena_array(&call->arena, in->topics.cnt, sizeof(*out->topics.v));
-    if (cm != NULL)
-        cm->names = arena_array(&call->arena, in->topics.cnt, sizeof(*cm->names));
-    if (w == NULL || cm == NULL || cm->names == NULL || out->topics.v == NULL)
-        goto undo;
-    cm->now_ms = p->c->s->wall_ms;
-    cm->old = who.old;
-    call->ctx = cm;
-    uint32_t good = 0;
+    if (out->topics.v == NULL)
+        return false;
     for (uint32_t i = 0; i < in->topics.cnt; i++) {
         const struct txn_offset_commit_request_topic *t = &in->topics.v[i];
         struct txn_offset_commit_response_topic *o = &out->topics.v[out->topics.cnt++];
         const struct meta_topic *mt = image_topic_by_name(p->c->s->image, t->name);
         txn_offset_commit_response_topic_init(o);
-        o->name = t->name;
-        cm->names[i] = t->name;
+        o->name = cm->names[i] = t->name;
         o->partitions.v = arena_array(&call->arena, t->partitions.cnt, sizeof(*o->partitions.v));
         if (o->partitions.v == NULL)
-            goto undo;
+            return false;
         for (uint32_t k = 0; k < t->partitions.cnt; k++) {
             struct txn_offset_commit_response_partition *op = &o->partitions.v[o->partitions.cnt++];
+            struct goffset off = offset_of(&t->partitions.v[k], cm->now_ms);
             txn_offset_commit_response_partition_init(op);
-            op->partition_index = t->partitions.v[k].partition_index;
-            op->error_code = add_partition(call, g, w, mt, t->name, &t->partitions.v[k]);
-            good += op->error_code == 0;
+            op->partition_index = off.partition;
+            op->error_code = commit_add(call, mt, t->name, &off);
         }
     }
-    if (w->w.rc < 0)
-        goto undo;
-    if (good == 0) {
-        coord_write_drop(w);
-        call_reply(call);
+    return true;
+}
+
+void txn_offsets_on_commit(struct cpart *p, struct group_call *call)
+{
+    const struct txn_offset_commit_request *in = call->in;
+    struct commit_who who = {.group = in->group_id,
+                             .member_id = in->member_id,
+                             .instance_id = in->group_instance_id,
+                             .generation = in->generation_id,
+                             .is_txn = true};
+    txn_offset_commit_response_init(&call->out.txn_commit);
+    struct commit *cm = commit_begin(p, call, &who, in->topics.cnt);
+    if (cm == NULL)
         return;
-    }
-    w->call = call;
-    w->done = on_durable;
-    w->w.seal.producer_id = in->producer_id;
-    w->w.seal.producer_epoch = in->producer_epoch;
-    w->w.seal.attributes = BATCH_ATTR_TRANSACTIONAL;
-    coord_write_submit(w);
-    return;
-undo:
-    if (w != NULL)
-        coord_write_drop(w);
-    call_fail(call, KE_COMMIT_SIZE);
+    cm->w->w.seal.producer_id = in->producer_id;
+    cm->w->w.seal.producer_epoch = in->producer_epoch;
+    cm->w->w.seal.attributes = BATCH_ATTR_TRANSACTIONAL;
+    commit_end(call, commit_rows(p, call), on_durable);
 }

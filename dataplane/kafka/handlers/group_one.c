@@ -1,6 +1,7 @@
 /* group_one.c - the APIs about one group: JoinGroup, SyncGroup, Heartbeat, LeaveGroup,
  * OffsetCommit, OffsetDelete, ConsumerGroupHeartbeat. Decoded here, answered by the shard of the
  * group. */
+#include "dataplane/kafka/handlers/commit_error.h"
 #include "dataplane/kafka/handlers/group_call.h"
 
 struct one_op {
@@ -57,36 +58,8 @@ static void leave_respond(struct kreq *req, struct one_op *op, int16_t error)
     KREQ_RESPOND(req, leave_group_response, out);
 }
 
-/* Every partition that was asked for gets the error. */
-static bool commit_error(struct kreq *req, const struct offset_commit_request *in, int16_t error,
-                         struct offset_commit_response *out)
-{
-    uint64_t parts = 0;
-    offset_commit_response_init(out);
-    for (uint32_t i = 0; i < in->topics.cnt; i++)
-        parts += in->topics.v[i].partitions.cnt;
-    kreq_arena_allow(req, parts * 16 + in->topics.cnt * 256u + 65536);
-    out->topics.v = arena_array(&req->arena, in->topics.cnt, sizeof(*out->topics.v));
-    if (out->topics.v == NULL)
-        return false;
-    for (uint32_t i = 0; i < in->topics.cnt; i++) {
-        const struct offset_commit_request_topic *t = &in->topics.v[i];
-        struct offset_commit_response_topic *o = &out->topics.v[out->topics.cnt++];
-        offset_commit_response_topic_init(o);
-        o->name = t->name;
-        o->topic_id = t->topic_id;
-        o->partitions.v = arena_array(&req->arena, t->partitions.cnt, sizeof(*o->partitions.v));
-        if (o->partitions.v == NULL)
-            return false;
-        for (uint32_t k = 0; k < t->partitions.cnt; k++) {
-            struct offset_commit_response_partition *p = &o->partitions.v[o->partitions.cnt++];
-            offset_commit_response_partition_init(p);
-            p->partition_index = t->partitions.v[k].partition_index;
-            p->error_code = error;
-        }
-    }
-    return true;
-}
+#define COPY_TOPIC(to, from) ((to)->name = (from)->name, (to)->topic_id = (from)->topic_id)
+COMMIT_ERROR(commit_error, offset_commit, COPY_TOPIC)
 
 static void commit_respond(struct kreq *req, struct one_op *op, int16_t error)
 {

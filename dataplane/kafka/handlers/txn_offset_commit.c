@@ -1,5 +1,6 @@
 /* txn_offset_commit.c - TxnOffsetCommit: first the transaction's coordinator (from version 5 on the
  * offsets' partition joins the transaction, before it must have joined), then the group's. */
+#include "dataplane/kafka/handlers/commit_error.h"
 #include "dataplane/kafka/handlers/group_call.h"
 #include "dataplane/kafka/handlers/txn_call.h"
 
@@ -13,35 +14,8 @@ struct commit_op {
     int32_t partition;
 };
 
-/* Every partition that was asked for gets the error. */
-static bool all_failed(struct kreq *req, const struct txn_offset_commit_request *in, int16_t error,
-                       struct txn_offset_commit_response *out)
-{
-    uint64_t parts = 0;
-    txn_offset_commit_response_init(out);
-    for (uint32_t i = 0; i < in->topics.cnt; i++)
-        parts += in->topics.v[i].partitions.cnt;
-    kreq_arena_allow(req, parts * 16 + in->topics.cnt * 256u + 65536);
-    out->topics.v = arena_array(&req->arena, in->topics.cnt, sizeof(*out->topics.v));
-    if (out->topics.v == NULL)
-        return false;
-    for (uint32_t i = 0; i < in->topics.cnt; i++) {
-        const struct txn_offset_commit_request_topic *t = &in->topics.v[i];
-        struct txn_offset_commit_response_topic *o = &out->topics.v[out->topics.cnt++];
-        txn_offset_commit_response_topic_init(o);
-        o->name = t->name;
-        o->partitions.v = arena_array(&req->arena, t->partitions.cnt, sizeof(*o->partitions.v));
-        if (o->partitions.v == NULL)
-            return false;
-        for (uint32_t k = 0; k < t->partitions.cnt; k++) {
-            struct txn_offset_commit_response_partition *p = &o->partitions.v[o->partitions.cnt++];
-            txn_offset_commit_response_partition_init(p);
-            p->partition_index = t->partitions.v[k].partition_index;
-            p->error_code = error;
-        }
-    }
-    return true;
-}
+#define COPY_TOPIC(to, from) ((to)->name = (from)->name)
+COMMIT_ERROR(all_failed, txn_offset_commit, COPY_TOPIC)
 
 static void respond_error(struct kreq *req, const struct commit_op *op, int16_t error)
 {
