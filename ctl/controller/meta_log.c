@@ -446,6 +446,19 @@ static int write_full(int fd, const uint8_t *p, size_t len, uint64_t pos)
     }
     return 0;
 }
+/* What Kafka's indexes of the segment say ends where we go on; after a crash they end in megabytes of
+ * zeros. Kafka makes them anew. */
+static void indexes_remove(const struct meta_log *log)
+{
+    static const char *const suffixes[] = {".index", ".timeindex"};
+    char path[PATH_MAX];
+    for (size_t i = 0; i < sizeof(suffixes) / sizeof(suffixes[0]); i++) {
+        int n = snprintf(path, sizeof(path), "%.*s%s", (int)(strlen(log->path) - strlen(".log")),
+                         log->path, suffixes[i]);
+        if (n > 0 && (size_t)n < sizeof(path))
+            (void)unlink(path); /* usually absent; a stale one is no damage */
+    }
+}
 /* Before the first append: the next leader epoch is this process's, as a controller's is that takes
  * over. Kafka refuses a log whose epochs run backwards. */
 static int lead(struct meta_log *log)
@@ -461,6 +474,7 @@ static int lead(struct meta_log *log)
         return rc;
     log->epoch++;
     log->leads = true;
+    indexes_remove(log);
     return 0;
 }
 int meta_log_append(struct meta_log *log, const struct span *records, uint32_t cnt,

@@ -257,11 +257,15 @@ static void every_process_that_appends_leads_an_epoch_of_its_own(void **state)
         "\"currentVoters\":[{\"voterId\":1}],\"data_version\":0}";
     file_put(dir, "leader-epoch-checkpoint", epochs, sizeof(epochs) - 1);
     file_put(dir, "quorum-state", quorum, sizeof(quorum) - 1);
+    file_put(dir, "00000000000000000003.timeindex", epochs, 12);
     struct meta_log *log = log_open(dir, &s, 0);
     text = file_get(dir, "quorum-state"); /* whoever only reads changes nothing */
     assert_non_null(strstr(text, "\"leaderEpoch\":5"));
     free(text);
     append(log, "six", 6);
+    char path[600];
+    snprintf(path, sizeof(path), "%s/00000000000000000003.timeindex", dir);
+    assert_int_equal(access(path, F_OK), -1); /* it would end before "six" */
     append(log, "seven", 7);
     meta_log_close(log);
     text = file_get(dir, "quorum-state");
