@@ -151,7 +151,7 @@ static void kept_tell(const struct replay *r)
                      "here",
                      r->kept[kinds[i].type], kinds[i].what);
 }
-/* Is what the log describes a cluster of this node alone? */
+/* Is what the log describes a cluster of this node alone, at a level that we write? */
 static int alone_check(const struct controller *c, char *err, size_t err_cap)
 {
     struct meta_log_writer w = meta_log_writer(c->log);
@@ -161,6 +161,15 @@ static int alone_check(const struct controller *c, char *err, size_t err_cap)
                  "directory of a node that was the one broker and the one controller can be used; "
                  "nothing was changed",
                  c->conf->data_dirs[0], w.leader_id, w.voter_cnt, c->id.node_id);
+        return -E_FOREIGN_DIR;
+    }
+    int16_t level = image_feature(c->img, "metadata.version");
+    if (level != 0 && (level < META_VERSION_MIN || level > META_VERSION_MAX)) {
+        snprintf(err, err_cap,
+                 "metadata.version is at level %d: this build goes on with %d (4.0-IV3) to %d "
+                 "(4.3-IV0)%s; nothing was changed",
+                 level, META_VERSION_MIN, META_VERSION_MAX,
+                 level < META_VERSION_MIN ? ": raise it with Kafka's kafka-features first" : "");
         return -E_FOREIGN_DIR;
     }
     for (uint32_t i = 0; i < c->img->topic_cnt; i++) {

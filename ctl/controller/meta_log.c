@@ -446,8 +446,8 @@ static int write_full(int fd, const uint8_t *p, size_t len, uint64_t pos)
     }
     return 0;
 }
-/* What Kafka's indexes of the segment say ends where we go on; after a crash they end in megabytes of
- * zeros. Kafka makes them anew. */
+/* What Kafka's indexes of the segment say ends where we go on; after a crash they end in megabytes
+ * of zeros. Kafka makes them anew. */
 static void indexes_remove(const struct meta_log *log)
 {
     static const char *const suffixes[] = {".index", ".timeindex"};

@@ -15,6 +15,7 @@
 
 #define META_FRAME_VERSION 1
 #define META_VERSION_LEVEL 27             /* feature metadata.version: 4.1-IV1 */
+#define META_VERSION_MIN 25               /* 4.0-IV3: whose records are those we write */
 #define META_VERSION_MAX 30               /* 4.3-IV0: of records we read, written by Kafka */
 #define META_BATCH_BYTES_MAX (256u << 20) /* of one struct meta_batch */
 

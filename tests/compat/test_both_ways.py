@@ -115,6 +115,22 @@ def sluice(base, address, *sets):
                                  "kafka.transactions_partitions=5", *sets], start=False)
 
 
+def kcat_keyed(address, topic):
+    subprocess.run(["kcat", "-b", address, "-P", "-t", topic, "-K:"], input=b"a:1", check=True, timeout=30)
+
+
+def remove_second_batch(path):
+    """As if compaction had; the number of batches there were."""
+    with open(path, "rb") as f:
+        data = f.read()
+    ends = [0]
+    while ends[-1] < len(data):
+        ends.append(ends[-1] + 12 + int.from_bytes(data[ends[-1] + 8:ends[-1] + 12], "big"))
+    with open(path, "wb") as f:
+        f.write(data[:ends[1]] + data[ends[2]:])
+    return len(ends) - 1
+
+
 def swap(source, target):
     """The log directory of one becomes that of the other; the copy is what a user would make."""
     shutil.rmtree(target, ignore_errors=True)
@@ -287,8 +303,9 @@ def test_a_directory_that_kafka_made_and_its_snapshots(tmp_path):
             assert java("cluster") == cluster
             assert java("send 2") == str(6)
             take_all(java, taken, 10)
-            java("create last 1")
-            java("fill last none 5")
+            java("create last 1 cleanup.policy=compact")
+            for _ in range(3):
+                kcat_keyed(address, "last")
             topics.append("last")
             before, cluster = contents(address, topics), java("cluster")
             kafka.stop(signal.SIGKILL)
@@ -307,4 +324,8 @@ def test_a_directory_that_kafka_made_and_its_snapshots(tmp_path):
             for group, got in taken.items():
                 assert sorted(got) == sorted(f"g{i}" for i in range(30)), f"{group}: {got}"
             assert a.stop() == 0
-    assert a.ctl("log", "verify", a.dir).returncode == 0
+    # The offline tools know from the snapshot that "last" is compacted: a gap in it is no damage.
+    path = next(p for d in (first, second) if os.path.exists(p := f"{d}/last-0/{0:020d}.log"))
+    assert remove_second_batch(path) == 3
+    verified = a.ctl("log", "verify", a.dir, check=False)
+    assert verified.returncode == 0, verified.stdout

@@ -448,14 +448,16 @@ static void a_change_in_several_batches_counts_when_its_end_is_there(void **stat
 }
 static void what_belongs_to_more_than_this_node_is_refused(void **state)
 {
-    enum { VOTERS, LEADER, REPLICA, REMOTE, CASE_CNT };
-    static const char *const text[CASE_CNT] = {"controller 1 of 3", "controller 2 of 1",
-                                               "partition a-0 has replicas", "remote storage"};
+    enum { VOTERS, LEADER, REPLICA, REMOTE, OLD, NEW, CASE_CNT };
+    static const char *const text[CASE_CNT] = {
+        "controller 1 of 3", "controller 2 of 1", "partition a-0 has replicas",
+        "remote storage",    "is at level 24",    "is at level 31"};
     for (int i = 0; i < CASE_CNT; i++) {
         struct world *w = world_new();
         struct kafka k = segment_of(w);
         put_leader_change(&k, i == LEADER ? 2 : NODE, i == VOTERS ? 3 : 1);
         (void)put_topic(w, "a", &w->id.dir_id[0], i == REPLICA ? 2 : NODE, -1);
+        meta_put_feature(&w->b, "metadata.version", i == OLD ? 24 : i == NEW ? 31 : 30);
         if (i == REMOTE)
             meta_put_config(&w->b, META_RESOURCE_TOPIC, span_str("a"),
                             span_str("remote.storage.enable"), span_str("true"));
