@@ -107,6 +107,19 @@ static int whole_number(const json_t *o, const char *key, int32_t min, int32_t *
     *ret = (int32_t)json_integer_value(v);
     return 0;
 }
+int meta_quorum_parse(const char *text, size_t len, struct meta_quorum *ret)
+{
+    struct meta_quorum q;
+    *ret = (struct meta_quorum){-1, 0};
+    json_t *o = json_loadb(text, len, 0, NULL);
+    int rc = whole_number(o, "leaderId", -1, &q.leader_id);
+    if (rc == 0)
+        rc = whole_number(o, "leaderEpoch", 0, &q.epoch);
+    json_decref(o);
+    if (rc == 0)
+        *ret = q;
+    return rc;
+}
 int meta_quorum_read(const char *dir, struct meta_quorum *ret)
 {
     char path[PATH_MAX], *text;
@@ -116,15 +129,8 @@ int meta_quorum_read(const char *dir, struct meta_quorum *ret)
     int rc = text_file_read(path, TEXT_MAX, &text, &len);
     if (rc < 0)
         return rc;
-    struct meta_quorum q;
-    json_t *o = json_loadb(text, len, 0, NULL);
-    rc = whole_number(o, "leaderId", -1, &q.leader_id);
-    if (rc == 0)
-        rc = whole_number(o, "leaderEpoch", 0, &q.epoch);
-    json_decref(o);
+    rc = meta_quorum_parse(text, len, ret);
     free(text);
-    if (rc == 0)
-        *ret = q;
     return rc;
 }
 static int quorum_write(const char *dir, const struct meta_lead *l)
@@ -138,12 +144,13 @@ static int quorum_write(const char *dir, const struct meta_lead *l)
     snprintf(path, sizeof(path), "%s/quorum-state", dir);
     return text_file_replace(path, text, (size_t)n);
 }
-/* Entries of the file that stay, as lines in `out`, which has room for all of `text`. A file that
- * cannot be read counts as empty: Kafka makes it anew from the batches. */
+/* Entries of the file that stay, as lines in `out`, which has room for all of `text`. */
 static uint32_t epochs_keep(const char *text, const struct meta_lead *l, char *out)
 {
     int version, at;
     uint32_t cnt, kept = 0;
+    int32_t last_epoch = -1;
+    int64_t last_start = -1;
     size_t len = 0;
     out[0] = '\0';
     if (sscanf(text, "%d %" SCNu32 "%n", &version, &cnt, &at) != 2 || version != 0)
@@ -153,37 +160,42 @@ static uint32_t epochs_keep(const char *text, const struct meta_lead *l, char *o
         int64_t start;
         if (sscanf(text, "%" SCNd32 " %" SCNd64 "%n", &epoch, &start, &at) != 2)
             break;
-        if (epoch < 0 || start < 0 || epoch >= l->epoch || start >= l->start)
+        if (epoch <= last_epoch || start <= last_start || epoch >= l->epoch || start >= l->start)
             break;
+        last_epoch = epoch;
+        last_start = start;
         len += (size_t)sprintf(out + len, "%" PRId32 " %" PRId64 "\n", epoch, start);
         kept++;
     }
     return kept;
 }
+int meta_epochs_next(const char *text, size_t len, const struct meta_lead *l, char **ret_text)
+{
+    /* Numbers that are in range get no longer by being printed, and each has a byte behind it but
+     * the last. */
+    char *keep = malloc(2 * len + 2);
+    if (keep == NULL)
+        return -ENOMEM;
+    uint32_t kept = epochs_keep(text, l, keep);
+    int n = asprintf(ret_text, "0\n%" PRIu32 "\n%s%" PRId32 " %" PRId64 "\n", kept + 1, keep,
+                     l->epoch, l->start);
+    free(keep);
+    return n < 0 ? -ENOMEM : 0;
+}
 static int epochs_write(const char *dir, const struct meta_lead *l)
 {
-    char path[PATH_MAX], *text = NULL;
+    char path[PATH_MAX], *text = NULL, *next;
     size_t len = 0;
     snprintf(path, sizeof(path), "%s/leader-epoch-checkpoint", dir);
     int rc = text_file_read(path, TEXT_MAX, &text, &len);
     if (rc < 0 && rc != -ENOENT)
         return rc;
-    /* No number gets longer by being printed: "+1" and "01" become "1". */
-    char *keep = malloc(2 * len + 1), *next = NULL;
-    rc = -ENOMEM;
-    if (keep != NULL) {
-        uint32_t kept = 0;
-        keep[0] = '\0';
-        if (text != NULL)
-            kept = epochs_keep(text, l, keep);
-        int n = asprintf(&next, "0\n%" PRIu32 "\n%s%" PRId32 " %" PRId64 "\n", kept + 1, keep,
-                         l->epoch, l->start);
-        rc = n < 0 ? -ENOMEM : text_file_replace(path, next, (size_t)n);
-        if (n >= 0)
-            free(next);
-    }
-    free(keep);
+    rc = meta_epochs_next(text == NULL ? "" : text, len, l, &next);
     free(text);
+    if (rc < 0)
+        return rc;
+    rc = text_file_replace(path, next, strlen(next));
+    free(next);
     return rc;
 }
 int meta_lead_write(const char *dir, const struct meta_lead *l)

@@ -8,6 +8,7 @@
 #pragma once
 #include "lib/base/err.h"
 #include "lib/base/uuid.h"
+#include <stddef.h>
 #include <stdint.h>
 
 struct meta_snapshot {
@@ -29,6 +30,7 @@ struct meta_quorum {
 };
 /* 0; -ENOENT, another -errno, or -E_MALFORMED (*ret is {-1, 0} then). */
 NODISCARD int meta_quorum_read(const char *dir, struct meta_quorum *ret);
+NODISCARD int meta_quorum_parse(const char *text, size_t len, struct meta_quorum *ret);
 /* This node leads `epoch`, which begins at `start`: quorum-state, then leader-epoch-checkpoint
  * (entries that this one makes void are left out). On the device on return. 0 or -errno. */
 struct meta_lead {
@@ -37,3 +39,7 @@ struct meta_lead {
     struct uuid directory;
 };
 NODISCARD int meta_lead_write(const char *dir, const struct meta_lead *l);
+/* What leader-epoch-checkpoint (`text`, with a NUL behind `len` bytes) becomes; malloc'ed. Where it
+ * cannot be read the rest of it is left out: Kafka finds it again in the batches. */
+NODISCARD int meta_epochs_next(const char *text, size_t len, const struct meta_lead *l,
+                               char **ret_text);
