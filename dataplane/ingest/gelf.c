@@ -101,9 +101,13 @@ static void event_parse(int64_t arrival_ms, struct rec *r)
 void gelf_burst(const struct parse_conf *pc, const struct dgram *dg, const uint32_t *full_len,
                 uint32_t n, struct parse_mem *mem, struct rec *out)
 {
+    struct parse_conf binary = *pc; /* of compressed data no byte is a delimiter */
+    binary.keep_end = true;
     DASSERT(n <= INGEST_BURST_MAX);
     for (uint32_t i = 0; i < n; i++) {
-        rec_start(pc, &dg[i], full_len != NULL ? full_len[i] : 0, mem->full_len[i], &out[i]);
+        bool plain = gelf_compression(dg[i].bytes) == GELF_PLAIN;
+        rec_start(plain ? pc : &binary, &dg[i], full_len != NULL ? full_len[i] : 0,
+                  mem->full_len[i], &out[i]);
         event_parse(dg[i].arrival_ms, &out[i]);
     }
 }

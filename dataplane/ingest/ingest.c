@@ -62,6 +62,7 @@ static int listener_init(struct ingest *in, uint16_t i, const struct conf *conf)
                                    .event_bytes_max = c->event_bytes_max,
                                    .keep_end = p->binary || cut_by_us,
                                    .time_field = span_str(c->time_field)};
+    l->proto = c->proto;
     l->burst = p->burst;
     l->header_mask = c->header_mask & RH_ALL;
     int n = snprintf(l->dead_topic, sizeof(l->dead_topic), "%s.dlq", c->topic);
@@ -73,6 +74,24 @@ static int listener_init(struct ingest *in, uint16_t i, const struct conf *conf)
     if (rc == 0 && c->transport == CONF_TCP)
         rc = stream_pool_create(in, i, c->connections_max, c->event_bytes_max, p->framing,
                                 &l->streams);
+    return rc;
+}
+
+/* What keeps more than one datagram in mind, for the protocols that need it. */
+static int inputs_create(struct ingest *in, const struct conf *conf)
+{
+    uint32_t gelf_event_max = 0;
+    bool netflow = false;
+    for (uint32_t i = 0; i < conf->listener_cnt; i++) {
+        const struct conf_listener *c = &conf->listeners[i];
+        netflow |= c->proto == CONF_NETFLOW;
+        if (c->proto == CONF_GELF && c->transport == CONF_UDP &&
+            c->event_bytes_max > gelf_event_max)
+            gelf_event_max = c->event_bytes_max;
+    }
+    int rc = netflow ? netflow_seq_create(&in->netflow) : 0;
+    if (rc == 0 && gelf_event_max > 0)
+        rc = gelf_input_create(in, conf->gelf_bytes, gelf_event_max, &in->gelf);
     return rc;
 }
 
@@ -99,6 +118,9 @@ int ingest_create(struct shard *s, const struct conf *conf, struct ingest **ret)
         if (rc < 0)
             goto undo;
     }
+    rc = inputs_create(in, conf);
+    if (rc < 0)
+        goto undo;
     if (conf->listener_cnt == 0)
         o.pool_bytes = 0;
     rc = accum_create(s, &o, &in->accum);
@@ -122,6 +144,8 @@ void ingest_destroy(struct ingest *in)
         free(in->listener[i].route);
         route_fini(&in->listener[i].dead);
     }
+    gelf_input_destroy(in->gelf);
+    netflow_seq_destroy(in->netflow);
     accum_destroy(in->accum);
     free(in->listener);
     free(in);
@@ -279,6 +303,18 @@ uint32_t ingest_burst(struct ingest *in, uint16_t li, const struct dgram *dg,
     return i;
 }
 
+static void netflow_note(struct ingest *in, uint16_t listener, const struct dgram *dg, uint32_t n)
+{
+    struct listener_stats *ls = &in->s->counters->listener[listener];
+    for (uint32_t i = 0; i < n; i++) {
+        struct netflow_seen seen =
+            netflow_seq_note(in->netflow, listener, &dg[i].peer, dg[i].bytes);
+        ls->netflow_gaps += seen.gaps;
+        ls->netflow_lost += seen.lost;
+        ls->netflow_restarts += seen.restarts;
+    }
+}
+
 /* @hot */
 uint32_t ingest_dgrams(struct ingest *in, uint16_t listener, const struct dgram *dg, uint32_t n)
 {
@@ -287,6 +323,13 @@ uint32_t ingest_dgrams(struct ingest *in, uint16_t listener, const struct dgram 
         ingest_dgrams_lost(in, listener, DDROP_stopping, n);
         return n;
     }
+    enum conf_proto proto = in->listener[listener].proto;
+    if (proto == CONF_GELF) {
+        gelf_input_dgrams(in->gelf, listener, dg, n);
+        return n;
+    }
+    if (proto == CONF_NETFLOW)
+        netflow_note(in, listener, dg, n);
     for (uint32_t at = 0; at < n; at += INGEST_BURST_MAX) {
         uint32_t left = n - at;
         (void)ingest_burst(in, listener, dg + at, NULL,
@@ -328,6 +371,8 @@ uint32_t ingest_poll(struct ingest *in, uint32_t budget)
 {
     routes_check(in); /* also without traffic: the control thread wants to know what is missing */
     uint32_t n = accum_expire(in->accum, in->s->now_ns, budget);
+    if (in->gelf != NULL)
+        n += gelf_input_poll(in->gelf);
     if (!list_is_empty(&in->waiting) && accum_free_cnt(in->accum) > 0 && !in->stopping)
         n += streams_poll(in, budget);
     return n;
@@ -341,6 +386,8 @@ bool ingest_streams_wait(const struct ingest *in)
 void ingest_stop(struct ingest *in)
 {
     in->stopping = true;
+    if (in->gelf != NULL)
+        gelf_input_stop(in->gelf);
     accum_close_all(in->accum);
 }
 

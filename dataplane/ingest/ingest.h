@@ -4,10 +4,11 @@
  *     stream  -> framing -> the same              streams: lossless, the peer is held back instead
  *
  * Ledgers (dataplane/counters.h) hold whenever a function here returns, and so in every snapshot:
- * every datagram is received = parsed or drop[]; every parsed one is an event or a dead letter,
- * produced = durable + dead_lettered_durable + in_flight + drop[].
- * Records: value and headers as docs/records.md says.
- * Runs on: its shard, except ingest_missing. Nothing blocks; memory is taken in ingest_create. */
+ * every datagram is received = parsed or drop[], or, a chunk of a GELF message, in reassembly until
+ * the message is whole and all of its chunks count as parsed; every other parsed one is an event or
+ * a dead letter, produced = durable + dead_lettered_durable + in_flight + drop[]. Records: value
+ * and headers as docs/records.md says. Runs on: its shard, except ingest_missing. Nothing blocks;
+ * memory is taken in ingest_create. */
 #pragma once
 #include "dataplane/flow.h"
 #include "dataplane/net/transport.h"

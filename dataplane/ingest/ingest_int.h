@@ -3,6 +3,7 @@
 #include "dataplane/ingest/accum.h"
 #include "dataplane/ingest/framing.h"
 #include "dataplane/ingest/ingest.h"
+#include "dataplane/ingest/netflow_seq.h"
 #include "dataplane/ingest/proto.h"
 #include "dataplane/ingest/route.h"
 #include "dataplane/ingest/rules.h"
@@ -10,10 +11,12 @@
 #include "lib/iface/net_addr.h"
 #include <stdatomic.h>
 
+struct gelf_input;
 struct stream_pool;
 
 struct ilistener {
     struct parse_conf parse;
+    enum conf_proto proto;
     parse_burst_fn *burst;
     uint32_t header_mask; /* of enum rec_header; RH_ALL: nothing to take away */
     struct route *route;  /* [0]: its topic; the others: topics of rules */
@@ -42,6 +45,8 @@ struct ingest {
     uint32_t listener_cnt;
     struct ilistener *listener;
     _Atomic uint64_t missing;
+    struct gelf_input *gelf;     /* NULL: no listener speaks GELF over UDP */
+    struct netflow_seq *netflow; /* NULL: none speaks NetFlow */
     struct list waiting; /* ingest_conn: have unread bytes, waiting for a batch or their turn */
     struct rules rules;
     struct source_entry sources[SOURCE_CACHE];
@@ -57,6 +62,16 @@ struct ingest {
  * return how many were accepted; else drop it and return n. */
 uint32_t ingest_burst(struct ingest *in, uint16_t l, const struct dgram *dg,
                       const uint32_t *full_len, uint32_t n, bool lossless);
+
+/* gelf_input.c */
+NODISCARD int gelf_input_create(struct ingest *in, uint64_t chunk_bytes, uint32_t event_bytes_max,
+                                struct gelf_input **ret);
+void gelf_input_destroy(struct gelf_input *gi); /* accepts NULL */
+/* Takes all of them: chunks are held, whole messages go through ingest_burst. */
+void gelf_input_dgrams(struct gelf_input *gi, uint16_t listener, const struct dgram *dg,
+                       uint32_t n);
+uint32_t gelf_input_poll(struct gelf_input *gi); /* messages whose time is over; how many */
+void gelf_input_stop(struct gelf_input *gi);     /* what is held is dropped (stopping) */
 
 /* stream.c */
 NODISCARD int stream_pool_create(struct ingest *in, uint16_t listener, uint32_t cnt,
