@@ -24,6 +24,7 @@
 #include "dataplane/net/port.h"
 #include "dataplane/net/sock_dgram.h"
 #include "dataplane/store/plog.h"
+#include "dataplane/upkeep/compaction.h"
 #include "dataplane/upkeep/scrub.h"
 #include "dataplane/upkeep/upkeep.h"
 #include "dataplane/topo/topo_mem.h"
@@ -86,6 +87,7 @@ struct pshard {
     struct timer second;   /* what is looked at once a second */
     struct upkeep upkeep;
     struct scrub *scrub;
+    struct compaction *compaction;
     bool store_closing, store_closed;
     int store_rc;
     uint64_t kernel_drops[CONF_LISTENERS_MAX]; /* already counted */
@@ -214,6 +216,8 @@ static uint32_t st_plog(struct shard *s, uint32_t budget)
     uint32_t n = plog_set_poll(s->plogs, budget);
     if (likely(!s->stopping))
         n += upkeep_make_room(&pshard_of(s)->upkeep, s);
+    if (likely(pshard_of(s)->compaction != NULL))
+        n += compaction_poll(pshard_of(s)->compaction, s->now_ns, s->wall_ms);
     return n;
 }
 static uint32_t st_timer(struct shard *s, uint32_t budget)
@@ -627,20 +631,37 @@ static int second_create(struct pshard *ps)
                             .threaded = true,
                             .cpus = ps->p->o.plan->other_cpus,
                             .cpu_cnt = ps->p->o.plan->other_cnt};
+    struct compaction_conf cc = {.set = ps->s.plogs,
+                                 .io = &ps->files,
+                                 .map_bytes = ps->s.conf->compaction_memory_bytes,
+                                 .rate_bytes = ps->s.conf->compaction_rate_bytes,
+                                 .interval_ns =
+                                     (uint64_t)ps->s.conf->compaction_interval_ms * 1000000,
+                                 .threaded = true,
+                                 .wake_fd = mbox_wake_fd(ps->s.mbox),
+                                 .cpus = ps->p->o.plan->other_cpus,
+                                 .cpu_cnt = ps->p->o.plan->other_cnt};
     int rc = scrub_create(&sc, &ps->scrub);
+    if (rc == 0)
+        rc = compaction_create(&cc, &ps->compaction);
     if (rc < 0)
         return rc;
     upkeep_init(&ps->upkeep, ps->s.plogs, RETENTION_CHECK_MS);
     timer_arm(ps->s.timers, &ps->second, clock_mono_ns() + SECOND_NS, on_second);
     return 0;
 }
+static void second_drain(struct pshard *ps)
+{
+    compaction_stop(ps->compaction);
+}
 static bool second_is_idle(struct pshard *ps)
 {
-    return upkeep_is_idle(&ps->upkeep);
+    return upkeep_is_idle(&ps->upkeep) && compaction_is_idle(ps->compaction);
 }
 static void second_destroy(struct pshard *ps)
 {
     timer_cancel(ps->s.timers, &ps->second);
+    compaction_destroy(ps->compaction);
     scrub_destroy(ps->scrub);
 }
 
@@ -698,6 +719,7 @@ static const struct module {
     {.name = "connections", .create = conns_create, .drain = conns_drain, .destroy = conns_destroy},
     {.name = "every second",
      .create = second_create,
+     .drain = second_drain,
      .is_idle = second_is_idle,
      .destroy = second_destroy},
 };
@@ -889,6 +911,28 @@ static void publish_scrub(struct pshard *ps, struct shard_stats *c)
     c->scrub_errors = st.errors;
 }
 
+static void publish_compaction(struct pshard *ps, struct shard_stats *c)
+{
+    struct compaction_stats st;
+    if (ps->compaction == NULL)
+        return;
+    compaction_stats_get(ps->compaction, &st);
+    c->compaction_rounds = st.rounds;
+    c->compaction_segments_in = st.segments_in;
+    c->compaction_segments_out = st.segments_out;
+    c->compaction_bytes_in = st.bytes_in;
+    c->compaction_bytes_out = st.bytes_out;
+    c->compaction_read_bytes = st.read_bytes;
+    c->compaction_records_dropped = st.records_dropped;
+    c->compaction_keyless = st.keyless;
+    c->compaction_recompressed = st.recoded_segments;
+    c->compaction_thrown_away = st.thrown_away;
+    c->compaction_errors = st.errors;
+    c->compaction_uncleanable = st.uncleanable;
+    c->compaction_dirty_bytes = st.dirty_bytes;
+    c->compaction_active = st.active;
+}
+
 static void publish_kafka(struct pshard *ps, struct shard_stats *c)
 {
     struct kafka_stats st;
@@ -943,6 +987,7 @@ static void publish(struct pshard *ps, bool busy)
     c->msgs = mbox_handled(s->mbox);
     publish_store(ps, c);
     publish_scrub(ps, c);
+    publish_compaction(ps, c);
     publish_kafka(ps, c);
     memcpy(c->stage_cycles, s->stage_cycles, sizeof(s->stage_cycles));
     memcpy(c->stage_items, s->stage_items, sizeof(s->stage_items));

@@ -288,6 +288,12 @@ static json_t *notes_json(const struct stats_reader *r)
                 a, json_sprintf("%llu places of the log were read wrong once and right the second "
                                 "time: memory, cable or controller may be failing",
                                 (unsigned long long)s->scrub_transient));
+        if (s->compaction_uncleanable > 0)
+            json_array_append_new(
+                a, json_sprintf("%llu partitions cannot be compacted or recompressed: a batch cannot "
+                                "be read; the log names segment and position (lines with \"cannot "
+                                "be\")",
+                                (unsigned long long)s->compaction_uncleanable));
         if (s->space_deleted_segments > 0)
             json_array_append_new(
                 a, json_sprintf("%llu segments (%llu bytes) were deleted before their time because "

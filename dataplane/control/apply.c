@@ -1,5 +1,6 @@
 /* apply.c - see apply.h. Everything here runs on a shard. */
 #include "dataplane/control/apply.h"
+#include "accel/codec.h"
 #include "lib/base/assert.h"
 #include "lib/meta/config_keys.h"
 #include <stdlib.h>
@@ -120,6 +121,33 @@ static int64_t topic_i64(const struct meta_image *img, const struct meta_topic *
     return v != NULL ? strtoll(v, NULL, 10) : otherwise; /* sluiced has validated it */
 }
 
+/* Kafka's keys, and which codec sealed plain batches get: sluice.compression=auto leaves them plain
+ * when the shard has no cycles to spare, and compression.type may have been set after they came. */
+static void compaction_conf_of_topic(const struct meta_image *img, const struct meta_topic *t,
+                                     struct plog_conf *ret)
+{
+    const char *ratio = config_of_topic(img, t, "min.cleanable.dirty.ratio", NULL);
+    const char *type = config_of_topic(img, t, "compression.type", NULL);
+    const char *ours = config_of_topic(img, t, "sluice.compression", NULL);
+    ret->min_dirty_ratio = ratio != NULL ? strtod(ratio, NULL) : 0.5;
+    ret->min_compaction_lag_ms = topic_i64(img, t, "min.compaction.lag.ms", 0);
+    ret->max_compaction_lag_ms = topic_i64(img, t, "max.compaction.lag.ms", INT64_MAX);
+    ret->delete_retention_ms = topic_i64(img, t, "delete.retention.ms", 86400000);
+    /* As in Kafka: a segment that is not closed cannot be compacted. */
+    if (ret->compact && ret->max_compaction_lag_ms < ret->segment_ms)
+        ret->segment_ms = ret->max_compaction_lag_ms;
+    int codec = type != NULL ? codec_by_name(type) : -1; /* "producer", "uncompressed": none */
+    if (codec > CODEC_NONE) {
+        char key[40];
+        (void)snprintf(key, sizeof(key), "compression.%s.level", type);
+        ret->recode_level = (int16_t)topic_i64(img, t, key, 0);
+    } else if (ours != NULL && strcmp(ours, "auto") == 0) {
+        codec = CODEC_GZIP;
+    }
+    ret->recode = codec > CODEC_NONE;
+    ret->recode_codec = ret->recode ? (uint8_t)codec : CODEC_NONE;
+}
+
 void plog_conf_of_topic(const struct conf *conf, const struct meta_image *img,
                         const struct meta_topic *t, struct plog_conf *ret)
 {
@@ -140,5 +168,6 @@ void plog_conf_of_topic(const struct conf *conf, const struct meta_image *img,
         (uint32_t)topic_i64(img, t, "max.message.bytes", conf->message_max_bytes);
     ret->log_append_time = stamp != NULL && strcmp(stamp, "LogAppendTime") == 0;
     ret->compact = policy != NULL && strstr(policy, "compact") != NULL;
+    compaction_conf_of_topic(img, t, ret);
     ret->delete_ = policy == NULL || strstr(policy, "delete") != NULL;
 }

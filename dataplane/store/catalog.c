@@ -142,19 +142,36 @@ static int64_t mark_log_start(const struct part_mark *m)
     return start > atomic_load(&m->first_base) ? start : -1;
 }
 
-int catalog_checkpoint(struct data_dir *d)
+static int64_t mark_cleaned(const struct part_mark *m)
 {
-    if (!atomic_exchange(&d->dirty, false))
-        return 0;
-    pthread_mutex_lock(&d->mutex);
+    return atomic_load(&m->cleaned);
+}
+
+static int marks_write(struct data_dir *d)
+{
+    bool cleaner = atomic_exchange(&d->cleaner_dirty, false);
     int rc = checkpoint_write(d, FN_RECOVERY_POINT, mark_recovery);
     if (rc == 0)
         rc = checkpoint_write(d, FN_LOG_START, mark_log_start);
     if (rc == 0)
         rc = checkpoint_write(d, FN_HIGH_WATERMARK, mark_high_watermark);
-    pthread_mutex_unlock(&d->mutex);
+    if (rc == 0 && cleaner)
+        rc = checkpoint_write(d, FN_CLEANER, mark_cleaned);
+    if (rc < 0 && cleaner)
+        atomic_store(&d->cleaner_dirty, true);
+    return rc;
+}
+
+int catalog_checkpoint(struct data_dir *d)
+{
+    int rc = 0;
+    /* Looked at under the mutex: another thread that took the flag may still be writing. */
+    pthread_mutex_lock(&d->mutex);
+    if (atomic_exchange(&d->dirty, false))
+        rc = marks_write(d);
     if (rc < 0)
         atomic_store(&d->dirty, true);
+    pthread_mutex_unlock(&d->mutex);
     return rc;
 }
 
@@ -165,6 +182,7 @@ struct part_mark *part_mark_create(struct data_dir *d, const char *topic, int32_
         return NULL;
     (void)snprintf(m->topic, sizeof(m->topic), "%s", topic); /* at most 249 by part_name_parse */
     m->partition = partition;
+    m->cleaned = -1;
     pthread_mutex_lock(&d->mutex);
     list_add_tail(&d->marks, &m->link);
     pthread_mutex_unlock(&d->mutex);
@@ -179,6 +197,8 @@ void part_mark_destroy(struct data_dir *d, struct part_mark *m)
     pthread_mutex_lock(&d->mutex);
     list_del(&m->link);
     pthread_mutex_unlock(&d->mutex);
+    if (atomic_load(&m->cleaned) >= 0)
+        atomic_store(&d->cleaner_dirty, true);
     atomic_store(&d->dirty, true);
     free(m);
 }
@@ -444,6 +464,7 @@ static int data_dir_open(struct catalog *c, struct data_dir *d, const struct cat
     }
     d->found_recovery = checkpoint_read(d->io, d->path, FN_RECOVERY_POINT);
     d->found_start = checkpoint_read(d->io, d->path, FN_LOG_START);
+    d->found_cleaner = checkpoint_read(d->io, d->path, FN_CLEANER);
     return 0;
 }
 
@@ -458,6 +479,7 @@ static void data_dir_close(struct data_dir *d)
     }
     free(d->found_recovery);
     free(d->found_start);
+    free(d->found_cleaner);
     pthread_mutex_destroy(&d->mutex);
 }
 

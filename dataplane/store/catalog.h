@@ -29,6 +29,8 @@ struct part_mark {
     char topic[250];
     int32_t partition;
     _Atomic int64_t recovery_point, log_start, high_watermark, first_base;
+    /* Compacted up to here; -1: never. Once it is set, offsets may be missing in the log. */
+    _Atomic int64_t cleaned;
 };
 
 struct data_dir {
@@ -39,12 +41,13 @@ struct data_dir {
     uint32_t conf_idx; /* in catalog_opts.dirs; others before it may have been left out */
     bool was_clean;    /* found the clean mark at open */
     struct space space;
-    atomic_bool dirty; /* a mark moved since the last checkpoint */
+    atomic_bool dirty;         /* a mark moved since the last checkpoint */
+    atomic_bool cleaner_dirty; /* part_mark.cleaned did */
     struct file_io *io;
     pthread_mutex_t mutex; /* marks and the checkpoint files */
     struct list marks;
     /* checkpoints as found at open: sorted by topic, partition */
-    struct checkpoint *found_recovery, *found_start;
+    struct checkpoint *found_recovery, *found_start, *found_cleaner;
 };
 
 struct catalog {
@@ -93,7 +96,8 @@ bool catalog_dir_leave_out(struct catalog *c, uint32_t idx, int rc, const char *
  * set), unlock and free. 0 or the first error. */
 int catalog_close(struct catalog *c, bool clean);
 
-/* Write the three checkpoint files of a directory if a mark moved. */
+/* Write the checkpoint files of a directory if a mark moved: when it returns 0, all that marks said
+ * before the call is on disk. */
 NODISCARD int catalog_checkpoint(struct data_dir *d);
 /* One partition between the blocking world and its shard: found by recovery or created; plog_attach
  * takes it. */
@@ -152,7 +156,7 @@ NODISCARD int part_name_parse(const char *name, char topic[250], int32_t *ret_pa
 NODISCARD int part_meta_read(struct file_io *io, const char *dir, struct uuid *ret_id);
 /* Flushed, but for the directory. 0 or -errno. */
 NODISCARD int part_meta_write(struct file_io *io, const char *dir, const struct uuid *id);
-/* One of the three checkpoint files of a data directory. 0, -ENOENT, -E_MALFORMED, -errno. */
+/* One of the checkpoint files of a data directory. 0, -ENOENT, -E_MALFORMED, -errno. */
 NODISCARD int checkpoint_load(struct file_io *io, const char *dir, const char *name,
                               struct checkpoint **ret);
 void checkpoint_free(struct checkpoint *c); /* may be NULL */

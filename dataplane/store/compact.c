@@ -171,6 +171,22 @@ static int plain_find(void *arg, const uint8_t *bytes, const struct batch_info *
     return plain && b->producer_id < 0 && b->record_cnt > 0;
 }
 
+/* Transactions with markers in the group: those with batches left, or, unfiltered, all. */
+static struct aborted_txns aborted_of_group(const struct compact *c, int64_t base, int64_t end)
+{
+    struct aborted_txns all = c->rw.txns.kept, some = {0};
+    if (!c->o.recode)
+        return (struct aborted_txns){.v = all.v + c->kept, .cnt = all.cnt - c->kept};
+    for (uint32_t i = 0; c->o.aborted != NULL && i < c->o.aborted->cnt; i++) {
+        struct aborted_txn *t = &c->o.aborted->v[i];
+        if (t->last_offset < base || t->last_offset >= end)
+            continue;
+        some.v = some.cnt == 0 ? t : some.v;
+        some.cnt++;
+    }
+    return some;
+}
+
 /* 1: made, 0: it would be what it is. */
 static int group_make(struct compact *c, uint32_t cnt, struct compact_group *ret)
 {
@@ -193,8 +209,7 @@ static int group_make(struct compact *c, uint32_t cnt, struct compact_group *ret
         seg_out_abandon(&g.out);
         return rc;
     }
-    struct aborted_txns all = c->rw.txns.kept;
-    ret->aborted = (struct aborted_txns){.v = all.v + c->kept, .cnt = all.cnt - c->kept};
+    ret->aborted = aborted_of_group(c, s->base, s[cnt - 1].end);
     ret->first = c->at;
     ret->cnt = cnt;
     ret->first_ts = g.out.first_ts;

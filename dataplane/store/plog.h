@@ -16,6 +16,8 @@
 #include "dataplane/flow.h"
 #include "dataplane/io/file.h"
 #include "dataplane/shard/msg.h"
+#include "dataplane/store/format.h"
+#include "dataplane/store/txn_index.h"
 #include "lib/base/err.h"
 #include "lib/base/uuid.h"
 #include "lib/batch/check.h"
@@ -35,6 +37,13 @@ struct plog_conf {
     uint32_t max_message_bytes;
     bool log_append_time;
     bool compact, delete_;
+    double min_dirty_ratio;        /* min.cleanable.dirty.ratio */
+    int64_t min_compaction_lag_ms; /* min.compaction.lag.ms */
+    int64_t max_compaction_lag_ms; /* max.compaction.lag.ms */
+    int64_t delete_retention_ms;   /* delete.retention.ms */
+    bool recode;                   /* sealed plain batches are compressed later ... */
+    uint8_t recode_codec;          /* ... with this (enum codec_id) */
+    int16_t recode_level;          /* 0: the codec's default */
 };
 
 /* Who appends (kraft-join 10.6): clients are checked against producer state; our own ingest and
@@ -167,8 +176,10 @@ bool plog_is_writable(const struct plog *p);
 struct plog_segment {
     int64_t base_offset, next_offset;
     uint64_t len;
-    int64_t max_timestamp_ms; /* -1: none */
+    int64_t first_timestamp_ms; /* of the first batch; -1: not known */
+    int64_t max_timestamp_ms;   /* -1: none */
     int64_t mtime_ms;
+    bool recoded;  /* looked at for plain batches */
     bool sealed;   /* closed and flushed: may be dropped */
     bool suspect;  /* a read met damage in it */
     bool can_drop; /* and nobody is at it just now: reads, housekeeping, a fenced partition */
@@ -179,12 +190,63 @@ bool plog_segment_get(const struct plog *p, uint32_t idx, struct plog_segment *r
  */
 bool plog_scrub_claim(struct plog *p, uint32_t idx, uint64_t pass);
 void plog_suspect_clear(struct plog *p, int64_t base);
+/* A rewrite met damage in it: the scrubber should look. */
+void plog_suspect_set(struct plog *p, int64_t base);
 /* Suspect segments of the set. */
 uint32_t plog_set_suspects(const struct plog_set *set);
 /* Drop the `cnt` oldest segments, all sealed: log start moves at once, files are removed by
  * housekeeping. Count dropped (fewer when one is being read by housekeeping). for_space: not what
  * the topic's retention asks for, so that a reader may miss them: plog_gap_take tells. */
 uint32_t plog_drop_segments(struct plog *p, uint32_t cnt, bool for_space);
+/* Rewrites of sealed segments (compaction, recompression): upkeep/compaction.c decides and works,
+ * the partition keeps order. Lease: at most one rewrite, and none while the scrubber is at a
+ * segment of the partition, nor the other way round. A partition that is not open gives none, and
+ * one that was fenced meanwhile has lost it (plog_lease_has), whoever had it still puts it. */
+bool plog_lease_take(struct plog *p);
+void plog_lease_put(struct plog *p);
+bool plog_lease_has(const struct plog *p);
+bool plog_scrub_begin(struct plog *p); /* false: a rewrite is under way */
+void plog_scrub_end(struct plog *p);
+/* Compacted up to here (Kafka's first dirty offset), within the log. */
+int64_t plog_cleaned(const struct plog *p);
+/* Offsets may be missing between its batches. */
+bool plog_has_gaps(const struct plog *p);
+void plog_cleaned_set(struct plog *p, int64_t offset);
+/* A rewrite met damage (counted), or an error of the disk; not to be tried again before retry_ns.
+ * No damage and 0: it went well. */
+struct plog_rewrite_failures {
+    uint32_t cnt;
+    uint64_t retry_ns;
+};
+void plog_rewrite_failed(struct plog *p, bool damage, uint64_t retry_ns);
+struct plog_rewrite_failures plog_rewrite_failures(const struct plog *p);
+/* Looked at, and nothing in it is to be compressed. */
+void plog_recoded_set(struct plog *p, int64_t base);
+/* What a rewrite is told of a partition besides its segments; the caller's until fini. */
+struct plog_rewrite_src {
+    char dir[STORE_PATH_MAX];
+    struct aborted_txns aborted;
+    struct last_record *producers; /* by producer_id */
+    uint32_t producer_cnt;
+};
+NODISCARD int plog_rewrite_src(const struct plog *p, struct plog_rewrite_src *ret);
+void plog_rewrite_src_fini(struct plog_rewrite_src *s);
+/* Put one rewritten segment (.cleaned files, flushed) in the place of `cnt` old ones. The caller's
+ * until done(). Reads go on: those under way end in the old files, later ones see the new. */
+struct plog_swap {
+    int64_t base, end; /* of the old ones: base of the first, of the one behind the last */
+    uint32_t cnt;
+    uint64_t src_bytes; /* of the old ones together, as they were read */
+    uint64_t len;       /* of the new one, and its timestamps; -1: none */
+    int64_t max_ts, max_ts_offset, first_ts;
+    bool recoded;                /* identity: no offset is missing that was there */
+    struct aborted_txns aborted; /* with markers in [base, end) */
+    int rc; /* 0; else the old ones stand, or, if files were touched, the partition is fenced */
+    void (*done)(struct plog_swap *w);
+};
+/* 0: under way; -E_BUSY, -ENOMEM: not now, ask again; -ESTALE: the partition has changed, the work
+ * is to be thrown away. */
+NODISCARD int plog_swap(struct plog *p, struct plog_swap *w);
 /* What was dropped for space since the last take and is gone from the disk. Several drops in a row
  * are one gap. False: nothing. */
 struct plog_gap {
@@ -273,6 +335,7 @@ struct plog_set_stats {
     uint64_t space_segments, space_bytes, space_waits; /* dropped for space; appends that waited */
     uint64_t found_batches, found_tails, found_segments; /* damaged, by this start; of shard 0 */
     uint64_t stalls;                                     /* writes that met a full disk */
+    uint64_t swaps;                                      /* rewritten segments put in place */
     uint64_t rolls, segments_dropped, fenced, recovered, duplicates, damaged_reads;
     uint64_t unflushed_bytes, staging_free_bytes, oldest_unflushed_ns;
     uint32_t partitions, journal_free_files;

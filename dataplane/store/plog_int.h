@@ -61,6 +61,8 @@ struct seg {
     bool is_unfinished;  /* appended to since attach: a zero tail and the last index entries are due
                           */
     bool job;            /* a job is about this segment */
+    bool is_retired;     /* another stands in its place: goes with its last read */
+    bool is_recoded;     /* no plain batch is left in it that could be compressed */
     bool is_suspect;     /* a read met damage: the scrubber should look */
     uint64_t scrub_pass; /* the scrubber's last one here */
     int open_rc;         /* of the last failed open */
@@ -138,6 +140,10 @@ struct plog {
     struct list drain_link;       /* set->drain */
     uint64_t drain_ns;
     bool draining;
+
+    bool lease; /* a rewrite is under way */
+    struct plog_rewrite_failures rewrite_failures;
+    uint32_t scrubbing; /* segments that the scrubber has picked */
 
     struct plog_gap gap;      /* segments 0: none */
     struct list blocked;      /* plog_append.link: wait for memory, in their order */
@@ -302,10 +308,15 @@ void seg_reserve_end(struct seg *s); /* its file has been cut, or is given up */
 int plog_segs_from_part(struct plog *p);
 void plog_segs_free(struct plog *p);
 void plog_seg_free(struct seg *s);
+/* The segment that a rewrite made, sealed; `last` is the newest of those it stands for. */
+struct seg *plog_seg_rewritten(struct plog *p, const struct plog_swap *w, const struct seg *last);
 void plog_seal_rolled(struct plog *p);
 bool plog_roll(struct plog *p);
 void plog_gap_add(struct plog *p, const struct plog_gap *g);
 void seg_want_open(struct seg *s);
+
+/* plog_rewrite.c */
+void plog_seg_retire(struct seg *s); /* takes it; also again when its last read has ended */
 
 /* plog_set.c */
 void plog_unlink(struct plog *p);
@@ -324,6 +335,7 @@ void plog_durable_moved(struct plog *p);
 
 /* plog_read.c */
 void reads_opened(struct seg *s, int rc);
+void reads_restart(struct list *waiters); /* their segment is another one now */
 void reads_retry(struct plog_set *set);
 void reads_fail_waiting(struct plog *p, int rc);
 void waits_fire(struct plog *p);

@@ -542,6 +542,7 @@ static void fence_done(struct plog_job *k)
     p->bad_use = 0;
     p->spare_asked = false;
     p->epochs_changed = k->report.cnt[RC_NO_ROOM] > 0;
+    p->lease = false; /* its segments are others now */
     p->state = PL_OPEN;
     set->st.recovered++;
     (void)epochs_assign(&p->part->epochs, p->leader_epoch, p->end.offset);

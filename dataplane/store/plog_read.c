@@ -293,7 +293,8 @@ static void on_sought(struct file_op *op, int res)
 {
     struct plog_read_io *k = container_of(op, struct read_buf, op)->k;
     struct plog *p = k->p;
-    k->s->io--;
+    struct seg *s = k->s;
+    s->io--;
     p->io--;
     int rc = read_rc(p, res);
     if (rc == 0 && res < BATCH_HEADER_LEN)
@@ -303,6 +304,8 @@ static void on_sought(struct file_op *op, int res)
         disk_done(k, rc);
     else
         read_step(k);
+    if (s->is_retired && s->io == 0)
+        plog_seg_retire(s);
     if (p->state != PL_OPEN)
         plog_settle(p);
 }
@@ -351,7 +354,8 @@ static void on_copied(struct file_op *op, int res)
     struct read_buf *b = container_of(op, struct read_buf, op);
     struct plog_read_io *k = b->k;
     struct plog *p = k->p;
-    k->s->io--;
+    struct seg *s = k->s;
+    s->io--;
     p->io--;
     int rc = read_rc(p, res);
     if (rc == 0 && b->at + (uint64_t)res < b->to)
@@ -365,6 +369,8 @@ static void on_copied(struct file_op *op, int res)
     copy_issue(k, b);
     if (k->buf_cnt == 0)
         copy_done(k);
+    if (s->is_retired && s->io == 0)
+        plog_seg_retire(s);
     if (p->state != PL_OPEN)
         plog_settle(p);
 }
@@ -389,6 +395,12 @@ static void seek_next_segment(struct plog_read_io *k)
     struct seg *next = seg_after(k->p, k->s);
     struct plog_read *r = k->r;
     struct plog *p = k->p;
+    if (k->s->is_retired) { /* what follows is in the one that stands in its place */
+        r->io = NULL;
+        io_put(k);
+        read_start(p, r);
+        return;
+    }
     if (next == NULL || next->base >= read_limit(p, r)) {
         disk_done(k, 0);
         return;
@@ -545,6 +557,18 @@ void reads_opened(struct seg *s, int rc)
             disk_done(k, rc == -E_BUSY ? rc : -E_STORAGE);
         else
             read_go(k);
+    }
+}
+
+void reads_restart(struct list *waiters)
+{
+    for (struct list *n = list_pop_head(waiters); n; n = list_pop_head(waiters)) {
+        struct plog_read_io *k = container_of(n, struct plog_read_io, link);
+        struct plog_read *r = k->r;
+        struct plog *p = k->p;
+        r->io = NULL;
+        io_put(k);
+        read_start(p, r);
     }
 }
 

@@ -60,6 +60,23 @@ static struct seg *seg_from_part(struct plog *p, uint32_t i)
     return s;
 }
 
+struct seg *plog_seg_rewritten(struct plog *p, const struct plog_swap *w, const struct seg *last)
+{
+    struct seg *s = seg_new(p, w->base);
+    if (s == NULL)
+        return NULL;
+    s->len = s->written = w->len;
+    s->is_named = s->is_rolled = s->is_sealed = true;
+    s->has_index = w->len == 0;
+    s->ix.max_ts = w->max_ts;
+    s->ix.max_ts_offset = w->max_ts_offset;
+    s->first_ts = w->first_ts;
+    s->is_recoded = w->recoded;
+    s->created_ms = last->created_ms;
+    s->end_lsn = last->end_lsn;
+    return s;
+}
+
 /* Replaces what was there; on -ENOMEM nothing changes. */
 int plog_segs_from_part(struct plog *p)
 {
@@ -170,7 +187,9 @@ bool plog_segment_get(const struct plog *p, uint32_t idx, struct plog_segment *r
         .base_offset = s->base,
         .next_offset = idx + 1 < p->seg_cnt ? p->segs[idx + 1]->base : p->end.offset,
         .len = s->len,
+        .first_timestamp_ms = s->first_ts,
         .max_timestamp_ms = s->ix.max_ts,
+        .recoded = s->is_recoded,
         .mtime_ms = s->created_ms,
         .sealed = s->is_sealed,
         .suspect = s->is_suspect,
@@ -186,6 +205,23 @@ bool plog_scrub_claim(struct plog *p, uint32_t idx, uint64_t pass)
     bool is_new = s->scrub_pass != pass;
     s->scrub_pass = pass;
     return is_new;
+}
+
+void plog_suspect_set(struct plog *p, int64_t base)
+{
+    for (uint32_t i = 0; i < p->seg_cnt; i++) {
+        if (p->segs[i]->base != base || p->segs[i]->is_suspect)
+            continue;
+        p->segs[i]->is_suspect = true;
+        p->set->suspect_cnt++;
+    }
+}
+
+void plog_recoded_set(struct plog *p, int64_t base)
+{
+    for (uint32_t i = 0; i < p->seg_cnt; i++)
+        if (p->segs[i]->base == base)
+            p->segs[i]->is_recoded = true;
 }
 
 void plog_suspect_clear(struct plog *p, int64_t base)

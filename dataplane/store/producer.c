@@ -328,6 +328,30 @@ uint32_t producers_list(const struct producers *t, struct producer_view *v, uint
     return n;
 }
 
+static int by_producer_id(const void *a, const void *b)
+{
+    int64_t x = ((const struct last_record *)a)->producer_id;
+    int64_t y = ((const struct last_record *)b)->producer_id;
+    return (x > y) - (x < y);
+}
+
+uint32_t producers_last(const struct producers *t, struct last_record *v)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < t->cap; i++) {
+        const struct producer *p = t->slots[i];
+        if (p == NULL || p->epoch < 0)
+            continue;
+        v[n++] = (struct last_record){
+            .producer_id = p->id,
+            .data_offset = p->batch_cnt > 0 ? batch_at(p, p->batch_cnt - 1u)->last_offset : -1,
+            .epoch = p->epoch};
+    }
+    if (n > 0)
+        qsort(v, n, sizeof(*v), by_producer_id);
+    return n;
+}
+
 int producers_encode(const struct producers *t, uint8_t **ret, size_t *ret_len)
 {
     uint8_t *p = malloc(SNAP_HEADER_LEN + (size_t)t->cnt * SNAP_ENTRY_LEN);

@@ -67,6 +67,15 @@ uint32_t producers_expire(struct producers *t, int64_t now_ms);
 struct producer_view;
 uint32_t producers_list(const struct producers *t, struct producer_view *v, uint32_t cap);
 
+/* Where a producer left off, for a rewrite that must leave it in the log. */
+struct last_record {
+    int64_t producer_id;
+    int64_t data_offset; /* of its last batch of records; -1: only a marker is known */
+    int16_t epoch;
+};
+/* All of them, by producer_id; `v` has room for t->cnt. Count. */
+uint32_t producers_last(const struct producers *t, struct last_record *v);
+
 /* Snapshot file (version 1), malloc'd. */
 NODISCARD int producers_encode(const struct producers *t, uint8_t **ret, size_t *ret_len);
 /* 0, -ENOMEM, -E_MALFORMED, -E_CORRUPT_BATCH (checksum): t is then empty. */

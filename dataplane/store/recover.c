@@ -171,6 +171,8 @@ static int dir_one(struct data_dir *d, const char *name, const struct recover_op
         .limit = -1,
         .clean = d->was_clean,
     };
+    if (p->mark != NULL)
+        atomic_store(&p->mark->cleaned, checkpoint_find(d->found_cleaner, p->topic, p->partition));
     if (rc == 0)
         rc = p->mark == NULL ? -ENOMEM : recover_part(p, &po, o, rep);
     if (rc == -E_MALFORMED) { /* reported as RC_NO_META: its topic id is not known */

@@ -3,6 +3,7 @@
  *     recover.c          the cases, whole data directories, the offline tool
  *     recover_part.c     one partition: names -> segments -> epochs, producers, log start
  *     recover_seg.c      one segment: CRC walk -> cut -> index; closed: its index tails
+ *     recover_swap.c     a rewrite that the crash has cut off: undone or completed
  *     recover_journal.c  batches of the journals behind the ends of their partitions */
 #pragma once
 #include "dataplane/store/format.h"
@@ -56,6 +57,7 @@ struct scan {
     uint32_t cut_seg;      /* the one that was cut */
     bool was_shortened;    /* bytes or segments were taken from the log */
     bool limit_hit;        /* ... because of recover_part_opts.limit */
+    bool has_gaps;         /* it was compacted: offsets may be missing */
 };
 /* What a batch that is in the log means for producers and transactions. */
 int recover_txn(struct part *p, const struct batch_info *b, const uint8_t *bytes);
@@ -73,6 +75,12 @@ struct seg_extent {
     bool is_zero; /* the file holds nothing but zeros, or nothing */
 };
 int recover_seg_extent(struct file_io *io, const char *path, struct seg_extent *ret);
+
+/* recover_swap.c: .cleaned and .swap files of a partition's directory; afterwards there are none.
+ */
+int recover_swap(struct file_io *io, const char *dir, struct recover_report *rep);
+/* "%020d<suffix>": the number, or -1. */
+int64_t recover_name_base(const char *name, const char **ret_suffix);
 
 /* recover_journal.c: every run of every journal of a directory, then its journals are reset. */
 int recover_journals(struct data_dir *d, const struct recover_opts *o, struct recover_report *rep,

@@ -21,6 +21,7 @@ struct found {
     uint32_t junk_cnt, junk_cap;
     int64_t *index; /* of .index, .timeindex, .txnindex */
     uint32_t index_cnt, index_cap;
+    bool rewrite; /* .cleaned or .swap */
 };
 
 static int add_i64(int64_t **arr, uint32_t *cnt, uint32_t *cap, int64_t v)
@@ -34,8 +35,7 @@ static int add_i64(int64_t **arr, uint32_t *cnt, uint32_t *cap, int64_t v)
     return rc;
 }
 
-/* "%020d<suffix>": the number, or -1. */
-static int64_t seg_name_base(const char *name, const char **ret_suffix)
+int64_t recover_name_base(const char *name, const char **ret_suffix)
 {
     int64_t v = 0;
     for (int i = 0; i < 20; i++) {
@@ -51,7 +51,7 @@ static int found_name(void *arg, const char *name)
 {
     struct found *x = arg;
     const char *suffix;
-    int64_t base = seg_name_base(name, &suffix);
+    int64_t base = recover_name_base(name, &suffix);
     bool junk = strcmp(name, FN_NEXT) == 0 || (base >= 0 && ends_with(name, SFX_DELETED));
     if (junk && strlen(name) < sizeof(x->junk[0])) {
         void *a = x->junk;
@@ -64,6 +64,8 @@ static int found_name(void *arg, const char *name)
     }
     if (base < 0)
         return 0;
+    if (ends_with(name, SFX_CLEANED) || ends_with(name, SFX_SWAP))
+        x->rewrite = true;
     if (strcmp(suffix, SFX_LOG) == 0)
         return add_i64(&x->log, &x->log_cnt, &x->log_cap, base);
     if (strcmp(suffix, SFX_SNAPSHOT) == 0)
@@ -80,6 +82,7 @@ static void found_fini(struct found *x)
     free(x->snap);
     free(x->index);
     free(x->junk);
+    *x = (struct found){0};
 }
 
 static int cmp_i64(const void *a, const void *b)
@@ -561,6 +564,7 @@ int recover_part(struct part *p, const struct recover_part_opts *po, const struc
 {
     struct scan s = {.p = p, .po = po, .o = o, .rep = rep};
     struct found x = {0};
+    s.has_gaps = p->mark != NULL && atomic_load(&p->mark->cleaned) >= 0;
     p->log_start = 0;
     int rc = recover_path(s.dir, p);
     if (rc == 0)
@@ -571,6 +575,12 @@ int recover_part(struct part *p, const struct recover_part_opts *po, const struc
     }
     if (rc == 0)
         rc = p->dir->io->ops->list(p->dir->io, s.dir, found_name, &x);
+    if (rc == 0 && x.rewrite) {
+        found_fini(&x);
+        rc = recover_swap(p->dir->io, s.dir, rep);
+        if (rc == 0)
+            rc = p->dir->io->ops->list(p->dir->io, s.dir, found_name, &x);
+    }
     if (rc < 0)
         goto out;
     if (x.log_cnt > 0)

@@ -64,7 +64,8 @@ static int heal(struct scan *s, struct walk *w, int64_t seg_base, int64_t seg_en
                           .base = seg_base,
                           .end = seg_end,
                           .next = s->next,
-                          .epoch = epochs_at(&s->p->epochs, s->next)};
+                          .epoch = epochs_at(&s->p->epochs, s->next),
+                          .has_gaps = s->has_gaps};
     int rc = seg_judge(&j, pos, &d);
     if (rc == 1 && !(damage_is_repairable(d.kind) && d.to > d.from && d.kind != DAMAGE_ZERO_TAIL))
         rc = 0;
@@ -87,6 +88,7 @@ static int is_good_behind(struct scan *s, struct walk *w, int64_t seg_base, uint
 {
     struct seg_damage d;
     struct seg_judge j = {.w = w, .base = seg_base, .end = -1, .next = s->next, .epoch = -1};
+    j.has_gaps = s->has_gaps;
     int rc = seg_judge(&j, pos, &d);
     *ret = rc == 1 && pos + d.len < w->size;
     return rc < 0 ? rc : 0;

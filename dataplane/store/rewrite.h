@@ -14,20 +14,12 @@
 #pragma once
 #include "accel/codec.h"
 #include "dataplane/store/key_map.h"
-#include "dataplane/store/txn_index.h"
+#include "dataplane/store/producer.h"
 #include "lib/base/err.h"
 #include "lib/batch/check.h"
 
 /* Records of one batch once inflated: more than any producer could get through the checks. */
 #define REWRITE_PLAIN_MAX (UINT64_C(256) << 20)
-
-/* Where a producer that may still write left off: its batch stays, if only empty, so that its
- * sequence can be found in the log. */
-struct last_record {
-    int64_t producer_id;
-    int64_t data_offset; /* of its last batch of records; -1: only a marker is known */
-    int16_t epoch;
-};
 
 /* Transactions as the batches go by (Kafka's CleanedTransactionMetadata). */
 struct txn_filter {
@@ -54,7 +46,9 @@ struct rewrite_rules {
     const struct key_map *keys; /* NULL: identity */
     int64_t now_ms, delete_retention_ms;
     int64_t upper; /* the batch that ends right below it stays, if only empty */
-    const struct last_record *producers; /* by producer_id */
+    /* Their last batches stay, if only empty, so that their sequences can be found in the log. By
+     * producer_id. */
+    const struct last_record *producers;
     uint32_t producer_cnt;
     enum codec_id codec; /* identity: of batches that are plain */
     int level;

@@ -147,14 +147,19 @@ int seg_out_finish(struct seg_out *o, const struct aborted_txns *aborted, struct
     return 0;
 }
 
+void seg_out_remove(struct file_io *io, const char *dir, int64_t base)
+{
+    for (uint32_t i = 0; i < SFX_CNT; i++)
+        (void)unlink_of(io, dir, base, sfx[i], SFX_CLEANED); /* what stays goes at the next start */
+}
+
 void seg_out_abandon(struct seg_out *o)
 {
     if (o->io == NULL)
         return;
     if (o->f != NULL)
         o->io->ops->close(o->f);
-    for (uint32_t i = 0; i < SFX_CNT; i++)
-        (void)unlink_of(o->io, o->dir, o->base, sfx[i], SFX_CLEANED); /* else at the next start */
+    seg_out_remove(o->io, o->dir, o->base);
     free(o->buf);
     seg_index_fini(&o->ix);
     *o = (struct seg_out){0};

@@ -39,6 +39,8 @@ NODISCARD int seg_out_finish(struct seg_out *o, const struct aborted_txns *abort
                              struct part_seg *ret);
 /* Close and remove what there is of it. */
 void seg_out_abandon(struct seg_out *o);
+/* Remove what seg_out_finish made and nobody wants. */
+void seg_out_remove(struct file_io *io, const char *dir, int64_t base);
 
 /* The steps of putting it in the place of the segments with these bases (the first one is its own);
  * each is done, flushed, before the next begins, so that a power cut leaves one of three states:

@@ -41,7 +41,7 @@ struct scrub {
     struct scrub_stats st;
     /* the thread's, between submit and done */
     struct target t[TARGETS_MAX];
-    uint32_t cnt, at;
+    uint32_t cnt, at, ended; /* ended: given back to their partitions */
     bool is_open, is_urgent;
     struct seg_audit a;
     char path[STORE_PATH_MAX];
@@ -191,10 +191,13 @@ static void scrub_done(struct dirjob *j)
         struct plog *p = plog_set_find(s->conf.set, &s->t[i].topic_id, s->t[i].partition);
         if (p != NULL && s->t[i].suspect)
             plog_suspect_clear(p, s->t[i].base);
+        if (p != NULL && i >= s->ended)
+            plog_scrub_end(p);
     }
+    s->ended = s->at;
     s->bytes = s->segments = s->errors = s->found_cnt = 0;
     if (s->at == s->cnt)
-        s->cnt = s->at = 0;
+        s->cnt = s->at = s->ended = 0;
 }
 
 struct pick {
@@ -207,19 +210,27 @@ static bool pick_from(void *arg, struct plog *p)
     struct scrub *s = k->s;
     struct plog_segment g;
     for (uint32_t i = 0; s->cnt < TARGETS_MAX && plog_segment_get(p, i, &g); i++) {
-        if (!g.sealed || (k->suspects ? !g.suspect : !plog_scrub_claim(p, i, s->pass)))
+        if (!g.sealed || (k->suspects && !g.suspect))
             continue;
+        if (!plog_scrub_begin(p)) /* its segments are being rewritten: later */
+            break;
+        if (!k->suspects && !plog_scrub_claim(p, i, s->pass)) {
+            plog_scrub_end(p);
+            continue;
+        }
         struct target *t = &s->t[s->cnt];
         const struct plog_dir d = plog_set_dir(s->conf.set, plog_dir_idx(p));
         if (snprintf(t->dir, sizeof(t->dir), "%s/%s-%" PRId32, d.path, plog_topic(p),
-                     plog_partition(p)) >= (int)sizeof(t->dir))
+                     plog_partition(p)) >= (int)sizeof(t->dir)) {
+            plog_scrub_end(p);
             continue;
+        }
         (void)snprintf(t->topic, sizeof(t->topic), "%s", plog_topic(p));
         t->topic_id = *plog_topic_id(p);
         t->partition = plog_partition(p);
         t->base = g.base_offset;
         t->end = g.next_offset;
-        t->has_gaps = plog_get_conf(p)->compact;
+        t->has_gaps = plog_has_gaps(p);
         t->suspect = g.suspect;
         s->cnt++;
     }

@@ -142,6 +142,9 @@ struct conf {
     uint64_t reserve_bytes;    /* taken ahead of a segment's end */
     uint64_t scrub_rate_bytes; /* a second and shard; 0: off */
     int64_t scrub_interval_ms;
+    uint64_t compaction_rate_bytes; /* a second and shard; 0: off */
+    uint64_t compaction_memory_bytes;
+    int64_t compaction_interval_ms;
 
     /* topic defaults (Kafka's broker keys) */
     int32_t num_partitions;
