@@ -290,10 +290,11 @@ static json_t *notes_json(const struct stats_reader *r)
                                 (unsigned long long)s->scrub_transient));
         if (s->compaction_uncleanable > 0)
             json_array_append_new(
-                a, json_sprintf("%llu partitions cannot be compacted or recompressed: a batch cannot "
-                                "be read; the log names segment and position (lines with \"cannot "
-                                "be\")",
-                                (unsigned long long)s->compaction_uncleanable));
+                a,
+                json_sprintf("%llu partitions cannot be compacted or recompressed: a batch cannot "
+                             "be read; the log names segment and position (lines with \"cannot "
+                             "be\")",
+                             (unsigned long long)s->compaction_uncleanable));
         if (s->space_deleted_segments > 0)
             json_array_append_new(
                 a, json_sprintf("%llu segments (%llu bytes) were deleted before their time because "

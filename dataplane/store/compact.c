@@ -152,11 +152,11 @@ struct grouping {
 static int group_one(void *arg, const uint8_t *bytes, const struct batch_info *b)
 {
     struct grouping *g = arg;
-    struct span batch;
+    struct span batch = SPAN_NULL;
     int rc = rewrite_batch(&g->c->rw, bytes, b, &batch);
     if (rc < 0)
         return rc;
-    if (rc == 0 || batch.p != bytes)
+    if (batch.p != bytes)
         g->changed = true;
     if (rc == 1)
         rc = seg_out_add(&g->out, batch);
