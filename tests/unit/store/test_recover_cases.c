@@ -161,7 +161,7 @@ static uint32_t case_ORPHAN(struct env *e)
     return 3;
 }
 
-__attribute__((unused)) static uint32_t case_REWRITE_UNDONE(struct env *e)
+static uint32_t case_REWRITE_UNDONE(struct env *e)
 {
     fill(e, 4, 100000); /* two to a segment */
     assert_ok(env_close(e));
@@ -169,7 +169,7 @@ __attribute__((unused)) static uint32_t case_REWRITE_UNDONE(struct env *e)
     return 4;
 }
 
-__attribute__((unused)) static uint32_t case_REWRITE_DONE(struct env *e)
+static uint32_t case_REWRITE_DONE(struct env *e)
 {
     static const char *const files[] = {LOG0, T0 "00000000000000000000.index",
                                         T0 "00000000000000000000.timeindex"};
