@@ -7,14 +7,11 @@
 #include "lib/base/clock.h"
 #include <inttypes.h>
 #include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #define BURST 2048
 #define FILL_BYTES (UINT64_C(256) << 20) /* over all connections */
-#define PACE_NS UINT64_C(1000000)
 #define QUIET_MS 30000
 
 struct consumer { /* one thread */
@@ -96,7 +93,7 @@ static void *consumer_main(void *arg)
 struct consume_result {
     uint64_t records, bytes;
     double seconds;
-    struct latency end_to_end;
+    struct paced_result paced;
 };
 
 static int read_back(const char *bootstrap, const char *topic, uint32_t connections, uint64_t ns,
@@ -139,107 +136,6 @@ static int read_back(const char *bootstrap, const char *topic, uint32_t connecti
     return code;
 }
 
-/* ---- from produce to consumer */
-struct pacer {
-    const char *bootstrap, *topic;
-    uint32_t size;
-    pthread_t thread;
-    _Atomic bool stop;
-    _Atomic uint64_t sent;
-    int code;
-};
-
-static void *pacer_main(void *arg)
-{
-    static const struct client_opt opts[] = {{"acks", "all"}, {"linger.ms", "0"}, {NULL, NULL}};
-    struct pacer *p = arg;
-    char *value = malloc(p->size);
-    ASSERT(value != NULL);
-    payload_fill(value, p->size, 1);
-    rd_kafka_t *rk = client_new(RD_KAFKA_PRODUCER, p->bootstrap, opts, NULL, NULL);
-    p->code = rk == NULL ? EXIT_FAILED : EXIT_OK;
-    rd_kafka_topic_t *topic = rk != NULL ? rd_kafka_topic_new(rk, p->topic, NULL) : NULL;
-    uint64_t next = clock_mono_ns();
-    while (p->code == EXIT_OK && !p->stop) {
-        uint64_t now = clock_mono_ns();
-        if (now < next) {
-            struct timespec ts = {.tv_nsec = (long)(next - now)};
-            (void)nanosleep(&ts, NULL);
-            continue;
-        }
-        next += PACE_NS;
-        memcpy(value, &now, sizeof(now)); /* the consumer is in this process: one clock */
-        if (rd_kafka_produce(topic, 0, RD_KAFKA_MSG_F_COPY, value, p->size, NULL, 0, NULL) == 0)
-            p->sent++;
-        else
-            p->code = bench_fail("producing to %s: %s", p->topic,
-                                 rd_kafka_err2str(rd_kafka_last_error()));
-        (void)rd_kafka_poll(rk, 0);
-    }
-    if (rk != NULL) {
-        if (rd_kafka_flush(rk, QUIET_MS) != 0 && p->code == EXIT_OK)
-            p->code = bench_fail("producing to %s: not everything was acknowledged", p->topic);
-        rd_kafka_topic_destroy(topic);
-        rd_kafka_destroy(rk);
-    }
-    free(value);
-    return NULL;
-}
-
-static int end_to_end(const char *bootstrap, const char *topic, uint32_t size, uint64_t ns,
-                      struct latency *ret)
-{
-    static const struct client_opt opts[] = {
-        {"fetch.wait.max.ms", "500"}, {"fetch.min.bytes", "1"}, {NULL, NULL}};
-    struct pacer p = {.bootstrap = bootstrap, .topic = topic, .size = size < 8 ? 8 : size};
-    struct client_range range;
-    rd_kafka_t *rk = client_new(RD_KAFKA_CONSUMER, bootstrap, opts, NULL, NULL);
-    int code = rk == NULL ? EXIT_FAILED : client_ranges(rk, topic, 1, &range);
-    if (code == EXIT_OK)
-        code = client_assign(rk, topic, 0, 1, &range, true);
-    bool paced = code == EXIT_OK;
-    if (paced) {
-        int rc = pthread_create(&p.thread, NULL, pacer_main, &p);
-        ASSERT(rc == 0);
-    }
-    uint64_t start = clock_mono_ns(), heard = start, got = 0;
-    while (code == EXIT_OK && !bench_interrupted()) {
-        uint64_t now = clock_mono_ns();
-        if (now - start > ns)
-            p.stop = true;
-        if (p.stop && got >= p.sent)
-            break;
-        if (now - heard > QUIET_MS * UINT64_C(1000000)) {
-            code = bench_fail("reading %s: %" PRIu64 " of %" PRIu64 " records came", topic, got,
-                              (uint64_t)p.sent);
-            break;
-        }
-        rd_kafka_message_t *m = rd_kafka_consumer_poll(rk, 50);
-        if (m == NULL)
-            continue;
-        now = heard = clock_mono_ns();
-        if (m->err != 0)
-            code = bench_fail("reading %s: %s", topic, rd_kafka_message_errstr(m));
-        uint64_t sent_ns = 0;
-        if (m->err == 0 && m->len >= sizeof(sent_ns)) {
-            memcpy(&sent_ns, m->payload, sizeof(sent_ns));
-            got++;
-            if (sent_ns - start >
-                UINT64_C(200000000)) /* the first connects and asks for metadata */
-                latency_add(ret, now - sent_ns);
-        }
-        rd_kafka_message_destroy(m);
-    }
-    p.stop = true;
-    if (paced)
-        (void)pthread_join(p.thread, NULL);
-    if (rk != NULL) {
-        (void)rd_kafka_consumer_close(rk);
-        rd_kafka_destroy(rk);
-    }
-    return code != EXIT_OK ? code : p.code;
-}
-
 int cmd_consume(int argc, char **argv)
 {
     const char *bootstrap = NULL, *compression = "none";
@@ -277,8 +173,13 @@ int cmd_consume(int argc, char **argv)
     if (code == EXIT_OK)
         code = read_back(t.bootstrap, t.topic, (uint32_t)connections,
                          seconds * UINT64_C(1000000000) - tail_ns, r);
+    const struct paced_opts po = {.bootstrap = t.bootstrap,
+                                  .topic = t.topic,
+                                  .size = (uint32_t)size,
+                                  .rate = 1000,
+                                  .ns = tail_ns};
     if (code == EXIT_OK)
-        code = end_to_end(t.bootstrap, t.topic, (uint32_t)size, tail_ns, &r->end_to_end);
+        code = paced_run(&po, &r->paced);
     double per_s = r->seconds > 0 ? (double)r->records / r->seconds : 0;
     double bytes_per_s = r->seconds > 0 ? (double)r->bytes / r->seconds : 0;
     if (code == EXIT_OK && json) {
@@ -286,7 +187,7 @@ int cmd_consume(int argc, char **argv)
             "{s:s,s:f,s:f,s:I,s:I,s:f,s:o,s:{s:I,s:s,s:I,s:I},s:o}", "benchmark", "consume",
             "records_per_second", per_s, "bytes_per_second", bytes_per_s, "records",
             (json_int_t)r->records, "distinct_records", (json_int_t)fill->records,
-            "measured_seconds", r->seconds, "end_to_end_us", latency_json(&r->end_to_end),
+            "measured_seconds", r->seconds, "end_to_end_us", latency_json(&r->paced.end_to_end),
             "options", "size", (json_int_t)size, "compression", compression, "connections",
             (json_int_t)connections, "seconds", (json_int_t)seconds, "machine", machine_json());
         (void)json_dumpf(j, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(8));
@@ -299,7 +200,7 @@ int cmd_consume(int argc, char **argv)
                size, compression, connections, connections == 1 ? "" : "s", r->seconds);
         printf("  records                %.0f per second\n  their values           %.1f MB/s\n",
                per_s, bytes_per_s / 1e6);
-        latency_print("produce to consumer", &r->end_to_end);
+        latency_print("produce to consumer", &r->paced.end_to_end);
         printf("  (the latter at 1,000 records a second, acks=all)\n");
     }
     free(r);

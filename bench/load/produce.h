@@ -16,6 +16,16 @@ struct produce_result {
 };
 /* Producer p writes partition p of an existing topic. EXIT_OK, or EXIT_FAILED after a message. */
 NODISCARD int produce_run(const struct produce_opts *o, struct produce_result *ret);
+/* paced.c: records at a steady rate, acks=all, and a reader at the end of the same partition. */
+struct paced_opts {
+    const char *bootstrap, *topic;
+    uint32_t partition, size; /* size: at least 8 */
+    uint64_t rate, ns;        /* records a second, in bursts of a millisecond; for so long */
+};
+struct paced_result {
+    struct latency acked, end_to_end; /* produce() to acknowledgement, to consumer; nanoseconds */
+};
+NODISCARD int paced_run(const struct paced_opts *o, struct paced_result *ret);
 /* Text like a log's, `size` bytes, distinct by `seed`: compresses about as well as events do. */
 void payload_fill(char *p, uint32_t size, uint32_t seed);
 /* Where a producing or consuming command works: --bootstrap, or an appliance of its own. */

@@ -65,6 +65,18 @@ def test_produce_and_consume_print_rates_and_latencies(tmp):
     assert os.listdir(tmp) == []
 
 
+def test_mixed_measures_with_and_without_a_replay(tmp):
+    r = measured("mixed", "--seconds", "1", "--pairs", "1", "--megabytes", "100", "--rate", "500")
+    pair, = r["pairs"]
+    print(f"replay {pair['replay_bytes_per_second'] / 1e6:.0f} MB/s, {pair}")
+    assert pair["replay_bytes_per_second"] > 0
+    for side in ("alone", "beside_replay"):
+        for what in ("produce_us", "tail_us"):
+            q = pair[side][what]
+            assert q["count"] > 0 and 0 < q["p50"] <= q["p99"] <= q["max"]
+    assert os.listdir(tmp) == []
+
+
 def test_the_table_is_for_humans(tmp):
     p = bench("produce", "--seconds", "1", "--acks", "1")
     assert p.returncode == 0, p.stderr
