@@ -4,8 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MBUF_BYTES 1060u /* of a packet buffer besides the frame: headroom, header, mempool's own */
-#define BASE_MB 64u      /* rings, device structures, tables */
+#define HOST_BUFS 2048u /* a little more than PORT_HOST_BUFS, for its rings */
+#define MBUF_BYTES                                                                                 \
+    1060u           /* of a packet buffer besides the frame: headroom, header, mempool's own       \
+                     */
+#define BASE_MB 64u /* rings, device structures, tables */
 
 __attribute__((format(printf, 2, 3))) static bool add(struct eal_args *a, const char *fmt, ...)
 {
@@ -38,6 +41,9 @@ static uint32_t memory_mb(const struct conf *c, const struct plan *p)
     for (uint32_t i = 0; i < c->port_cnt; i++)
         mtu = c->ports[i].mtu > mtu ? c->ports[i].mtu : mtu;
     uint64_t bytes = c->port_cnt > 0 ? (uint64_t)p->shard_cnt * c->mbufs * (MBUF_BYTES + mtu) : 0;
+    for (uint32_t i = 0; i < c->port_cnt; i++)
+        if (c->ports[i].host_interface[0] != '\0')
+            bytes += (uint64_t)HOST_BUFS * (MBUF_BYTES + c->ports[i].mtu);
     return BASE_MB + (uint32_t)((bytes + (1u << 20) - 1) >> 20);
 }
 

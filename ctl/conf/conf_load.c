@@ -654,6 +654,56 @@ static void check_port_address(struct conf_load *l, uint32_t i, uint32_t k)
             if (memcmp(c->ports[j].addrs[o].ip.ip, a->ip, 16) == 0)
                 report_at(l, path, "%s is also ports[%u].addresses[%u]", text, j, o);
 }
+/* Does the address have bits beyond its prefix? */
+static bool has_host_bits(const struct conf_addr *a)
+{
+    uint32_t bits = a->prefix_len + (net_addr_is_v4(&a->ip) ? 96u : 0);
+    for (uint32_t i = bits; i < 128; i++)
+        if (a->ip.ip[i / 8] >> (7 - i % 8) & 1)
+            return true;
+    return false;
+}
+static bool prefix_has(const struct conf_addr *a, const struct net_addr *ip)
+{
+    uint32_t bits = a->prefix_len + (net_addr_is_v4(&a->ip) ? 96u : 0);
+    for (uint32_t i = 0; i < bits; i++)
+        if (((a->ip.ip[i / 8] ^ ip->ip[i / 8]) >> (7 - i % 8) & 1) != 0)
+            return false;
+    return net_addr_is_v4(&a->ip) == net_addr_is_v4(ip);
+}
+static void check_port_route(struct conf_load *l, uint32_t i, uint32_t k)
+{
+    const struct conf_port *p = &l->conf.ports[i];
+    const struct conf_route *r = &p->routes[k];
+    char path[64], text[NET_ADDR_TEXT_MAX];
+    bool is_near = false;
+    snprintf(path, sizeof(path), "ports[%u].routes[%u].to", i, k);
+    net_addr_format_ip(&r->dst.ip, text);
+    if (has_host_bits(&r->dst))
+        report_at(l, path, "%s/%u has bits set beyond its prefix", text, r->dst.prefix_len);
+    snprintf(path, sizeof(path), "ports[%u].routes[%u].via", i, k);
+    net_addr_format_ip(&r->via, text);
+    for (uint32_t j = 0; j < p->addr_cnt; j++)
+        is_near |= prefix_has(&p->addrs[j], &r->via);
+    if (net_addr_is_v4(&r->via) != net_addr_is_v4(&r->dst.ip))
+        report_at(l, path, "%s is of another IP version than the route's destination", text);
+    else if (!is_near)
+        report_at(l, path, "%s is in no network of the port's addresses", text);
+}
+static void check_host_interface(struct conf_load *l, uint32_t i)
+{
+    const struct conf_port *p = &l->conf.ports[i];
+    char path[64];
+    snprintf(path, sizeof(path), "ports[%u].host_interface", i);
+    for (const char *s = p->host_interface; *s != '\0'; s++)
+        if (*s <= ' ' || *s > '~' || strchr("/:%\"'", *s) != NULL) {
+            report_at(l, path, "'%s' is not a name for an interface", p->host_interface);
+            return;
+        }
+    for (uint32_t j = 0; j < i && p->host_interface[0] != '\0'; j++)
+        if (strcmp(p->host_interface, l->conf.ports[j].host_interface) == 0)
+            report_at(l, path, "'%s' is also that of ports[%u]", p->host_interface, j);
+}
 static void check_ports(struct conf_load *l)
 {
     struct conf *c = &l->conf;
@@ -672,20 +722,15 @@ static void check_ports(struct conf_load *l)
         for (uint32_t k = 0; k < p->addr_cnt; k++)
             check_port_address(l, i, k);
         snprintf(path, sizeof(path), "ports[%u].routes", i);
-        if (p->route_cnt > 0) /* rather than a setting that does nothing */
+        if (p->route_cnt > 0 && p->host_interface[0] == '\0') /* they would do nothing */
             report_at(l, path,
-                      "cannot be set: a port sends nothing but answers, each to the station that "
-                      "asked (a router, for those beyond it), so that it follows no routes");
+                      "needs host_interface: a port itself sends nothing but answers, each to the "
+                      "station that asked (a router, for those beyond it)");
+        else
+            for (uint32_t k = 0; k < p->route_cnt; k++)
+                check_port_route(l, i, k);
+        check_host_interface(l, i);
     }
-}
-/* Does the address have bits beyond its prefix? */
-static bool has_host_bits(const struct conf_addr *a)
-{
-    uint32_t bits = a->prefix_len + (net_addr_is_v4(&a->ip) ? 96u : 0);
-    for (uint32_t i = bits; i < 128; i++)
-        if (a->ip.ip[i / 8] >> (7 - i % 8) & 1)
-            return true;
-    return false;
 }
 static void check_policing(struct conf_load *l)
 {

@@ -50,13 +50,14 @@ void pkt_parse(const struct pkt_host *h, const uint8_t *frame, uint32_t len, uin
                uint16_t vlan_tci, struct pkt *p)
 {
     p->eth = frame;
+    p->ip = NULL;
     p->frag_more = false;
     p->frag_pos = 0;
     if (unlikely(len < ETH_LEN)) {
         pkt_drop(p, PDROP_short_frame);
         return;
     }
-    if (unlikely(!mac_is_ours(h, frame + ETH_DST))) {
+    if (unlikely(!mac_is_group(frame + ETH_DST) && !mac_eq(frame + ETH_DST, h->mac))) {
         pkt_drop(p, PDROP_not_for_us);
         return;
     }
@@ -76,6 +77,10 @@ void pkt_parse(const struct pkt_host *h, const uint8_t *frame, uint32_t len, uin
         pkt_drop(p, PDROP_vlan);
         return;
     }
+    if (unlikely(!mac_is_ours(h, frame + ETH_DST))) {
+        pkt_drop(p, PDROP_not_for_us); /* a group */
+        return;
+    }
     struct span bytes = span_of(frame + head, len - head);
     p->ip = bytes.p;
     if (likely(type == ETHERTYPE_IP4))
@@ -86,6 +91,33 @@ void pkt_parse(const struct pkt_host *h, const uint8_t *frame, uint32_t len, uin
         arp_input(h, bytes, p);
     else
         pkt_drop(p, PDROP_ethertype);
+}
+
+bool pkt_is_for_host(const struct pkt_host *h, const struct pkt *p)
+{
+    switch ((enum pkt_kind)p->kind) {
+    case PKT_HANDLED:
+        return true;
+    case PKT_FRAGMENT:
+        return p->proto != PROTO_UDP && p->proto != PROTO_ICMP && p->proto != PROTO_ICMP6;
+    case PKT_DROP:
+        break;
+    case PKT_UDP:
+    case PKT_REPLY:
+        return false;
+    }
+    switch ((enum port_drop)p->why) {
+    case PDROP_ethertype:
+    case PDROP_ip_proto:
+    case PDROP_udp_port:
+        return true;
+    case PDROP_not_for_us: /* broadcasts and groups that the kernel may want, but for ARP's */
+        if (!mac_is_group(p->eth + ETH_DST) && !mac_eq(p->eth + ETH_DST, h->mac))
+            return false;
+        return p->ip == NULL || load_be16(p->ip - 2) != ETHERTYPE_ARP;
+    default:
+        return false;
+    }
 }
 
 void pkt_parse_whole(const struct pkt_host *h, struct pkt *p, struct span l4)

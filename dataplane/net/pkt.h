@@ -73,6 +73,10 @@ enum {
 /* @hot. The view borrows the frame. */
 void pkt_parse(const struct pkt_host *h, const uint8_t *frame, uint32_t len, uint32_t flags,
                uint16_t vlan_tci, struct pkt *out);
+/* May the frame be passed to the host's own stack, which serves what we do not: other EtherTypes,
+ * IP protocols and UDP ports, groups, and what pkt_parse only consumed (answers to ARP, ICMP
+ * errors)? *p is pkt_parse's view of it. */
+bool pkt_is_for_host(const struct pkt_host *h, const struct pkt *p);
 /* The same from the transport header on, for a datagram put together from fragments: *p is the view
  * of its last fragment, l4 the whole. */
 void pkt_parse_whole(const struct pkt_host *h, struct pkt *p, struct span l4);

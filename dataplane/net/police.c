@@ -1,17 +1,13 @@
-/* police.c - see police.h. Times are kept in sixteenths of a nanosecond, so that the interval of a
- * high rate is exact to a percent of a percent. */
+/* police.c - see police.h. */
 #include "dataplane/net/police.h"
+#include "dataplane/net/bucket.h"
 #include "lib/base/assert.h"
-#include <stdatomic.h>
 #include <stdlib.h>
-
-#define TICKS_PER_S UINT64_C(16000000000)
-#define TICKS_PER_NS 16
 
 struct rule {
     uint8_t from[16], mask[16];
-    uint64_t interval, ahead_max; /* of one datagram; how far the bucket's time may lie ahead */
-    _Atomic uint64_t *shared;     /* the bucket of all its sources; NULL: each has its own */
+    struct bucket_rate rate;
+    _Atomic uint64_t *shared; /* the bucket of all its sources; NULL: each has its own */
 };
 struct source { /* rule NULL: a free place, full since ever */
     uint8_t ip[16];
@@ -62,9 +58,7 @@ static void rule_init(struct rule *r, const struct conf_police_rule *c, _Atomic 
         r->mask[i] = left >= 8 ? 0xff : (uint8_t)(0xff00 >> left);
         r->from[i] = c->from.ip.ip[i] & r->mask[i];
     }
-    uint64_t burst = c->burst > 0 ? c->burst : c->rate;
-    r->interval = TICKS_PER_S / c->rate;
-    r->ahead_max = r->interval * (burst - 1);
+    r->rate = bucket_rate(c->rate, c->burst > 0 ? c->burst : c->rate);
     r->shared = c->shared ? shared : NULL;
 }
 
@@ -136,41 +130,19 @@ static struct source *source_of(struct police *p, const struct net_addr *peer)
     return place;
 }
 
-/* Takes one datagram out of the bucket that is full at *full_at. */
-static bool bucket_take(const struct rule *r, uint64_t now, uint64_t *full_at)
-{
-    uint64_t from = *full_at > now ? *full_at : now;
-    if (from - now > r->ahead_max)
-        return false;
-    *full_at = from + r->interval;
-    return true;
-}
-
-/* The same for a bucket that other shards take from at this moment. */
-static bool shared_take(const struct rule *r, uint64_t now)
-{
-    uint64_t old = atomic_load_explicit(r->shared, memory_order_relaxed), new;
-    do {
-        new = old;
-        if (!bucket_take(r, now, &new))
-            return false;
-    } while (!atomic_compare_exchange_weak_explicit(r->shared, &old, new, memory_order_relaxed,
-                                                    memory_order_relaxed));
-    return true;
-}
-
 uint32_t police_burst(struct police *p, uint64_t now_ns, struct dgram *dg, uint32_t n)
 {
-    uint64_t now = now_ns * TICKS_PER_NS;
     uint32_t kept = 0;
     for (uint32_t i = 0; i < n; i++) {
         struct source *s = source_of(p, &dg[i].peer);
         if (s != NULL) {
             const struct rule *r = s->rule;
-            bool may_pass = bucket_take(r, now, &s->full_at);
+            bool may_pass;
             if (r->shared != NULL) {
-                s->full_at = now; /* its own number says only when it was last heard of */
-                may_pass = shared_take(r, now);
+                s->full_at = now_ns * BUCKET_TICKS_PER_NS; /* says only when it was last heard of */
+                may_pass = bucket_take_shared(&r->rate, now_ns, r->shared);
+            } else {
+                may_pass = bucket_take(&r->rate, now_ns, &s->full_at);
             }
             s->passed += may_pass;
             s->refused += !may_pass;

@@ -7,10 +7,9 @@
  * shards take from together. Sources without a rule are not limited, nor are streams: those are
  * slowed by their window.
  *
- * A bucket is one number, the time at which it will be full again (the generic cell rate algorithm,
- * ITU-T I.371): a datagram adds 1/rate to it and is refused while it lies more than the burst
- * ahead. DPDK's rte_meter was the alternative: two numbers and a colour that nobody here needs, no
- * atomic form for the shared bucket, and kernel sockets are policed, too.
+ * A bucket is one number (bucket.h). DPDK's rte_meter was the alternative: two numbers and a colour
+ * that nobody here needs, no atomic form for the shared bucket, and kernel sockets are policed,
+ * too.
  *
  * Memory: police_sources_max entries per shard, at creation, in sets of POLICE_WAYS. In a full set
  * the source goes whose bucket is or will be full first: one that is full already loses nothing but

@@ -3,6 +3,7 @@
 #include "dataplane/net/ip_reasm.h"
 #include "dataplane/net/pkt.h"
 #include "dataplane/net/port.h"
+#include "dataplane/net/port_host.h"
 #include "lib/base/timer.h"
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
@@ -25,8 +26,10 @@ struct port { /* one device */
     uint16_t poller_cnt;        /* shards that were planned to poll it, */
     uint16_t poller[SHARD_MAX]; /* by their planned queue */
     struct pkt_host *host;
+    struct port_host *kernel; /* the exception path; NULL: none */
 };
 struct ports {
+    struct port_hosts *kernels;
     struct ports_cfg cfg;
     uint32_t cnt;
     struct port port[CONF_PORTS_MAX];
@@ -45,7 +48,7 @@ struct port_if { /* one port as one shard sees it */
     struct rte_mbuf *tx[PORT_TX_MAX];
     /* Of the shard with queue 0: sampling the device. */
     bool was_up;
-    uint64_t last_imissed, last_ierrors, last_nombuf;
+    uint64_t last_imissed, last_ierrors, last_nombuf, last_refused;
 };
 struct port_set {
     struct port_set_cfg cfg;

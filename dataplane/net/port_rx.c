@@ -2,6 +2,7 @@
  *
  * Frames stay in their buffers while parsers read them; port_tx_flush gives the buffers back at the
  * end of the turn. Every frame of a burst is accounted for before the burst ends. */
+#include "dataplane/net/ip.h"
 #include "dataplane/net/port_int.h"
 #include "lib/base/assert.h"
 
@@ -9,7 +10,7 @@
 
 /* What became of the frames of one burst; added to the port's counters at its end. */
 struct tally {
-    uint64_t to_udp, handled, held, bytes;
+    uint64_t to_udp, to_host, handled, held, bytes;
     uint32_t drop[PDROP_CNT];
 };
 
@@ -127,11 +128,28 @@ static void tally_add(struct port_if *pi, uint32_t n, const struct tally *t)
     struct port_stats *st = pi->stats;
     st->seen += n;
     st->to_udp += t->to_udp;
+    st->to_host += t->to_host;
     st->handled += t->handled;
     st->rx_bytes += t->bytes;
     st->in_reassembly = ip_reasm_held(pi->reasm);
     for (uint32_t i = 0; i < PDROP_CNT; i++)
         st->drop[i] += t->drop[i];
+}
+
+/* A frame that is not ours to serve goes to the host's own stack, if there is a way. True: it is
+ * counted, there or as a drop. */
+static bool host_pass(struct port_set *ps, struct port_if *pi, const struct rte_mbuf *m,
+                      const struct pkt *p, struct tally *t)
+{
+    if (pi->port->kernel == NULL || !pkt_is_for_host(pi->port->host, p))
+        return false;
+    bool is_tagged = load_be16(p->eth + ETH_TYPE) == ETHERTYPE_VLAN;
+    int why = port_host_pass(pi->port->kernel, m, p, is_tagged, ps->cfg.shard->now_ns);
+    if (why < 0)
+        t->to_host++;
+    else
+        t->drop[why]++;
+    return true;
 }
 
 /* @hot. One burst of one queue; frames taken. */
@@ -159,9 +177,14 @@ static uint32_t burst_rx(struct port_set *ps, struct port_if *pi, uint16_t queue
             others++;
     }
     for (uint32_t i = 0; others > 0 && i < n; i++) {
+        if (pk[i].kind == PKT_UDP)
+            continue;
+        others--;
+        if (host_pass(ps, pi, m[i], &pk[i], &t))
+            continue;
         switch ((enum pkt_kind)pk[i].kind) {
         case PKT_UDP:
-            continue;
+            break;
         case PKT_REPLY:
             port_tx_reply(ps, pi, &pk[i]);
             t.handled++;
@@ -176,8 +199,9 @@ static uint32_t burst_rx(struct port_set *ps, struct port_if *pi, uint16_t queue
             fragment_act(ps, pi, &pk[i], &listeners, &t);
             break;
         }
-        others--;
     }
+    if (unlikely(t.to_host > 0))
+        port_host_kick(pi->port->kernel);
     udp_deliver(ps, pi, pk, n, listeners, &t);
     tally_add(pi, n, &t);
     return n;

@@ -21,6 +21,8 @@ static void device_sample(struct port_if *pi)
     for (uint16_t i = 0; i < pi->rxq_cnt && pi->port->af_packet_if != 0; i++)
         pi->stats->nic_imissed += port_af_packet_drops(
             pi->port->af_packet_if, (uint16_t)(pi->rxq_first + i * pi->rxq_step));
+    if (pi->rxq_first == 0 && pi->port->kernel != NULL)
+        pi->stats->host_refused += delta(&pi->last_refused, port_host_refused(pi->port->kernel));
     if (pi->rxq_first != 0 || rte_eth_stats_get(pi->port->dev, &st) != 0)
         return; /* somebody else's, or a device without counters */
     pi->stats->nic_imissed += delta(&pi->last_imissed, st.imissed);

@@ -144,6 +144,17 @@ static int device_name(struct why *w, const struct conf_port *c, char name[RTE_E
     return 0;
 }
 
+static int host_check(struct why *w, const struct conf_port *c)
+{
+    char why[512], iface[64];
+    bool is_af_packet = driver_is(c->device, "net_af_packet") &&
+                        device_arg(c->device, "iface", iface, sizeof(iface));
+    if (c->host_interface[0] == '\0')
+        return 0;
+    int rc = port_host_check(c, is_af_packet ? iface : NULL, why, sizeof(why));
+    return rc < 0 ? port_fail(w, c, rc, "%s", why) : 0;
+}
+
 int ports_check(const struct conf *c, char *err, size_t err_cap)
 {
     struct why w = {err, err_cap};
@@ -164,6 +175,8 @@ int ports_check(const struct conf *c, char *err, size_t err_cap)
         int rc = device_name(&w, &c->ports[i], name, &pci);
         if (rc == 0)
             rc = pci ? pci_check(&w, &c->ports[i], name) : vdev_check(&w, &c->ports[i]);
+        if (rc == 0)
+            rc = host_check(&w, &c->ports[i]);
         if (rc < 0)
             return rc;
     }
@@ -421,6 +434,27 @@ static int pools_create(struct ports *ps, struct why *w)
 
 /* ---- life */
 
+/* The exception path of a port. */
+static int kernel_open(struct why *w, struct ports *ps, struct port *p)
+{
+    char why[512] = "no memory";
+    int rc = 0;
+    if (p->txq_cnt == 0)
+        return port_fail(w, p->conf, -E_CONFIG,
+                         "host_interface: the device cannot send: leave host_interface out");
+    if (ps->kernels == NULL)
+        rc = port_hosts_create(&ps->kernels);
+    if (rc == 0)
+        rc = port_host_add(ps->kernels, p->conf, p->host, frame_len_max(p->conf), &p->kernel, why,
+                           sizeof(why));
+    if (rc < 0)
+        return port_fail(w, p->conf, rc, "%s", why);
+    LOG_INFO("port %s: what is not served here goes to interface %s, at most %u frames a second; "
+             "Kafka works through it, too, but far slower than on a port that the kernel has",
+             p->conf->name, p->conf->host_interface, p->conf->host_rate);
+    return 0;
+}
+
 int ports_open(const struct ports_cfg *cfg, struct ports **ret, char *err, size_t err_cap)
 {
     struct why w = {err, err_cap};
@@ -449,6 +483,8 @@ int ports_open(const struct ports_cfg *cfg, struct ports **ret, char *err, size_
         rc = pollers_choose(&w, cfg, &ps->port[i]);
         if (rc == 0)
             rc = port_configure(&w, ps, &ps->port[i]);
+        if (rc == 0 && ps->port[i].conf->host_interface[0] != '\0')
+            rc = kernel_open(&w, ps, &ps->port[i]);
     }
     if (rc < 0) {
         ports_close(ps);
@@ -512,6 +548,11 @@ static int port_start(struct why *w, struct port *p, uint16_t shard_cnt)
 int ports_start(struct ports *ps, char *err, size_t err_cap)
 {
     struct why w = {err, err_cap};
+    int started = ps->kernels != NULL ? port_hosts_start(ps->kernels) : 0;
+    if (started < 0) {
+        snprintf(err, err_cap, "the thread of the host interfaces: %s", err_text(started));
+        return started;
+    }
     for (uint32_t i = 0; i < ps->cnt; i++) {
         int rc = port_start(&w, &ps->port[i], ps->cfg.shard_cnt);
         if (rc < 0) {
@@ -524,6 +565,7 @@ int ports_start(struct ports *ps, char *err, size_t err_cap)
 
 void ports_stop(struct ports *ps)
 {
+    port_hosts_stop(ps->kernels);
     for (uint32_t i = ps->cnt; i-- > 0;) {
         struct port *p = &ps->port[i];
         if (p->is_started && rte_eth_dev_stop(p->dev) < 0)
@@ -543,6 +585,7 @@ void ports_close(struct ports *ps)
             LOG_WARN("port %s does not close", p->conf->name);
         free(p->host);
     }
+    port_hosts_destroy(ps->kernels);
     for (uint16_t s = 0; s < ps->cfg.shard_cnt; s++)
         rte_mempool_free(ps->pool[s]);
     free(ps);
@@ -594,6 +637,8 @@ int port_set_create(struct ports *p, const struct port_set_cfg *cfg, struct port
                                .rxq_step = step,
                                .rxq_cnt = (uint16_t)((port->rxq_cnt - q + step - 1) / step),
                                .can_tx = q < port->txq_cnt};
+        if (port->kernel != NULL && q == 0)
+            port_host_set_waker(port->kernel, mbox_wake_fd(cfg->shard->mbox));
         /* One message per listener and other shard; of few messages, whatever there are. */
         if (cfg->handover != NULL && p->cfg.shard_cnt > 1) {
             uint32_t all = dgram_handover_free_cnt(cfg->handover);

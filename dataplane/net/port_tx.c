@@ -43,9 +43,19 @@ void port_tx_announce(struct port_set *ps, struct port_if *pi, uint32_t i)
                             rte_pktmbuf_tailroom(m)));
 }
 
+/* What the host's own stack sends, as far as there is room. */
+static void host_take(struct port_if *pi)
+{
+    uint32_t n = port_host_take(pi->port->kernel, pi->tx + pi->tx_cnt, PORT_TX_MAX - pi->tx_cnt);
+    pi->tx_cnt += (uint16_t)n;
+    pi->stats->from_host += n;
+}
+
 /* @hot. */
 static uint32_t if_flush(struct port_if *pi)
 {
+    if (unlikely(pi->port->kernel != NULL) && pi->rxq_first == 0)
+        host_take(pi);
     uint32_t n = pi->tx_cnt;
     uint64_t bytes = 0;
     if (n == 0)

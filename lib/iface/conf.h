@@ -92,6 +92,8 @@ struct conf_port { /* one DPDK ethdev */
     uint32_t rx_desc, tx_desc;
     uint16_t mtu, vlan; /* vlan 0: untagged */
     bool promiscuous;
+    char host_interface[16]; /* TAP for what the dataplane does not serve; empty: dropped */
+    uint32_t host_rate;      /* frames a second */
     uint32_t addr_cnt;
     struct conf_addr addrs[CONF_ADDRS_MAX];
     uint32_t route_cnt;

@@ -157,9 +157,22 @@ static void every_mistake_says_where_and_what(void **state)
          "f.yaml:2:3: ports[0].addresses: must have at least one address\n"},
         {"ports:\n- {name: p, device: d, addresses: [10.0.0.1/24], routes: [{to: '::/0', via: "
          "10.0.0.2}]}\n",
-         "f.yaml:2:50: ports[0].routes: cannot be set: a port sends nothing but answers, each to "
-         "the "
-         "station that asked (a router, for those beyond it), so that it follows no routes\n"},
+         "f.yaml:2:50: ports[0].routes: needs host_interface: a port itself sends nothing but "
+         "answers, each to the station that asked (a router, for those beyond it)\n"},
+        {"ports:\n- {name: p, device: d, addresses: [10.0.0.1/24], host_interface: h0, routes: "
+         "[{to: "
+         "10.0.0.1/8, via: 10.0.0.2}, {to: '::/0', via: 10.0.0.2}, {to: 0.0.0.0/0, via: "
+         "10.1.0.2}]}\n",
+         "f.yaml:2:80: ports[0].routes[0].to: 10.0.0.1/8 has bits set beyond its prefix\n"
+         "f.yaml:2:125: ports[0].routes[1].via: 10.0.0.2 is of another IP version than the route's "
+         "destination\n"
+         "f.yaml:2:157: ports[0].routes[2].via: 10.1.0.2 is in no network of the port's "
+         "addresses\n"},
+        {"ports:\n- {name: p, device: d, addresses: [10.0.0.1/24], host_interface: 'a/b'}\n",
+         "f.yaml:2:50: ports[0].host_interface: 'a/b' is not a name for an interface\n"},
+        {"ports:\n- {name: p, device: d, addresses: [10.0.0.1/24], host_interface: h}\n"
+         "- {name: q, device: e, addresses: [10.0.1.1/24], host_interface: h}\n",
+         "f.yaml:3:50: ports[1].host_interface: 'h' is also that of ports[0]\n"},
         {"ports:\n- {name: p, device: d, addresses: [10.0.0.1/24]}\nlisteners:\n"
          "- {name: a, topic: t, port: p, bind: '10.0.0.1:0'}\n",
          "f.yaml:4:32: listeners[0].bind: port 0 (any free one) exists on kernel sockets only\n"},

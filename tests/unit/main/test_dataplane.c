@@ -148,6 +148,7 @@ static void a_device_that_does_not_exist_is_named(void **state)
     c.port_cnt = 1;
     c.ports[0].rx_desc = c.ports[0].tx_desc = 512;
     c.ports[0].mtu = 1500;
+    c.ports[0].host_rate = 1;
     strcpy(c.ports[0].name, "uplink");
     strcpy(c.ports[0].device, "net_af_packet0,iface=no-such-nic");
     refuses_to_start("net_af_packet0");

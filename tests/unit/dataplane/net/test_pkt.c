@@ -383,6 +383,59 @@ static void own_addresses_are_announced(void **state)
     assert_int_equal(pkt_announce(host, 0, out, 40), 0);
 }
 
+/* What the kernel may have; never what we serve, what is malformed, or what is for others. */
+static void what_is_not_ours_to_serve_is_for_the_host(void **state)
+{
+    uint8_t tcp[20] = {0};
+    struct frame f;
+    struct pkt p;
+    p = parse(frame_ip4(9, 6, tcp, sizeof(tcp)));
+    assert_int_equal(p.kind, PKT_DROP);
+    assert_true(pkt_is_for_host(host, &p));
+    p = parse(frame_udp4(1, 4000, 9, "x", 1)); /* no listener */
+    assert_true(pkt_is_for_host(host, &p));
+    p = parse(frame_udp4(1, 4000, 514, "x", 1));
+    assert_false(pkt_is_for_host(host, &p));
+    p = parse(frame_arp(ARP_REPLY, our_ip4));
+    assert_int_equal(p.kind, PKT_HANDLED);
+    assert_true(pkt_is_for_host(host, &p));
+    p = parse(frame_arp(ARP_REQUEST, our_ip4));
+    assert_int_equal(p.kind, PKT_REPLY);
+    assert_false(pkt_is_for_host(host, &p));
+    static const uint8_t other_ip[4] = {192, 0, 2, 77};
+    p = parse(frame_arp(ARP_REQUEST, other_ip));
+    assert_false(pkt_is_for_host(host, &p));
+    /* LLDP's group; and another station's frame */
+    f = frame_udp4(1, 4000, 514, "x", 1);
+    memcpy(f.b, "\x01\x80\xc2\0\0\x0e", 6);
+    p = parse(f);
+    assert_int_equal(p.why, PDROP_not_for_us);
+    assert_true(pkt_is_for_host(host, &p));
+    f.b[0] = 2;
+    p = parse(f);
+    assert_int_equal(p.why, PDROP_not_for_us);
+    assert_false(pkt_is_for_host(host, &p));
+    f = frame_udp4(1, 4000, 514, "x", 1);
+    f.b[f.len - 1] ^= 1;
+    p = parse(f);
+    assert_int_equal(p.why, PDROP_udp_checksum);
+    assert_false(pkt_is_for_host(host, &p));
+    f = frame_udp4(1, 4000, 514, "x", 1);
+    f.len = 10;
+    p = parse(f);
+    assert_int_equal(p.why, PDROP_short_frame);
+    assert_false(pkt_is_for_host(host, &p));
+    /* fragments: ours are put together here, those of TCP in the kernel */
+    f = frame_ip4(9, 6, tcp, sizeof(tcp));
+    store_be16(f.b + ETH_LEN + IP4_FRAG, IP4_MORE_FRAGMENTS);
+    memset(f.b + ETH_LEN + IP4_CHECKSUM, 0, 2);
+    uint16_t sum = ip_checksum(ip_sum(f.b + ETH_LEN, IP4_LEN));
+    memcpy(f.b + ETH_LEN + IP4_CHECKSUM, &sum, 2);
+    p = parse(f);
+    assert_int_equal(p.kind, PKT_FRAGMENT);
+    assert_true(pkt_is_for_host(host, &p));
+}
+
 static void groups_of_our_ipv6_addresses_are_known(void **state)
 {
     struct conf *c = frames_conf();
@@ -489,6 +542,7 @@ int main(void)
         TEST(echo_requests_are_answered_within_the_mtu),
         TEST(ipv6_neighbours_and_pings_are_answered),
         TEST(own_addresses_are_announced),
+        TEST(what_is_not_ours_to_serve_is_for_the_host),
         TEST(groups_of_our_ipv6_addresses_are_known),
         TEST(fragments_are_recognised),
         TEST(listeners_that_cannot_work_are_refused_by_name),
