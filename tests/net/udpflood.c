@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { BURST = 8, DATAGRAM_MAX = 1472, SOCKETS_MAX = 16384 };
+enum { BURST = 8, DATAGRAM_MAX = 4096, SOCKETS_MAX = 16384 };
 
 static uint64_t now_ns(void)
 {
