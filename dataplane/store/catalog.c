@@ -468,6 +468,15 @@ static int data_dir_open(struct catalog *c, struct data_dir *d, const struct cat
     return 0;
 }
 
+void catalog_found_drop(struct catalog *c)
+{
+    for (uint32_t i = 0; i < c->dir_cnt; i++) {
+        checkpoint_free(c->dirs[i].found_recovery);
+        checkpoint_free(c->dirs[i].found_start);
+        c->dirs[i].found_recovery = c->dirs[i].found_start = NULL;
+    }
+}
+
 static void data_dir_close(struct data_dir *d)
 {
     if (d->lock != NULL)

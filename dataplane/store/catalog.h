@@ -89,6 +89,8 @@ struct catalog_opts {
  *   -E_LOCKED, -E_FOREIGN_DIR, -E_MALFORMED (meta.properties), -errno */
 NODISCARD int catalog_open(const struct catalog_opts *opts, struct catalog **ret,
                            char err[CATALOG_ERR_MAX]);
+/* The checkpoints that open found are not needed any more. */
+void catalog_found_drop(struct catalog *c);
 /* Leave a directory out after all: catalog.may_miss, its disk failed in recovery. Nothing may point
  * into it or into those behind it. False: it must not be left out, or rc is not a disk's. */
 bool catalog_dir_leave_out(struct catalog *c, uint32_t idx, int rc, const char *why);

@@ -92,7 +92,10 @@ void plog_chunk_evict(struct plog_set *set, struct chunk *c)
     uint32_t tail_len = c->used & (FILE_BLOCK - 1);
     ASSERT(p->chunks.next == &c->link);
     ASSERT(c->write_to == 0);
-    if (c == plog_tail_chunk(p) && tail_len > 0) {
+    if (c == plog_tail_chunk(p) && plog_active(p)->file == NULL) {
+        free(p->tail); /* idle: it is read when the file is opened again */
+        p->tail = NULL;
+    } else if (c == plog_tail_chunk(p) && tail_len > 0) {
         if (p->tail == NULL)
             p->tail = malloc(FILE_BLOCK);
         if (p->tail != NULL) /* else it is read from the file again */

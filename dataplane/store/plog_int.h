@@ -100,7 +100,7 @@ struct plog {
     struct plog_set *set;
     struct set_dir *sd;
     struct part *part; /* identity and mark; its epochs and producers are the live ones */
-    char dir[STORE_PATH_MAX];
+    char *dir;         /* its path */
     struct plog_conf conf;
     enum plog_state state;
     int64_t log_start;
@@ -117,7 +117,8 @@ struct plog {
     uint64_t stall_ns;    /* the disk was full: nothing is written before then; 0: it was not */
     uint64_t unwritten;   /* bytes appended that space.written does not hold yet */
     struct chunk *keep;   /* first that is not in the set's cache list; NULL: none */
-    uint8_t *tail;        /* the last, partial block when no chunk holds it; NULL: not in memory */
+    uint8_t *tail; /* the last, partial block when no chunk holds it and its file is open; NULL:
+                      not in memory */
 
     enum commit_way commit;
     struct mark commit_to;

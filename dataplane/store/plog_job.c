@@ -179,6 +179,13 @@ static int snapshot_write(struct plog_job *k, int64_t at, const uint8_t *b, size
     return rc < 0 ? rc : store_file_write(k->io, path, b, len, true);
 }
 
+static int snapshot_update(struct plog_job *k, int64_t at, const uint8_t *b, size_t len)
+{
+    char path[STORE_PATH_MAX];
+    int rc = path_seg(path, k->dir, at, SFX_SNAPSHOT);
+    return rc < 0 ? rc : store_file_update(k->io, path, b, len, false);
+}
+
 /* Cut the zero tail, write the final indexes, flush. */
 static int seg_finish(struct plog_job *k, struct seg *s)
 {
@@ -346,6 +353,9 @@ static void close_run(struct dirjob *j)
     uint8_t *snap = NULL, *index = NULL;
     size_t len, index_len;
     int rc = 0;
+    /* Nothing was appended since recovery wrote all of this: what a power cut would take of it
+     * makes the next start read the log again. */
+    bool quiet = p->end.lsn == 0;
     for (uint32_t i = 0; i < p->seg_cnt; i++) {
         struct seg *s = p->segs[i];
         bool touched = s->file != NULL || s->index_changed || s->is_dirty || s->is_unfinished;
@@ -372,7 +382,8 @@ static void close_run(struct dirjob *j)
     if (rc == 0 && k->cut)
         rc = producers_encode(&p->part->producers, &snap, &len);
     if (rc == 0 && k->cut)
-        rc = snapshot_write(k, p->end.offset, snap, len);
+        rc = quiet ? snapshot_update(k, p->end.offset, snap, len)
+                   : snapshot_write(k, p->end.offset, snap, len);
     if (rc == 0 && k->text != NULL) {
         char path[STORE_PATH_MAX];
         rc = path_join(path, k->dir, FN_EPOCHS);
@@ -384,7 +395,7 @@ static void close_run(struct dirjob *j)
         if (path_join(path, k->dir, FN_NEXT) == 0)
             (void)ops_of(k)->unlink(k->io, path); /* else removed at next start */
     }
-    if (rc == 0 && (k->cut || k->text != NULL))
+    if (rc == 0 && ((k->cut && !quiet) || k->text != NULL))
         rc = ops_of(k)->dir_sync(k->io, k->dir);
     files_close(k);
     free(snap);
@@ -692,6 +703,10 @@ static void idle_prepare(struct plog_job *k)
     struct seg *s = k->s;
     k->file = s->file;
     s->file = NULL;
+    if (s == plog_active(k->p)) { /* the next append reads it again */
+        free(k->p->tail);
+        k->p->tail = NULL;
+    }
     k->cut = s->reserved > 0;
     k->len = s->len;
     seg_reserve_end(s);
@@ -785,7 +800,7 @@ bool job_submit(struct plog *p, enum job_kind kind, struct seg *s)
     k->p = p;
     k->s = s;
     k->io = p->set->io;
-    memcpy(k->dir, p->dir, sizeof(k->dir));
+    strcpy(k->dir, p->dir); /* one of path_join */
     k->j.done = job_done;
     if (!job_prepare(k)) {
         job_free(k);

@@ -177,6 +177,7 @@ static void plog_free(struct plog *p)
     plog_chunks_drop(p);
     plog_segs_free(p);
     free(p->segs);
+    free(p->dir);
     part_destroy(p->part);
     free(p);
 }
@@ -252,11 +253,15 @@ int plog_attach(struct plog_set *set, struct part *part, const struct plog_conf 
     p->end = p->durable = p->flushed = p->flush_to = (struct mark){0, part->next};
     p->stable = producers_stable(&part->producers, part->next);
     p->used_ns = now_ns(set);
-    int rc = path_join(p->dir, part->dir->path, part->name);
+    char dir[STORE_PATH_MAX];
+    int rc = path_join(dir, part->dir->path, part->name);
+    if (rc == 0 && (p->dir = strdup(dir)) == NULL)
+        rc = -ENOMEM;
     if (rc == 0)
         rc = plog_segs_from_part(p);
     if (rc < 0) {
         free(p->segs);
+        free(p->dir);
         free(p);
         return rc;
     }

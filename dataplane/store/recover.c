@@ -239,6 +239,7 @@ int recover_data_dirs(struct catalog *c, const struct recover_opts *o, struct re
         if (catalog_dir_leave_out(c, i, rc, why))
             rc = 0;
     }
+    catalog_found_drop(c);
     c->found_damage.batches = rep->cnt[RC_DAMAGED_BATCH];
     c->found_damage.tails = rep->cnt[RC_DAMAGED_TAIL];
     c->found_damage.segments = rep->cnt[RC_LATER_SEGMENT];

@@ -55,7 +55,8 @@ struct scan {
     bool txn_index_bad;    /* and reported */
     bool cut;              /* this segment was cut: later ones are not used */
     uint32_t cut_seg;      /* the one that was cut */
-    bool was_shortened;    /* bytes or segments were taken from the log */
+    bool cut_zeros;        /* only zeros were cut */
+    bool was_shortened;    /* bytes or segments were taken from the log, but for zeros */
     bool limit_hit;        /* ... because of recover_part_opts.limit */
     bool has_gaps;         /* it was compacted: offsets may be missing */
 };

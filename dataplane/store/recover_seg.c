@@ -114,6 +114,7 @@ static int judge_tail(struct scan *s, struct walk *w, int64_t base, uint64_t pos
     if (rc < 0)
         return rc;
     uint64_t len = w->size - pos;
+    s->cut_zeros = zero;
     if (zero) {
         recover_note(s->rep, RC_ZERO_TAIL,
                      "%s segment %" PRId64 ": %" PRIu64 " zero bytes from %" PRIu64, s->dir, base,
@@ -176,8 +177,8 @@ static int seg_scan_walk(struct scan *s, struct walk *w, struct seg_index *ix, i
 }
 
 /* Behind the recovery point nobody knows what is flushed; below it, and in an empty file, all is.
- */
-static int file_cut(struct file_io *io, const char *path, uint64_t len, bool cut)
+ * Zeros behind flushed bytes may come back: a flush is the slowest that a start does. */
+static int file_cut(struct file_io *io, const char *path, uint64_t len, bool cut, bool sync)
 {
     struct file *f;
     int rc = io->ops->open(io, path, 0, &f);
@@ -185,7 +186,7 @@ static int file_cut(struct file_io *io, const char *path, uint64_t len, bool cut
         return rc;
     if (cut)
         rc = io->ops->truncate(f, len);
-    if (rc == 0)
+    if (rc == 0 && sync)
         rc = io->ops->fsync(f);
     io->ops->close(f);
     return rc;
@@ -218,6 +219,7 @@ int recover_seg_extent(struct file_io *io, const char *path, struct seg_extent *
 
 int recover_seg(struct scan *s, struct part_seg *g, int64_t end)
 {
+    s->cut_zeros = false;
     struct file_io *io = s->p->dir->io;
     char path[STORE_PATH_MAX];
     struct walk w;
@@ -234,10 +236,11 @@ int recover_seg(struct scan *s, struct part_seg *g, int64_t end)
         rc = seg_scan_walk(s, &w, &ix, g->base, end, &len);
     uint64_t size = w.size;
     walk_close(&w);
-    bool flushed = len == size && (size == 0 || s->next <= s->po->recovery_point);
-    s->was_shortened = s->was_shortened || len < size;
-    if (rc == 0 && !flushed)
-        rc = file_cut(io, path, len, len < size);
+    bool cut = len < size;
+    bool flushed = s->next <= s->po->recovery_point && (!cut || (s->cut_zeros && s->po->limit < 0));
+    s->was_shortened = s->was_shortened || (cut && !flushed);
+    if (rc == 0 && (cut || (!flushed && size > 0)))
+        rc = file_cut(io, path, len, cut, !flushed);
     if (rc == 0) {
         s->rep->bytes_scanned += size;
         s->rep->bytes_cut += size - len;
