@@ -233,7 +233,12 @@ uint32_t kreq_throttle(struct kreq *req, enum quota_type type, uint64_t bytes);
 /* The rate in force for the client that sent req, bytes a second; 0: none. */
 double kreq_quota(const struct kreq *req, enum quota_type type);
 
-/* ---- between session.c and request.c ---- */
+/* ---- between module.c, session.c and request.c ---- */
+#define KAFKA_TICK_NS UINT64_C(1000000000)
+/* Idle and stalled connections; arms itself again. */
+void kafka_on_tick(struct timer *t, uint64_t now_ns);
+/* The handle is dead: forget everything that belongs to it. */
+void kconn_gone(struct kconn *c);
 /* Has work: conn_run looks at it in this or the next kafka_poll. */
 void kconn_ready(struct kconn *c);
 /* One connection that can read on does so; conn_run passes it on to the next. */
