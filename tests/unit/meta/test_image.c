@@ -371,7 +371,9 @@ static void group_configurations_are_kept_and_go_with_their_last_key(void **stat
     for (int i = 0; i < 300; i++) {
         uint32_t g = (uint32_t)rng_below(&rng, 4), k = (uint32_t)rng_below(&rng, 3);
         bool removed = rng_below(&rng, 2) == 0;
-        snprintf(model[g][k], sizeof(model[g][k]), removed ? "" : "%d", i);
+        model[g][k][0] = '\0';
+        if (!removed)
+            snprintf(model[g][k], sizeof(model[g][k]), "%d", i);
         meta_batch_reset(&b);
         meta_put_config(&b, META_RESOURCE_GROUP, span_str(groups[g]), span_str(keys[k]),
                         removed ? SPAN_NULL : span_str(model[g][k]));
