@@ -629,7 +629,9 @@ static void key_print(FILE *out, const struct key *k, const char *prefix)
 {
     if (k->change == CH_INTERNAL)
         return;
-    fprintf(out, "  %s%s: %s\n", prefix, k->name, k->def[0] == '\0' ? "\"\"" : k->def);
+    char type[160];
+    conf_kind_text(k->kind, type, sizeof(type));
+    fprintf(out, "  %s%s: %s   (%s)\n", prefix, k->name, k->def[0] == '\0' ? "\"\"" : k->def, type);
     if (k->kind == K_INT || k->kind == K_SIZE || k->kind == K_DURATION) {
         struct field f = {.kind = k->kind};
         char lo[64], hi[64];

@@ -43,6 +43,8 @@ struct field { /* one place to set, with the rules of its row */
 bool conf_kind_is_set(enum kind kind);
 NODISCARD int conf_field_set(const struct field *f, const char *value, char *err, size_t cap);
 void conf_field_format(const struct field *f, char *out, size_t cap);
+/* What may be written there: "size", "udp, tcp". */
+void conf_kind_text(enum kind kind, char *out, size_t cap);
 /* A bound of the field's range, in its unit. */
 void conf_range_text(const struct field *f, int64_t v, char *out, size_t cap);
 

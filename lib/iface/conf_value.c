@@ -190,6 +190,37 @@ static const char *const *enum_names(enum kind kind)
     }
 }
 
+void conf_kind_text(enum kind kind, char *out, size_t cap)
+{
+    static const char *const text[] = {
+        [K_BOOL] = "true or false",
+        [K_INT] = "number",
+        [K_SIZE] = "size",
+        [K_DURATION] = "duration",
+        [K_TEXT] = "text",
+        [K_PATH] = "path",
+        [K_NAME] = "name",
+        [K_TOPIC] = "topic name",
+        [K_CPUS] = "list of cores",
+        [K_ADDR] = "address:port",
+        [K_IP] = "address",
+        [K_CIDR] = "address/prefix",
+        [K_UUID] = "id",
+        [K_HEADERS] = "list of headers",
+        [K_FACILITIES] = "list of facilities",
+        [K_SEVERITIES] = "list of severities",
+        [K_ZONE] = "zone",
+    };
+    const char *const *names = enum_names(kind);
+    size_t len = 0;
+    if (names == NULL) {
+        snprintf(out, cap, "%s", text[kind]);
+        return;
+    }
+    for (int i = 0; names[i] != NULL && len < cap; i++)
+        len += (size_t)snprintf(out + len, cap - len, "%s%s", i == 0 ? "" : ", ", names[i]);
+}
+
 /* ---- units ---- */
 
 static const struct unit {
