@@ -524,7 +524,9 @@ static void on_exit_of_dataplane(struct daemon *d, const struct supervise_exit *
     link_close(d->link, "the dataplane ended");
     d->connect_ns = 0;
     if (d->phase == DAEMON_STOPPING) {
-        if (e->known && (e->signaled || e->code != 0)) {
+        /* Told to end before it could take notice: nothing was open yet. */
+        bool too_young = !d->was_ready && e->signaled && e->code == SIGTERM;
+        if (e->known && (e->signaled || e->code != 0) && !too_young) {
             LOG_ERROR("the dataplane %s while stopping", how);
             d->exit_code = 1;
         }

@@ -123,6 +123,17 @@ def test_a_dataplane_that_dies_is_restarted_and_leader_epochs_rise(tmp_path):
         assert epoch() == again, "a clean stop raises nothing"
 
 
+def test_a_stop_right_after_the_start_is_no_failure(tmp_path):
+    a = Appliance(tmp_path, start=False)
+    try:
+        for _ in range(4):
+            a.start(wait=False)
+            wait_for("the dataplane is started", lambda: "started the dataplane" in a.output(), every=0.001)
+            assert a.stop() == 0, a.output()
+    finally:
+        a.kill_all()
+
+
 def test_a_crash_is_followed_by_a_gap_record_with_its_bound(tmp_path):
     import json
     with Appliance(tmp_path) as a:
