@@ -3,6 +3,7 @@
  *   Oct 11 22:14:15 su[123]: text                   logger, local daemons: no host
  *   2003-10-11T22:14:15.003+02:00 host su: text     rsyslog's own forward format
  *   Oct 11 22:14:15.123 2003 host mgd[1]: text      Juniper with milliseconds and year
+ *   29: 3w2d: %SYS-5-X: text        Cisco IOS without a clock: uptime
  *   29: host: *Oct 11 22:14:15.123 UTC: %SYS-5-X: text   Cisco IOS: counter, host, clock state
  *   Oct 11 2003 22:14:15 host : %ASA-6-302013: text      Cisco ASA
  *   : 2003 Oct 11 22:14:15 UTC: %VPC-5-X: text           Cisco NX-OS
@@ -108,6 +109,17 @@ static const uint8_t *skip_counter(const uint8_t *at, const uint8_t *end)
     return p < end && *p == ' ' ? p + 1 : p;
 }
 
+/* "3w2d: %" or "00:01:07: %": IOS without a clock sends its uptime, which says nothing. */
+static const uint8_t *skip_uptime(const uint8_t *at, const uint8_t *end)
+{
+    const uint8_t *p = at;
+    if (p == end || !is_digit(*p))
+        return at;
+    while (p < end && (is_digit(*p) || *p == ':' || (*p >= 'a' && *p <= 'z')))
+        p++;
+    return end - p >= 2 && p[-1] == ':' && p[0] == ' ' && p[1] == '%' ? p + 1 : at;
+}
+
 /* The time, if `at` holds one; moves *at behind it. '*' and '.' are IOS's "clock not synchronised".
  */
 static bool time_read(const struct parse_conf *pc, const uint8_t **at, const uint8_t *end,
@@ -185,7 +197,7 @@ static void header_parse(const struct parse_conf *pc, const uint8_t *at, const u
     bool host_known = false;
     if (!time_read(pc, &p, end, arrival_ms, r)) {
         if (!host_before_time(pc, &p, end, arrival_ms, r)) {
-            tag_read(p, end, r); /* no time: at most a tag */
+            tag_read(skip_uptime(p, end), end, r); /* no time: at most a tag */
             return;
         }
         host_known = true;

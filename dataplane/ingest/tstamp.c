@@ -135,8 +135,8 @@ static uint32_t month_read(const uint8_t *p)
     return 0;
 }
 
-/* "2003" -> year; false when p does not hold four digits and then `after` (0: anything but a
- * digit, the end included). */
+/* "2003" -> year; false when p does not hold four digits and then `after` (0: a space, the end, or
+ * a colon that ends a word, so that the host 2001:db8::7 is not taken for a year). */
 static bool year_read(const uint8_t *p, uint32_t len, uint8_t after, int32_t *ret_year)
 {
     uint32_t bad = 0;
@@ -145,7 +145,8 @@ static bool year_read(const uint8_t *p, uint32_t len, uint8_t after, int32_t *re
     uint32_t y = digits2(p, &bad) * 100 + digits2(p + 2, &bad);
     if (bad || y < 1970)
         return false;
-    if (after != 0 ? len < 5 || p[4] != after : len > 4 && is_digit(p[4]))
+    bool word_ends = len == 4 || p[4] == ' ' || (p[4] == ':' && (len == 5 || p[5] == ' '));
+    if (after != 0 ? len < 5 || p[4] != after : !word_ends)
         return false;
     *ret_year = (int32_t)y;
     return true;
