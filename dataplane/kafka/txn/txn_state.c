@@ -50,6 +50,8 @@ static void timeout_arm(struct txn *t)
 {
     const struct shard *s = t->p->c->s;
     int64_t left_ms = t->v.start_ms + t->v.timeout_ms - s->wall_ms;
+    if (left_ms > t->v.timeout_ms) /* the clock was set back between two starts */
+        left_ms = t->v.timeout_ms;
     uint64_t ns = left_ms > 0 ? (uint64_t)left_ms * MS_NS : 0;
     timer_arm(s->timers, &t->timer, s->now_ns + ns, on_timeout);
 }

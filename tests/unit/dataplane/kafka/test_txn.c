@@ -489,6 +489,23 @@ static void a_restart_goes_on_where_the_log_ends(void **state)
     close_world();
 }
 
+static void a_clock_that_was_set_back_keeps_no_transaction_open(void **state)
+{
+    open_txns();
+    for (uint32_t i = 0; i < w->shard_cnt; i++)
+        w->shard[i].wall_ms += 3600000;
+    struct init_producer_id_response p = init();
+    assert_int_equal(produce_txn(12, p, 0, 0), 0);
+    restart_all(); /* an hour earlier */
+    assert_int_equal(the_txn()->v.state, TXN_ONGOING);
+    world_skip(w, 9000);
+    assert_int_equal(the_txn()->v.state, TXN_ONGOING);
+    world_skip(w, 2000); /* the timeout is 10 s */
+    world_run(w, 5);
+    assert_int_equal(the_txn()->v.state, TXN_COMPLETE_ABORT);
+    close_world();
+}
+
 static void a_failed_append_takes_the_move_back(void **state)
 {
     open_txns();
@@ -903,6 +920,7 @@ int main(void)
         TEST(a_transaction_that_takes_too_long_is_aborted_and_its_producer_fenced),
         TEST(a_new_producer_ends_the_transaction_of_the_one_before),
         TEST(a_restart_goes_on_where_the_log_ends),
+        TEST(a_clock_that_was_set_back_keeps_no_transaction_open),
         TEST(a_failed_append_takes_the_move_back),
         TEST(an_idle_id_is_forgotten),
         TEST(an_id_is_forgotten_a_week_after_its_last_transaction),
