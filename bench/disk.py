@@ -8,7 +8,7 @@ one run, and their ratios. The machine may be shared, so only pairs count; the m
               room is allocated before, one fdatasync per as many bytes as the log wrote per flush
   commits     1,000 partitions with 4 KiB each, until all are durable; fio: one write of 4 MiB into a file
               written before, and fdatasync: the journal without anything around it. Sustained: with the
-              drains to 1,000 files that a burst of 10 does without
+              drains to 1,000 files that a burst of 8 does without
   replay      reading it back from the disk, checksums verified; fio: direct reads of 128 KiB at depth 8
   recovery    opening after a crash, per GB written since the last checkpoint
   verify      sluicectl log verify of what is in the page cache, GB per CPU-second
