@@ -68,6 +68,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         memset(&p, 0xa5, sizeof(p));
         pkt_parse(host_get(), data, (uint32_t)len, flags, 0, &p);
         view_check(&p, span_of(data, (uint32_t)len));
+        /* what the kernel may have is never what a listener gets */
+        ASSERT(!pkt_is_for_host(host_get(), &p) || (p.kind != PKT_UDP && p.kind != PKT_REPLY));
         if (p.kind != PKT_FRAGMENT)
             continue;
         struct ip_reasm_result res = ip_reasm_add(re, &p, now += 10);

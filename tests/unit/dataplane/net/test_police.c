@@ -12,7 +12,8 @@ static struct conf *conf_of(uint32_t cnt, const struct conf_police_rule *rules)
     assert_non_null(c);
     c->police_sources_max = 64;
     c->police_rule_cnt = cnt;
-    memcpy(c->police_rules, rules, cnt * sizeof(*rules));
+    for (uint32_t i = 0; i < cnt; i++)
+        c->police_rules[i] = rules[i];
     return c;
 }
 static struct net_addr v4(uint8_t a, uint8_t b, uint8_t c, uint8_t d)
