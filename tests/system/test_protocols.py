@@ -3,11 +3,9 @@ provoked n times and found n times, and routing rules. One appliance serves all 
 what it added."""
 import gzip
 import json
-import os
 import random
 import socket
 import struct
-import subprocess
 import time
 import zlib
 
