@@ -47,6 +47,7 @@ struct store {
     uint32_t acked;
     bool closed;
     bool large; /* only the large one; else only the small ones */
+    uint32_t small_cnt;
 };
 #define LARGE SMALL_PARTS
 
@@ -126,14 +127,14 @@ static void store_open(struct store *b)
         int32_t i = p->partition;
         ok(plog_attach(b->set, p, &pc, &b->parts[i]), "attaching");
     }
-    for (int i = b->large ? LARGE : 0; i < (b->large ? LARGE + 1 : LARGE); i++) {
+    for (uint32_t i = b->large ? LARGE : 0; i < (b->large ? LARGE + 1 : b->small_cnt); i++) {
         struct part *p;
         if (b->parts[i] != NULL)
             continue;
-        ok(catalog_part_create(
-               b->cat,
-               &(struct part_create_opts){.topic = "t", .topic_id = topic_id(), .partition = i},
-               &p),
+        ok(catalog_part_create(b->cat,
+                               &(struct part_create_opts){
+                                   .topic = "t", .topic_id = topic_id(), .partition = (int32_t)i},
+                               &p),
            "making a partition");
         ok(plog_attach(b->set, p, &pc, &b->parts[i]), "attaching");
     }
@@ -259,9 +260,9 @@ static void bench_commits(struct store *b, uint32_t rounds)
     for (uint32_t r = 0; r < rounds; r++) {
         b->acked = 0;
         uint64_t t0 = bench_ns();
-        for (int i = 0; i < SMALL_PARTS; i++)
-            slot_append(b, &slots[i], i, batch, 4096);
-        while (b->acked < SMALL_PARTS)
+        for (uint32_t i = 0; i < b->small_cnt; i++)
+            slot_append(b, &slots[i], (int)i, batch, 4096);
+        while (b->acked < b->small_cnt)
             turn(b);
         ms[r] = (double)(bench_ns() - t0) / 1e6;
         if (r + 1 == COMMITS_FIRST || r + 1 == rounds)
@@ -339,10 +340,12 @@ int main(int argc, char **argv)
     uint64_t mb = 512, rounds = 40;
     bool keep = false;
     b.reserve = 16u << 20;
+    b.small_cnt = SMALL_PARTS;
     for (int i = 1; i < argc; i++) {
         if (strcmp(argv[i], "--small") == 0) {
             mb = 16;
             rounds = 2;
+            b.small_cnt = 20; /* directories are slow to make on a busy disk */
         } else if (strcmp(argv[i], "--keep") == 0) {
             keep = true;
         } else if (i + 1 < argc && strcmp(argv[i], "--dir") == 0) {
