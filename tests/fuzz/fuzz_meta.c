@@ -99,9 +99,7 @@ size_t fuzz_seed(unsigned i, uint8_t *buf, size_t cap)
         meta_put_end_transaction_record(&b, &end);
         break;
     case 3: /* as Kafka writes them: what has no meaning here, and other brokers */
-        meta_put_frame(&b, span_of("\x01\x1b\x00"
-                                   "any bytes",
-                                   12));
+        meta_put_frame(&b, span_of("\x01\x1b\x00xyz", 6));
         meta_put_frame(&b, span_of("\x01\x1c\x00\x00", 4));
         meta_put_config(&b, 16, span_str("m"), span_str("k"), span_str("v"));
         meta_put_register_broker_record(&b, &r);

@@ -528,10 +528,9 @@ static void what_only_kafka_has_a_use_for_is_passed_over(void **state)
 {
     static const char *const frames[] = {
         "\x01\x1c\x00\x00", /* ClearElr */
-        "\x01\x1b\x00"
-        "any bytes",    /* RegisterController */
-        "\x01\x12\x00", /* AccessControlEntry */
-        "\x01\x0b\x00", /* UserScramCredential */
+        "\x01\x1b\x00xyz",  /* RegisterController */
+        "\x01\x12\x00",     /* AccessControlEntry */
+        "\x01\x0b\x00",     /* UserScramCredential */
     };
     struct uuid id;
     struct meta_image *img = small_image(&id), *next;
