@@ -51,7 +51,8 @@ struct seg {
     int64_t first_ts; /* of the first batch; -1: none */
     int64_t created_ms;
     struct file *file; /* NULL: not open */
-    bool is_named;     /* exists under its final name, directory flushed */
+    bool is_placed;    /* exists under its final name, */
+    bool is_named;     /* ... and the directory is flushed */
     bool is_rolled;    /* takes no more appends */
     bool is_sealed;    /* cut, indexed, flushed: immutable */
     bool is_dirty;     /* written since the last flush was submitted */

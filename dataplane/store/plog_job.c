@@ -20,7 +20,7 @@ struct plog_job {
     char dir[STORE_PATH_MAX];
     uint64_t len;
     struct seg_index ix; /* OPEN: loaded; IDLE: taken from the segment */
-    bool need_index, got_index, need_name, need_tail, got_tail, cut;
+    bool need_index, got_index, need_name, is_placed, need_tail, got_tail, cut;
     struct file *file;
     uint8_t *tail;
     char *text; /* EPOCHS */
@@ -59,7 +59,7 @@ static int open_or_create(struct plog_job *k)
     int rc = path_seg(path, k->dir, k->s->base, SFX_LOG);
     if (rc < 0)
         return rc;
-    if (k->need_name && k->file != NULL) { /* the prepared file gets its name */
+    if (k->file != NULL && k->need_name && !k->is_placed) { /* the prepared file gets its name */
         rc = path_join(next, k->dir, FN_NEXT);
         if (rc == 0)
             rc = ops_of(k)->rename(k->io, next, path);
@@ -69,6 +69,7 @@ static int open_or_create(struct plog_job *k)
         if (rc < 0)
             k->file = NULL;
     }
+    k->is_placed |= rc == 0; /* from here on FN_NEXT is another file */
     if (rc == 0 && k->need_name)
         rc = ops_of(k)->dir_sync(k->io, k->dir);
     return rc;
@@ -428,6 +429,7 @@ static void open_done(struct plog_job *k)
     int rc = k->j.rc;
     s->file = k->file;
     s->used_ns = now_ns(p->set);
+    s->is_placed = k->is_placed;
     if (rc == 0 && k->need_name)
         s->is_named = true;
     if (k->got_index && !s->has_index) {
@@ -685,6 +687,7 @@ static void open_prepare(struct plog_job *k)
     struct seg *s = k->s;
     k->file = s->file;
     k->need_name = !s->is_named;
+    k->is_placed = s->is_placed;
     k->need_index = !s->has_index;
     seg_index_init(&k->ix, s->base, 0);
     k->ix.off_max = s->ix.off_max;

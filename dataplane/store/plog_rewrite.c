@@ -87,7 +87,7 @@ int plog_rewrite_src(const struct plog *p, struct plog_rewrite_src *ret)
 {
     const struct aborted_txns *a = &p->part->aborted;
     struct plog_rewrite_src s = {0};
-    memcpy(s.dir, p->dir, sizeof(s.dir));
+    strcpy(s.dir, p->dir); /* one of path_join */
     s.aborted.v = malloc((a->cnt + 1) * sizeof(*s.aborted.v));
     s.producers = malloc((p->part->producers.cnt + 1) * sizeof(*s.producers));
     if (s.aborted.v == NULL || s.producers == NULL) {
