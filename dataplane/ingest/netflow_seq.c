@@ -184,7 +184,7 @@ struct netflow_seen netflow_seq_note(struct netflow_seq *q, uint16_t listener,
     if (d->expects && ahead != 0 && behind < NETFLOW_LATE_MAX)
         return seen; /* late, or twice: what comes next is unchanged */
     if (d->expects && ahead != 0) {
-        if (ahead > INT32_MAX) {
+        if (ahead > NETFLOW_GAP_MAX) {
             seen.restarts = 1;
         } else {
             seen.gaps = 1;

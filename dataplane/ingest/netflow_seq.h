@@ -7,7 +7,8 @@
  *          which takes their templates; until those were seen the expectation is renewed, not held
  *
  * A number behind the expected one is a packet that was late or came twice if it is less than
- * NETFLOW_LATE_MAX behind, and else an exporter that began anew. What a late packet had left as a
+ * NETFLOW_LATE_MAX behind, and else an exporter that began anew; so is one that is more than
+ * NETFLOW_GAP_MAX ahead, which a number that began at zero is of one that had come far. What a late packet had left as a
  * gap stays counted. Tables are bounded: where a domain finds no place it takes that of the one
  * heard of least recently among NETFLOW_WAYS, which is then learnt anew.
  * Runs on: its shard. Memory is taken in create. */
@@ -20,6 +21,7 @@
 #define NETFLOW_TEMPLATES_MAX 32u /* per domain; of further ones records are not counted */
 #define NETFLOW_VARIABLE_MAX 15u  /* fields of variable length in a template, likewise */
 #define NETFLOW_LATE_MAX 1000u
+#define NETFLOW_GAP_MAX (1u << 24)
 
 struct netflow_seq;
 struct netflow_seen {

@@ -27,8 +27,10 @@
 
 struct port_host {
     struct port_hosts *all;
+    char name[16]; /* of the interface */
     uint16_t vlan;
     int tap, shard_fd; /* -1: nobody to wake */
+    bool is_gone;      /* somebody removed the interface: not looked at any more */
     uint32_t len_max;
     struct rte_mempool *pool;
     struct rte_ring *to_kernel, *to_wire;
@@ -223,13 +225,23 @@ static void thread_sleep(struct port_hosts *hs)
     for (uint32_t i = 0; i < hs->cnt; i++) {
         struct port_host *h = hs->host[i];
         bool has_room = !rte_ring_full(h->to_wire) && !rte_mempool_empty(h->pool);
-        fds[1 + i] = (struct pollfd){.fd = h->tap, .events = has_room ? POLLIN : 0};
+        fds[1 + i] =
+            (struct pollfd){.fd = h->is_gone ? -1 : h->tap, .events = has_room ? POLLIN : 0};
         is_empty &= rte_ring_empty(h->to_kernel) != 0;
         if (!has_room)
             timeout = FULL_WAIT_MS;
     }
     if (is_empty && !atomic_load(&hs->stop))
         (void)poll(fds, hs->cnt + 1, timeout); /* whatever ended it, the next round finds out */
+    for (uint32_t i = 0; i < hs->cnt; i++) {
+        struct port_host *h = hs->host[i];
+        if ((fds[1 + i].revents & POLLERR) == 0 || h->is_gone)
+            continue;
+        h->is_gone = true; /* poll would return at once for ever */
+        LOG_ERROR(
+            "%s: the interface is gone; what comes for it is counted as refused until a restart",
+            h->name);
+    }
     atomic_store_explicit(&hs->asleep, false, memory_order_relaxed);
     uint64_t seen;
     if ((fds[0].revents & POLLIN) != 0 && read(hs->wake_fd, &seen, sizeof(seen)) < 0)
@@ -316,6 +328,7 @@ int port_host_add(struct port_hosts *hs, const struct conf_port *c, const struct
         return -ENOMEM;
     memset(h, 0, sizeof(*h));
     h->all = hs;
+    snprintf(h->name, sizeof(h->name), "%s", c->host_interface);
     h->vlan = ph->vlan;
     h->len_max = len_max;
     h->tap = h->shard_fd = -1;

@@ -143,7 +143,9 @@ static bool host_pass(struct port_set *ps, struct port_if *pi, const struct rte_
 {
     if (pi->port->kernel == NULL || !pkt_is_for_host(pi->port->host, p))
         return false;
-    bool is_tagged = load_be16(p->eth + ETH_TYPE) == ETHERTYPE_VLAN;
+    /* Where the device has taken the port's tag, one that is left is the sender's own. */
+    bool is_tagged = (m->ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED) == 0 &&
+                     load_be16(p->eth + ETH_TYPE) == ETHERTYPE_VLAN;
     int why = port_host_pass(pi->port->kernel, m, p, is_tagged, ps->cfg.shard->now_ns);
     if (why < 0)
         t->to_host++;

@@ -495,14 +495,16 @@ int ports_open(const struct ports_cfg *cfg, struct ports **ret, char *err, size_
 }
 
 /* Neighbour solicitations come to groups: the device's filter lets ours in, or all of them where it
- * has none. */
+ * has none, or where the kernel has groups of its own behind the host interface. */
 static void port_join_groups(const struct port *p)
 {
     struct rte_ether_addr groups[PKT_GROUPS_MAX];
     uint32_t n = pkt_host_groups(p->host, (uint8_t(*)[6])groups);
-    if (n == 0)
+    if (n == 0 && p->kernel == NULL)
         return;
-    int rc = rte_eth_dev_set_mc_addr_list(p->dev, groups, n);
+    int rc = -ENOTSUP;
+    if (p->kernel == NULL)
+        rc = rte_eth_dev_set_mc_addr_list(p->dev, groups, n);
     if (rc < 0)
         rc = rte_eth_allmulticast_enable(p->dev);
     if (rc < 0 && rc != -ENOTSUP)

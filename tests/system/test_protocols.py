@@ -191,11 +191,11 @@ def test_each_way_to_lose_a_chunk_is_counted_exactly(a, topics):
     udp(a, "gelf-udp", *[b"\x1e\x0fshort"] * 3, *[b"\x1e\x0f12345678" + bytes([0, 0])] * 2,
         *[b"\x1e\x0f12345678" + bytes([0, 129])] * 2, *[b"\x1e\x0f12345678" + bytes([4, 4])] * 2)
     assert t.read(1)[0][0] == gelf(9)
-    assert added.drops("listeners") == {"chunk_duplicate": 7, "chunk_malformed": 11}
+    wait_for("the malformed ones", lambda: added.drops("listeners") ==
+             {"chunk_duplicate": 7, "chunk_malformed": 11})
     # one source may keep 128 messages waiting: 72 of 200 go; the others' time runs out
     udp(a, "gelf-udp", *[chunks(gelf(1), 40, struct.pack(">Q", i))[0] for i in range(200)])
     wait_for("the limit", lambda: added.drops("listeners").get("reassembly_limit") == 72)
-    assert added("listeners.in_reassembly") == 128
     wait_for("the timeout", lambda: added("listeners.in_reassembly") == 0)
     assert added.drops("listeners") == {"chunk_duplicate": 7, "chunk_malformed": 11,
                                         "reassembly_limit": 72, "reassembly_timeout": 128}

@@ -92,6 +92,10 @@ static void wrap_lateness_and_restart_are_told_apart(void **state)
     v9(1, 1, 0);
     v9(1, 2, 0);
     expect(2, 1 + 500000 - 6, 1);
+    v9(1, UINT32_C(3000000000), 0); /* nobody loses that many: it counts anew */
+    v9(1, 1, 0);
+    v9(1, 2, 0);
+    expect(2, 1 + 500000 - 6, 3);
 }
 
 /* IPFIX: template 256 of two fields of 4 and one of variable length, then data. */
