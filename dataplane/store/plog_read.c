@@ -297,7 +297,7 @@ static void on_sought(struct file_op *op, int res)
     s->io--;
     p->io--;
     int rc = read_rc(p, res);
-    if (rc == 0 && res < BATCH_HEADER_LEN)
+    if (rc == 0 && k->read_at + (uint64_t)res < k->pos + BATCH_HEADER_LEN)
         rc = -E_STORAGE; /* the file ends before the log does */
     k->read_len = (uint32_t)res;
     if (rc < 0)
@@ -320,13 +320,15 @@ static void seek_issue(struct plog_read_io *k)
 
 static void on_copied(struct file_op *op, int res);
 
-/* Ask for what has not been asked for yet, with b first (NULL: none) and then with free buffers. */
+/* Ask for what has not been asked for yet, with b first (NULL: none) and then with free buffers, as
+ * long as nobody waits for one. */
 static void copy_issue(struct plog_read_io *k, struct read_buf *b)
 {
     uint64_t end = k->first_pos + k->want;
     uint32_t share = k->set->read_buf_cnt / READ_SHARE;
     while (k->next_pos < end && k->rc == 0) {
-        if (b == NULL && (k->buf_cnt == 0 || k->buf_cnt < share))
+        bool may_have_more = k->buf_cnt < share && list_is_empty(&k->set->read_wait);
+        if (b == NULL && (k->buf_cnt == 0 || may_have_more))
             b = buf_take(k);
         if (b == NULL)
             return;
@@ -341,9 +343,25 @@ static void copy_issue(struct plog_read_io *k, struct read_buf *b)
         buf_release(k, b);
 }
 
-/* All that was asked for is there, or has failed. */
+/* Ends k; its read begins anew. */
+static void read_again(struct plog_read_io *k)
+{
+    struct plog_read *r = k->r;
+    struct plog *p = k->p;
+    r->io = NULL;
+    r->len = 0;
+    io_put(k);
+    read_start(p, r);
+}
+
+/* All that was asked for is there, or has failed. Which transactions of a segment were aborted is
+ * not known any more when the one in its place has none of their records. */
 static void copy_done(struct plog_read_io *k)
 {
+    if (k->rc == 0 && k->s->is_retired && k->r->isolation == PLOG_READ_COMMITTED) {
+        read_again(k);
+        return;
+    }
     k->r->len = k->got;
     k->pos = k->first_pos + k->got;
     disk_done(k, k->rc < 0 ? k->rc : trim(k));
@@ -394,22 +412,17 @@ static void seek_next_segment(struct plog_read_io *k)
 {
     struct seg *next = seg_after(k->p, k->s);
     struct plog_read *r = k->r;
-    struct plog *p = k->p;
     if (k->s->is_retired) { /* what follows is in the one that stands in its place */
-        r->io = NULL;
-        io_put(k);
-        read_start(p, r);
+        read_again(k);
         return;
     }
-    if (next == NULL || next->base >= read_limit(p, r)) {
+    if (next == NULL || next->base >= read_limit(k->p, r)) {
         disk_done(k, 0);
         return;
     }
     /* A hole in the offsets: the next batch is the first of the next segment. */
     r->offset = next->base > r->offset ? next->base : r->offset;
-    r->io = NULL;
-    io_put(k);
-    read_start(p, r);
+    read_again(k);
 }
 
 /* The index does not fit the log, one of them is damaged: batch by batch, then. */
@@ -562,14 +575,8 @@ void reads_opened(struct seg *s, int rc)
 
 void reads_restart(struct list *waiters)
 {
-    for (struct list *n = list_pop_head(waiters); n; n = list_pop_head(waiters)) {
-        struct plog_read_io *k = container_of(n, struct plog_read_io, link);
-        struct plog_read *r = k->r;
-        struct plog *p = k->p;
-        r->io = NULL;
-        io_put(k);
-        read_start(p, r);
-    }
+    for (struct list *n = list_pop_head(waiters); n; n = list_pop_head(waiters))
+        read_again(container_of(n, struct plog_read_io, link));
 }
 
 void reads_fail_waiting(struct plog *p, int rc)

@@ -64,6 +64,25 @@ static struct txn_going *aborted_of(struct txn_filter *f, int64_t producer_id)
     return NULL;
 }
 
+/* Transactions whose marker should have come before `offset`, and did not: it was lost. */
+static int end_below(struct txn_filter *f, int64_t offset)
+{
+    for (;;) {
+        struct txn_going *first = NULL; /* `kept` is in the order of the markers */
+        for (uint32_t i = 0; i < f->aborted_cnt; i++)
+            if (f->aborted[i].t.last_offset < offset &&
+                (first == NULL || f->aborted[i].t.last_offset < first->t.last_offset))
+                first = &f->aborted[i];
+        if (first == NULL)
+            return 0;
+        struct txn_going g = *first;
+        *first = f->aborted[--f->aborted_cnt];
+        int rc = g.seen ? aborted_add(&f->kept, &g.t) : 0;
+        if (rc < 0)
+            return rc;
+    }
+}
+
 static int begin_up_to(struct txn_filter *f, int64_t offset)
 {
     for (; f->todo_at < f->todo_cnt && f->todo[f->todo_at].first_offset <= offset; f->todo_at++) {
@@ -135,7 +154,9 @@ static int on_marker(struct txn_filter *f, const uint8_t *bytes, const struct ba
 
 int txn_filter_next(struct txn_filter *f, const uint8_t *bytes, const struct batch_info *b)
 {
-    int rc = begin_up_to(f, b->base_offset + b->last_offset_delta);
+    int rc = end_below(f, b->base_offset);
+    if (rc == 0)
+        rc = begin_up_to(f, b->base_offset + b->last_offset_delta);
     if (rc < 0)
         return rc;
     return b->attributes & BATCH_ATTR_CONTROL ? on_marker(f, bytes, b) : on_data(f, b);

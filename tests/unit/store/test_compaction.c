@@ -299,14 +299,16 @@ static void reads_in_flight_end_in_the_old_files(void **state)
     struct compaction_stats st = {0};
     for (int i = 0; st.segments_out == 0 && i < 500; i++) {
         for (uint32_t n = 0; n < 8; n++) {
-            x[n] = (struct env_read){.r = {.offset = (int64_t)env_rnd(k->e, 500),
-                                           .current_leader_epoch = -1,
-                                           .last_fetched_epoch = -1,
-                                           .max_bytes = 4096,
-                                           .min_one_batch = true,
-                                           .dst = dst[n],
-                                           .dst_cap = 4096,
-                                           .done = env_read_done}};
+            x[n] = (struct env_read){
+                .r = {.offset = (int64_t)env_rnd(k->e, 500),
+                      .current_leader_epoch = -1,
+                      .last_fetched_epoch = -1,
+                      .max_bytes = 4096,
+                      .min_one_batch = true,
+                      .isolation = n % 2 == 0 ? PLOG_READ_COMMITTED : PLOG_READ_UNCOMMITTED,
+                      .dst = dst[n],
+                      .dst_cap = 4096,
+                      .done = env_read_done}};
             plog_read(k->e->parts[0], &x[n].r);
         }
         for (uint32_t done = 0, t = 0; done < 8; t++) {

@@ -4,6 +4,7 @@
 #include "dataplane/store/compact.h"
 #include "dataplane/store/seg_out.h"
 #include "dataplane/store/walk.h"
+#include "lib/batch/lost.h"
 #include "tests/support/fake_file.h"
 #include "tests/support/keyed_batch.h"
 #include "tests/support/test.h"
@@ -519,6 +520,33 @@ static void records_of_aborted_transactions_go_and_hide_nothing(void **state)
     log_free(l);
 }
 
+static void a_lost_marker_ends_its_transaction_all_the_same(void **state)
+{
+    struct log *l = log_new();
+    uint8_t lost[BATCH_HEADER_LEN + 40];
+    struct batch_lost at = {.from = 2, .to = 3, .text = "an ABORT marker"};
+    put_txn(l, 5, "a", "aborted");
+    put_txn(l, 6, "d", "aborted");
+    assert_ok(batch_lost_build(lost, sizeof(lost), &at));
+    add_bytes(l, lost, sizeof(lost), 1);
+    assert_ok(aborted_add(&l->aborted, &(struct aborted_txn){.producer_id = 5,
+                                                             .first_offset = 0,
+                                                             .last_offset = 2,
+                                                             .stable_offset = 1}));
+    put_marker(l, 6, false, 1);
+    put_txn(l, 5, "b", "committed");
+    put_marker(l, 5, true, 0);
+    put_txn(l, 5, "c", "of another");
+    put_marker(l, 5, true, 0);
+    put(l, "e", "1");
+    seg_end(l);
+    compact(l);
+    assert_log(l, "marker@2 marker@3 b=committed@4 marker@5 c=of another@6 marker@7 e=1@8 ");
+    assert_int_equal(l->aborted.cnt, 2);
+    assert_int_equal(l->aborted.v[0].last_offset, 2);
+    log_free(l);
+}
+
 static void a_marker_goes_after_its_records_and_its_horizon(void **state)
 {
     struct log *l = log_new();
@@ -821,6 +849,7 @@ TEST_MAIN(TEST(the_last_value_of_each_key_stays_at_its_offset),
           TEST(a_tombstone_stays_until_its_horizon),
           TEST(a_tombstone_with_values_beside_it_goes_alone),
           TEST(records_of_aborted_transactions_go_and_hide_nothing),
+          TEST(a_lost_marker_ends_its_transaction_all_the_same),
           TEST(a_marker_goes_after_its_records_and_its_horizon),
           TEST(a_commit_marker_stays_while_a_record_of_it_does),
           TEST(a_transaction_may_span_segments_and_groups),
