@@ -109,12 +109,13 @@ static int whole_number(const json_t *o, const char *key, int32_t min, int32_t *
 }
 int meta_quorum_parse(const char *text, size_t len, struct meta_quorum *ret)
 {
-    struct meta_quorum q;
-    *ret = (struct meta_quorum){-1, 0};
+    struct meta_quorum q = {-1, 0, 0};
+    *ret = (struct meta_quorum){-1, 0, 0};
     json_t *o = json_loadb(text, len, 0, NULL);
     int rc = whole_number(o, "leaderId", -1, &q.leader_id);
     if (rc == 0)
         rc = whole_number(o, "leaderEpoch", 0, &q.epoch);
+    q.voter_cnt = (uint32_t)json_array_size(json_object_get(o, "currentVoters"));
     json_decref(o);
     if (rc == 0)
         *ret = q;
@@ -124,7 +125,7 @@ int meta_quorum_read(const char *dir, struct meta_quorum *ret)
 {
     char path[PATH_MAX], *text;
     size_t len;
-    *ret = (struct meta_quorum){-1, 0};
+    *ret = (struct meta_quorum){-1, 0, 0};
     snprintf(path, sizeof(path), "%s/quorum-state", dir);
     int rc = text_file_read(path, TEXT_MAX, &text, &len);
     if (rc < 0)

@@ -25,10 +25,11 @@ NODISCARD int meta_dir_scan(const char *path, struct meta_dir *ret);
 void meta_dir_fini(struct meta_dir *d);
 
 struct meta_quorum {
-    int32_t leader_id; /* -1: nobody */
-    int32_t epoch;     /* 0: none yet */
+    int32_t leader_id;  /* -1: nobody */
+    int32_t epoch;      /* 0: none yet */
+    uint32_t voter_cnt; /* 0: not told there (kraft.version 1, or written by Sluice) */
 };
-/* 0; -ENOENT, another -errno, or -E_MALFORMED (*ret is {-1, 0} then). */
+/* 0; -ENOENT, another -errno, or -E_MALFORMED (*ret is {-1, 0, 0} then). */
 NODISCARD int meta_quorum_read(const char *dir, struct meta_quorum *ret);
 NODISCARD int meta_quorum_parse(const char *text, size_t len, struct meta_quorum *ret);
 /* This node leads `epoch`, which begins at `start`: quorum-state, then leader-epoch-checkpoint

@@ -21,7 +21,11 @@
 #include <unistd.h>
 
 #define CONTROL_ARENA_MAX (1u << 20)
-enum { CONTROL_LEADER_CHANGE = 2, CONTROL_SNAPSHOT_FOOTER = 4 }; /* Kafka's ControlRecordType */
+enum { /* Kafka's ControlRecordType */
+       CONTROL_LEADER_CHANGE = 2,
+       CONTROL_SNAPSHOT_FOOTER = 4,
+       CONTROL_KRAFT_VOTERS = 6,
+};
 #define RECORD_OVERHEAD 32 /* more than the varints around one value */
 
 struct meta_log {
@@ -109,6 +113,25 @@ static int leader_note(struct meta_log *log, struct span value)
     arena_fini(&a);
     return rc;
 }
+/* Where the quorum may change (kraft.version 1), KRaftVoters says who votes from here on. */
+static int voters_note(struct meta_log *log, struct span value)
+{
+    struct wire_reader r;
+    struct arena a;
+    struct voters_record m;
+    if (value.len < 2)
+        return -E_INVALID_RECORD;
+    int16_t version = (int16_t)load_be16(value.p);
+    if (version < VOTERS_RECORD_MIN || version > VOTERS_RECORD_MAX)
+        return -E_UNSUPPORTED_VERSION;
+    wire_reader_init(&r, value);
+    arena_init(&a, CONTROL_ARENA_MAX);
+    int rc = voters_record_read(&r, version, &a, &m);
+    if (rc == 0)
+        log->writer.voter_cnt = m.voters.cnt;
+    arena_fini(&a);
+    return rc;
+}
 /* The type of a control record, -1: it has none. */
 static int control_type(const struct record_view *rec)
 {
@@ -129,6 +152,8 @@ static int batch_read(struct meta_log *log, struct span batch, struct frames *to
             rc = frames_add(to, rec.value);
         else if (control_type(&rec) == CONTROL_LEADER_CHANGE)
             rc = leader_note(log, rec.value);
+        else if (control_type(&rec) == CONTROL_KRAFT_VOTERS)
+            rc = voters_note(log, rec.value);
         if (control && ret_control != NULL)
             *ret_control = control_type(&rec);
         if (rc < 0)
@@ -144,9 +169,13 @@ static int batch_deliver(struct meta_log *log, struct span batch, const struct b
     if (rc == 0 && f.cnt > 0)
         rc = r->fn(r->arg, f.v, f.cnt, info->base_offset + info->last_offset_delta);
     free(f.v);
+    /* What its checksum vouches for is not a torn append, whatever it holds: never to be cut. */
+    if (rc == -E_TRUNCATED || rc == -E_CORRUPT_BATCH)
+        rc = -E_INVALID_RECORD;
     return rc < 0 ? rc : 0;
 }
-/* Walks [0, len) of a segment; log->pos is where it stopped: len, or the first byte that does not
+/* Walks [0, len) of a segment. Below r->from only control batches are read: what a snapshot tells
+ * of the quorum may be nothing. log->pos is where it stopped: len, or the first byte that does not
  * start a whole, expected batch (then rc is -E_TRUNCATED or -E_CORRUPT_BATCH). */
 static int walk(struct meta_log *log, const uint8_t *bytes, size_t len, const struct replay *r)
 {
@@ -158,7 +187,8 @@ static int walk(struct meta_log *log, const uint8_t *bytes, size_t len, const st
         if (rc == 0 && (info.base_offset != log->next_offset || info.last_offset_delta < 0 ||
                         info.record_cnt != info.last_offset_delta + 1))
             rc = -E_CORRUPT_BATCH;
-        if (rc == 0 && info.base_offset + info.last_offset_delta >= r->from)
+        if (rc == 0 && (info.base_offset + info.last_offset_delta >= r->from ||
+                        (info.attributes & BATCH_ATTR_CONTROL) != 0))
             rc = batch_deliver(log, span_of(p, info.total_len), &info, r);
         if (rc < 0)
             return rc;
@@ -285,6 +315,7 @@ static int snapshot_replay(struct meta_log *log, const struct meta_dir *d, struc
         int rc = fd < 0 ? -errno : file_load(fd, &bytes, &len);
         if (fd >= 0)
             close(fd);
+        struct meta_log_writer before = log->writer;
         bool is_whole = rc == 0 && (rc = snapshot_read(log, bytes, len, &f)) == 0;
         if (is_whole && f.cnt > 0) {
             rc = r->fn(r->arg, f.v, f.cnt, s->end_offset - 1);
@@ -301,10 +332,23 @@ static int snapshot_replay(struct meta_log *log, const struct meta_dir *d, struc
         }
         if (rc == -ENOMEM)
             return rc;
+        log->writer = before;
         LOG_WARN("%s: %s; an older snapshot, or the whole log, is read instead", path,
                  err_text(rc));
     }
     return 0;
+}
+/* A segment that the snapshot stands for, for its control records. Nothing of it is needed: damage
+ * is no reason to refuse. */
+static void segment_skim(struct meta_log *log, int64_t base, const struct replay *r)
+{
+    struct replay past = *r;
+    past.from = INT64_MAX;
+    log->next_offset = base;
+    int rc = segment_replay(log, base, false, &past);
+    if (rc < 0)
+        LOG_WARN("%s: %s; a snapshot stands for it", log->path, err_text(rc));
+    r->err[0] = '\0';
 }
 static int segments_replay(struct meta_log *log, const struct meta_dir *d, const struct replay *r)
 {
@@ -316,8 +360,8 @@ static int segments_replay(struct meta_log *log, const struct meta_dir *d, const
                       "%s begins at offset %" PRId64 ", and no snapshot says what came before: "
                       "nothing was changed; restore it from a copy",
                       log->dir, base[0]);
-    while (i + 1 < cnt && base[i + 1] <= r->from)
-        i++; /* told by the snapshot, all of it */
+    for (; i + 1 < cnt && base[i + 1] <= r->from; i++) /* told by the snapshot, all of it */
+        segment_skim(log, base[i], r);
     log->next_offset = base[i];
     for (int rc = 0; i < cnt; i++) {
         if (base[i] != log->next_offset)
@@ -351,6 +395,8 @@ static int replay(struct meta_log *log, struct replay *r)
         rc = segments_replay(log, &d, r);
     if (q.leader_id >= 0) /* may be of a later epoch than what was written */
         log->writer.leader_id = q.leader_id;
+    if (q.voter_cnt > log->writer.voter_cnt)
+        log->writer.voter_cnt = q.voter_cnt;
     meta_dir_fini(&d);
     return rc;
 }

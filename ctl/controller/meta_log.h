@@ -51,7 +51,8 @@ int64_t meta_log_next_offset(const struct meta_log *log);
 /* Who has written the log so far, as it says itself. */
 struct meta_log_writer {
     int32_t leader_id;  /* of its last epoch; -1: not known */
-    uint32_t voter_cnt; /* of the last leader change by Kafka; 0: there was none */
+    uint32_t voter_cnt; /* as the last of Kafka's records or quorum-state tell, whichever is more;
+                           0: neither does */
 };
 struct meta_log_writer meta_log_writer(const struct meta_log *log);
 /* Bytes in the last segment, for status. */

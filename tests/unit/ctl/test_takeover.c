@@ -81,6 +81,21 @@ static void put_leader_change(struct kafka *k, int32_t leader, uint8_t voters)
     v[at++] = 0;
     put_control(k, CONTROL_LEADER_CHANGE, v, at);
 }
+/* KRaftVoters 0: version, voters 1 .. n (id, directory, one endpoint, versions 0 .. 1), no tags. */
+static void put_voters(struct kafka *k, uint8_t voters)
+{
+    static const uint8_t rest[] = {2, 2, 'C', 2, 'h', 0x23, 0x85, 0, 0, 0, 0, 1, 0, 0};
+    uint8_t v[256] = {0};
+    uint32_t at = 2;
+    v[at++] = (uint8_t)(voters + 1);
+    for (uint8_t i = 1; i <= voters; i++) {
+        v[at + 3] = i;
+        at += 4 + 16;
+        memcpy(v + at, rest, sizeof(rest));
+        at += sizeof(rest);
+    }
+    put_control(k, CONTROL_KRAFT_VOTERS, v, at + 1);
+}
 static void put_header(struct kafka *k)
 {
     static const uint8_t header[11] = {0};
@@ -446,6 +461,45 @@ static void a_change_in_several_batches_counts_when_its_end_is_there(void **stat
         world_free(w);
     }
 }
+/* What tells the voters lies behind a snapshot, in it, or beside it. */
+static void a_snapshot_does_not_hide_the_voters(void **state)
+{
+    enum { SAME_SEGMENT, EARLIER_SEGMENT, IN_SNAPSHOT, QUORUM_STATE, REMOVED, ALONE, CASE_CNT };
+    static const char quorum[] =
+        "{\"clusterId\":\"\",\"leaderId\":1,\"leaderEpoch\":1,\"votedId\":-1,\"appliedOffset\":0,"
+        "\"currentVoters\":[{\"voterId\":1},{\"voterId\":2},{\"voterId\":3}],\"data_version\":0}";
+    for (int i = 0; i < CASE_CNT; i++) {
+        struct world *w = world_new();
+        struct kafka k = segment_of(w);
+        if (i == SAME_SEGMENT || i == EARLIER_SEGMENT || i == REMOVED)
+            put_leader_change(&k, NODE, 3);
+        meta_put_feature(&w->b, "metadata.version", 30);
+        world_put(w, &k);
+        if (i == REMOVED) /* the two others were taken out of the quorum */
+            put_voters(&k, 1);
+        char name[64];
+        if (i == EARLIER_SEGMENT) {
+            snprintf(name, sizeof(name), "%020" PRId64 ".log", k.offset);
+            k.name = name;
+            meta_put_feature(&w->b, "group.version", 1);
+            world_put(w, &k);
+        }
+        snprintf(name, sizeof(name), "%020" PRId64 "-0000000001.checkpoint", k.offset);
+        k = (struct kafka){.dir = w->meta_dir, .name = name, .epoch = 1};
+        put_header(&k);
+        if (i == IN_SNAPSHOT || i == ALONE)
+            put_voters(&k, i == ALONE ? 1 : 3);
+        meta_put_feature(&w->b, "metadata.version", 30);
+        world_put(w, &k);
+        put_footer(&k);
+        if (i == QUORUM_STATE)
+            file_put(w->meta_dir, "quorum-state", quorum, sizeof(quorum) - 1);
+        world_open(w, i == REMOVED || i == ALONE ? 0 : -E_FOREIGN_DIR);
+        if (i != REMOVED && i != ALONE)
+            assert_non_null(strstr(why, " of 3:"));
+        world_free(w);
+    }
+}
 static void what_belongs_to_more_than_this_node_is_refused(void **state)
 {
     enum { VOTERS, LEADER, REPLICA, REMOTE, OLD, NEW, CASE_CNT };
@@ -518,6 +572,7 @@ int main(void)
         TEST(damaged_side_files_are_made_anew),
         TEST(partitions_without_leader_or_directory_are_taken_over),
         TEST(a_change_in_several_batches_counts_when_its_end_is_there),
+        TEST(a_snapshot_does_not_hide_the_voters),
         TEST(what_belongs_to_more_than_this_node_is_refused),
         TEST(a_directory_that_kafka_never_ran_on_is_refused_untouched),
         TEST(a_fenced_broker_is_registered_again),
