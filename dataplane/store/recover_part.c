@@ -461,6 +461,7 @@ static int open_clean(struct scan *s, struct found *x)
 static int part_scan(struct scan *s, struct found *x, bool epochs_known)
 {
     struct part *p = s->p;
+    int64_t cleaned = p->mark != NULL ? atomic_load(&p->mark->cleaned) : -1;
     uint32_t first = 0;
     while (first + 1 < p->seg_cnt && p->segs[first + 1].base <= s->po->recovery_point)
         first++;
@@ -509,9 +510,10 @@ static int part_scan(struct scan *s, struct found *x, bool epochs_known)
             p->segs[i + 1].base == s->next)
             s->cut = false;
         /* A hole between segments at or above the recovery point: what fills it is in the journal,
-         * and nothing behind it was acknowledged through its segment. Below, compaction made it. */
+         * and nothing behind it was acknowledged through its segment. Below, compaction made it;
+         * and below its own checkpoint, if the recovery point is lost. */
         if (rc == 0 && i + 1 < p->seg_cnt && p->segs[i + 1].base > s->next &&
-            s->next >= s->po->recovery_point)
+            s->next >= s->po->recovery_point && s->next >= cleaned)
             s->cut = true;
         if (rc == 0 && s->cut)
             rc = segs_put_aside(s, i + 1);
