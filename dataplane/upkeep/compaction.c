@@ -321,13 +321,29 @@ static void throw_away(struct compaction *c)
     submit(c, STEP_DISCARD);
 }
 
+/* Files were touched: the partition is fenced, has told why, and recovery looks at what is there.
+ * None was: the .cleaned files go now. Left there, they would make a recovery undo what a later
+ * swap above them has begun, and its sources may be gone by then. */
+static void swap_failed(struct compaction *c)
+{
+    struct plog *p = partition_of(c);
+    c->st.errors++;
+    if (p == NULL || !plog_lease_has(p)) {
+        end(c, c->now_ns + c->conf.interval_ns);
+        return;
+    }
+    LOG_WARN("%s: rewritten segments cannot be put in place: %s; trying again later", c->name,
+             err_text(c->swap.rc));
+    plog_rewrite_failed(p, false, c->now_ns + RETRY_NS);
+    submit(c, STEP_DISCARD);
+}
+
 static void on_swapped(struct plog_swap *s)
 {
     struct compaction *c = container_of(s, struct compaction, swap);
     ASSERT(c->state == SWAPPING);
-    if (s->rc < 0) { /* the partition has told why */
-        c->st.errors++;
-        end(c, c->now_ns + c->conf.interval_ns);
+    if (s->rc < 0) {
+        swap_failed(c);
         return;
     }
     c->st.segments_in += s->cnt;

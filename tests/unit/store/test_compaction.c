@@ -265,6 +265,26 @@ static void a_scan_takes_no_gap_for_damage(void **state)
     keyed_stop(k);
 }
 
+static void a_lost_recovery_point_makes_no_gap_damage(void **state)
+{
+    struct keyed *k = keyed_start(13, NULL);
+    fill(k, 30);
+    (void)compact_all(k);
+    assert_ok(catalog_checkpoint(k->e->parts[0]->sd->d));
+    struct seen before = read_all(k->e);
+    compaction_destroy(k->c);
+    fake_disk_die_at(k->e->disk, fake_disk_ops(k->e->disk));
+    env_abandon(k->e);
+    fake_disk_power_cut(k->e->disk);
+    fake_disk_put(k->e->disk, ENV_DIR "/" FN_RECOVERY_POINT, "", 0);
+    assert_ok(env_open(k->e));
+    assert_int_equal(k->e->rep.cnt[RC_LATER_SEGMENT], 0);
+    struct seen after = read_all(k->e);
+    assert_memory_equal(&before, &after, sizeof(before));
+    compaction_start(k);
+    keyed_stop(k);
+}
+
 static void a_reader_throughout_sees_every_last_value(void **state)
 {
     struct keyed *k = keyed_start(4, NULL);
@@ -479,6 +499,33 @@ static void a_full_disk_only_puts_it_off(void **state)
     keyed_stop(k);
 }
 
+/* The checkpoint before the segments are put in place fails: no file was touched yet. */
+static void a_failed_swap_leaves_nothing_behind(void **state)
+{
+    struct keyed *k = keyed_start(14, NULL);
+    struct plog_set_stats ps;
+    struct compaction_stats st;
+    fill(k, 20);
+    env_settle(k->e);
+    for (int i = 0; i < 1000 && files_left(k->e) == 0; i++)
+        turn(k, 10000000);
+    assert_true(files_left(k->e) > 0);
+    fake_disk_fail_at(k->e->disk, fake_disk_ops(k->e->disk), -ENOSPC);
+    for (int i = 0; i < 1000 && !compaction_is_idle(k->c); i++)
+        turn(k, 1000000);
+    compaction_stats_get(k->c, &st);
+    assert_int_equal(st.errors, 1);
+    assert_int_equal(st.segments_out, 0);
+    assert_int_equal(files_left(k->e), 0);
+    plog_set_stats_get(k->e->set, &ps);
+    assert_int_equal(ps.fenced, 0);
+    assert_int_equal(compact_all(k).segments_out, 0); /* not at once */
+    k->e->shard.now_ns += UINT64_C(61) * 1000000000;
+    assert_true(compact_all(k).segments_out > 0);
+    assert_model(k);
+    keyed_stop(k);
+}
+
 static void recode(struct env *e)
 {
     e->pc.compact = false;
@@ -555,10 +602,11 @@ static void power_cuts_lose_no_key(void **state)
 }
 
 TEST_MAIN(TEST(bytes_converge_to_the_keys), TEST(a_restart_finds_the_same),
-          TEST(a_scan_takes_no_gap_for_damage), TEST(a_reader_throughout_sees_every_last_value),
+          TEST(a_scan_takes_no_gap_for_damage), TEST(a_lost_recovery_point_makes_no_gap_damage),
+          TEST(a_reader_throughout_sees_every_last_value),
           TEST(reads_in_flight_end_in_the_old_files), TEST(tombstones_go_after_their_time),
           TEST(young_records_are_left_alone), TEST(old_records_are_compacted_however_few_they_are),
           TEST(the_scrubber_and_a_rewrite_take_turns),
           TEST(a_damaged_batch_makes_only_its_partition_uncleanable),
-          TEST(a_full_disk_only_puts_it_off),
+          TEST(a_full_disk_only_puts_it_off), TEST(a_failed_swap_leaves_nothing_behind),
           TEST(plain_segments_are_compressed_and_nothing_is_missing), TEST(power_cuts_lose_no_key))
