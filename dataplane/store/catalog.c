@@ -473,7 +473,8 @@ void catalog_found_drop(struct catalog *c)
     for (uint32_t i = 0; i < c->dir_cnt; i++) {
         checkpoint_free(c->dirs[i].found_recovery);
         checkpoint_free(c->dirs[i].found_start);
-        c->dirs[i].found_recovery = c->dirs[i].found_start = NULL;
+        checkpoint_free(c->dirs[i].found_cleaner);
+        c->dirs[i].found_recovery = c->dirs[i].found_start = c->dirs[i].found_cleaner = NULL;
     }
 }
 
