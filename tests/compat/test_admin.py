@@ -391,6 +391,18 @@ def test_the_other_admin_tools_are_answered(appliance):
     tool(appliance, "org.apache.kafka.tools.ClientMetricsCommand", "--list")
 
 
+@pytest.mark.skipif(not os.environ.get("SLUICE_TEST_ALL"), reason="Kafka's jars are needed: only with --all")
+def test_the_topic_keys_are_those_of_kafka(appliance):
+    need("javac")
+    p = subprocess.run(["java", "-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+                        "-cp", os.path.join(kafka_tools.jars(), "*"),
+                        os.path.join(ROOT, "tests/compat/java/TopicKeys.java")], text=True,
+                       stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120)
+    assert p.returncode == 0, p.stderr[-2000:]
+    ours = [k for k in describe(appliance, create(appliance, "all-keys")) if not k.startswith("sluice.")]
+    assert sorted(ours) == sorted(p.stdout.split())
+
+
 def test_a_java_consumer_keeps_its_fetch_session_through_everything(tmp_path):
     """200 partitions, of which five have something new each round; the dataplane is killed between
     two rounds, so that the session is unknown and must be made anew."""
