@@ -110,7 +110,7 @@ def test_a_group_of_50_members_shares_200_partitions(tmp_path):
 # --- 1,000 topics ---
 
 def test_a_thousand_topics_of_ten_partitions_are_created_and_listed(tmp_path):
-    with Appliance(tmp_path, sets=["topic_defaults.partitions_max=20000"]) as a:
+    with Appliance(tmp_path) as a:
         admin = AdminClient({"bootstrap.servers": a.kafka})
         started = time.monotonic()
         futures = admin.create_topics([NewTopic(f"topic-{i:04d}", TOPIC_PARTITIONS, 1)
