@@ -7,7 +7,7 @@
 #include "lib/base/span.h"
 #include <stdint.h>
 
-#define META_GROUPS_MAX 10000 /* groups with a configuration */
+#define META_GROUPS_MAX 1000 /* groups with a configuration */
 
 struct meta_config;
 struct meta_group {
