@@ -77,17 +77,19 @@ NODISCARD int image_create_empty(struct meta_image **ret);
 /* image_put accepts NULL. */
 struct meta_image *image_get(struct meta_image *img);
 void image_put(struct meta_image *img);
-/* Records that say nothing about what this node does (META_KEPT of records.def, other brokers,
- * kinds of configuration and of quotas that only Apache Kafka has) are passed over: the log keeps
- * them. Apply one batch of records (each: uvarint frame 1, type, version, body; lib/meta/records.h)
- * in order, atomically: *ret is the next image with one reference, or nothing on error; img stays
- * as it is. last_offset becomes ret->offset. 0, or -E_UNSUPPORTED_VERSION  a record type or version
- * that we do not know -E_MALFORMED, -E_TRUNCATED  a record that cannot be read, or contradicts the
- * image: a topic twice, an unknown topic, a hole in the partitions -E_LIMIT META_PARTITIONS_MAX, or
- * more features than fit -ENOMEM                 try again later -EAGAIN                 the
- * records end inside a transaction (BeginTransaction without EndTransaction): call again with these
- * and those that follow All but the last two are fatal to the caller: an image without such a
- * record would be wrong. */
+/* Apply one batch of records (each: uvarint frame 1, type, version, body; lib/meta/records.h) in
+ * order, atomically: *ret is the next image with one reference, or nothing on error; img stays as
+ * it is. last_offset becomes ret->offset. Records that say nothing about what this node does
+ * (META_KEPT of records.def, other brokers, kinds of configuration and of quotas that only Apache
+ * Kafka has) are passed over: the log keeps them. 0, or
+ *   -E_UNSUPPORTED_VERSION     a record type or version that we do not know
+ *   -E_MALFORMED, -E_TRUNCATED a record that cannot be read, or contradicts the image: a topic
+ *                              twice, an unknown topic, a hole in the partitions
+ *   -E_LIMIT                   META_PARTITIONS_MAX, META_GROUPS_MAX, or more features than fit
+ *   -ENOMEM                    try again later
+ *   -EAGAIN                    the records end inside a transaction (BeginTransaction without
+ *                              EndTransaction): call again with these and those that follow
+ * All but the last two are fatal to the caller: an image without such a record would be wrong. */
 NODISCARD int image_apply(const struct meta_image *img, const struct span *records, uint32_t cnt,
                           int64_t last_offset, struct meta_image **ret);
 
