@@ -3,7 +3,8 @@
 #include "tests/unit/dataplane/kafka/kafka_test.h"
 
 enum { PRODUCE = 0, FETCH = 1, DESCRIBE_CLIENT_QUOTAS = 48, ALTER_CLIENT_QUOTAS = 49 };
-#define CLIENT "test" /* what client_request says it is */
+#define CLIENT "test"    /* what client_request says it is */
+#define USER "ANONYMOUS" /* what everybody is */
 
 /* Sends batches of 10 kB for `ms` and returns how many bytes of requests were answered. */
 static uint64_t produce_for(struct client **c, uint32_t cnt, uint32_t ms, uint64_t *ret_told_ms)
@@ -58,6 +59,53 @@ static void a_producer_keeps_to_its_rate_over_all_shards_and_connections(void **
     }
 }
 
+/* Whose rate it may be: of the user, of the client id, of both, or a default ("") of either. */
+static const struct {
+    const char *user, *client;
+} whose[] = {{USER, NULL}, {"", NULL}, {USER, CLIENT}, {USER, ""}, {"", CLIENT}, {NULL, ""}};
+#define WHOSE_CNT (sizeof(whose) / sizeof(whose[0]))
+
+static void a_producer_keeps_to_the_rate_of_its_user(void **state)
+{
+    (void)state;
+    for (size_t k = 0; k < WHOSE_CNT; k++) {
+        struct client *c[2];
+        uint64_t told;
+        open_world(&(struct world_opts){.shards = 2});
+        world_topic(w, "t", NULL);
+        world_quota(w, "somebody else", NULL, QUOTA_PRODUCE, 1000);
+        world_quota(w, whose[k].user, whose[k].client, QUOTA_PRODUCE, 100000);
+        for (uint32_t i = 0; i < 2; i++)
+            c[i] = client_open(w);
+        uint64_t bytes = produce_for(c, 2, 3000, &told);
+        print_message("case %zu: %lu bytes in 3 s\n", k, (unsigned long)bytes);
+        assert_true(bytes <= 100000 * 4 + 2 * 11000);
+        assert_true(bytes >= 100000 * 3);
+        assert_true(told > 0);
+        close_world();
+    }
+}
+
+/* The user's goes before the client id's, and both together before either. */
+static void the_rate_of_user_and_client_goes_first(void **state)
+{
+    (void)state;
+    struct client *c[1];
+    uint64_t told;
+    open_world(NULL);
+    world_topic(w, "t", NULL);
+    world_quota(w, NULL, CLIENT, QUOTA_PRODUCE, 1000);
+    world_quota(w, USER, NULL, QUOTA_PRODUCE, 1e9);
+    c[0] = client_open(w);
+    assert_true(produce_for(c, 1, 100, &told) > 200000);
+    assert_int_equal(told, 0);
+    world_quota(w, USER, CLIENT, QUOTA_PRODUCE, 1000);
+    c[0] = client_open(w);
+    assert_true(produce_for(c, 1, 100, &told) < 20000);
+    assert_true(told > 0);
+    close_world();
+}
+
 static void without_a_quota_nobody_is_told_to_wait(void **state)
 {
     (void)state;
@@ -66,6 +114,7 @@ static void without_a_quota_nobody_is_told_to_wait(void **state)
     open_world(NULL);
     world_topic(w, "t", NULL);
     world_quota(w, NULL, "somebody else", QUOTA_PRODUCE, 1000);
+    world_quota(w, "somebody else", NULL, QUOTA_PRODUCE, 1000);
     world_quota(w, NULL, CLIENT, QUOTA_FETCH, 1000);
     c[0] = client_open(w);
     assert_true(produce_for(c, 1, 100, &told) > 200000);
@@ -127,9 +176,8 @@ static void acks_0_is_muted_without_an_answer(void **state)
     close_world();
 }
 
-static void a_consumer_keeps_to_its_rate(void **state)
+static void consume_at(const char *user, const char *client)
 {
-    (void)state;
     open_world(&(struct world_opts){.shards = 2});
     world_topic(w, "t", NULL);
     struct span b = make_batch(10, 1000, NULL);
@@ -137,7 +185,7 @@ static void a_consumer_keeps_to_its_rate(void **state)
         fake_plog_put(world_plog(w, "t", 0), b);
     uint32_t batch_len = b.len;
     free((void *)(uintptr_t)b.p);
-    world_quota(w, NULL, "", QUOTA_FETCH, 100000); /* the default of client ids */
+    world_quota(w, user, client, QUOTA_FETCH, 100000);
     struct client *c = client_open(w);
     uint64_t bytes = 0, told = 0;
     int64_t offset = 0;
@@ -168,6 +216,13 @@ static void a_consumer_keeps_to_its_rate(void **state)
     assert_true(bytes >= 100000 * 9);
     client_close(c);
     close_world();
+}
+
+static void a_consumer_keeps_to_its_rate(void **state)
+{
+    (void)state;
+    for (size_t k = 0; k < WHOSE_CNT; k++)
+        consume_at(whose[k].user, whose[k].client);
 }
 
 /* Another connection of the client has spent the rate. */
@@ -375,6 +430,8 @@ static void an_address_may_have_a_limit_of_its_own(void **state)
 }
 
 TEST_MAIN(TEST(a_producer_keeps_to_its_rate_over_all_shards_and_connections),
+          TEST(a_producer_keeps_to_the_rate_of_its_user),
+          TEST(the_rate_of_user_and_client_goes_first),
           TEST(without_a_quota_nobody_is_told_to_wait),
           TEST(a_muted_connection_is_answered_first_and_read_later),
           TEST(acks_0_is_muted_without_an_answer), TEST(a_consumer_keeps_to_its_rate),
