@@ -159,7 +159,7 @@ static int alone_check(const struct controller *c, char *err, size_t err_cap)
         snprintf(err, err_cap,
                  "the metadata of %s was led by controller %d of %u: this is node %d, and only the "
                  "directory of a node that was the one broker and the one controller can be used; "
-                 "nothing was changed",
+                 "no record was changed",
                  c->conf->data_dirs[0], w.leader_id, w.voter_cnt, c->id.node_id);
         return -E_FOREIGN_DIR;
     }
@@ -167,7 +167,7 @@ static int alone_check(const struct controller *c, char *err, size_t err_cap)
     if (level != 0 && (level < META_VERSION_MIN || level > META_VERSION_MAX)) {
         snprintf(err, err_cap,
                  "metadata.version is at level %d: this build goes on with %d (4.0-IV3) to %d "
-                 "(4.3-IV0)%s; nothing was changed",
+                 "(4.3-IV0)%s; no record was changed",
                  level, META_VERSION_MIN, META_VERSION_MAX,
                  level < META_VERSION_MIN ? ": raise it with Kafka's kafka-features first" : "");
         return -E_FOREIGN_DIR;
@@ -178,7 +178,7 @@ static int alone_check(const struct controller *c, char *err, size_t err_cap)
         if (remote != NULL && strcasecmp(remote, "true") == 0) {
             snprintf(err, err_cap,
                      "topic %s has remote.storage.enable=true: what Kafka moved to remote storage "
-                     "cannot be served from here; nothing was changed",
+                     "cannot be served from here; no record was changed",
                      t->name);
             return -E_FOREIGN_DIR;
         }
@@ -187,8 +187,8 @@ static int alone_check(const struct controller *c, char *err, size_t err_cap)
                 continue;
             snprintf(err, err_cap,
                      "partition %s-%u has replicas on other nodes than %d: move them with Kafka's "
-                     "kafka-reassign-partitions first, each partition to this node alone; nothing "
-                     "was changed",
+                     "kafka-reassign-partitions first, each partition to this node alone; no "
+                     "record was changed",
                      t->name, p, c->id.node_id);
             return -E_FOREIGN_DIR;
         }
@@ -205,7 +205,7 @@ static int place_check(const struct controller *c, char *err, size_t err_cap)
             continue;
         snprintf(err, err_cap,
                  "%s is there, but the metadata log belongs in the first directory, %s: swap the "
-                 "two, or move it there; nothing was changed",
+                 "two, or move it there; no record was changed",
                  path, c->conf->data_dirs[0]);
         return -E_FOREIGN_DIR;
     }
@@ -227,7 +227,7 @@ static int bootstrap_check(const struct controller *c, const char *dir, char *er
     snprintf(
         err, err_cap,
         "%s: this directory was formatted for Apache Kafka, which never ran on it: start Kafka "
-        "once, or begin with an empty directory; nothing was changed",
+        "once, or begin with an empty directory; no record was changed",
         path);
     return -E_FOREIGN_DIR;
 }

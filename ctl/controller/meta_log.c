@@ -246,7 +246,7 @@ static int tail_cut(struct meta_log *log, const uint8_t *bytes, size_t len, uint
     if (batch_behind(bytes + pos, len - pos, log->next_offset)) {
         snprintf(err, err_cap,
                  "%s is damaged at byte %" PRIu64 " (offset %" PRId64
-                 ") and whole batches follow: nothing was changed; restore it from a copy",
+                 ") and whole batches follow: no record was changed; restore it from a copy",
                  log->path, pos, log->next_offset);
         return -E_CORRUPT_BATCH;
     }
@@ -358,7 +358,7 @@ static int segments_replay(struct meta_log *log, const struct meta_dir *d, const
     if (base[0] > r->from)
         return refuse(r, -E_CORRUPT_BATCH,
                       "%s begins at offset %" PRId64 ", and no snapshot says what came before: "
-                      "nothing was changed; restore it from a copy",
+                      "no record was changed; restore it from a copy",
                       log->dir, base[0]);
     for (; i + 1 < cnt && base[i + 1] <= r->from; i++) /* told by the snapshot, all of it */
         segment_skim(log, base[i], r);
@@ -367,7 +367,7 @@ static int segments_replay(struct meta_log *log, const struct meta_dir *d, const
         if (base[i] != log->next_offset)
             return refuse(r, -E_CORRUPT_BATCH,
                           "%s: a segment is missing between offset %" PRId64 " and %" PRId64
-                          ": nothing was changed; restore it from a copy",
+                          ": no record was changed; restore it from a copy",
                           log->dir, log->next_offset, base[i]);
         rc = segment_replay(log, base[i], i + 1 == cnt, r);
         if (rc < 0)
@@ -376,7 +376,7 @@ static int segments_replay(struct meta_log *log, const struct meta_dir *d, const
     if (log->next_offset < r->from)
         return refuse(r, -E_CORRUPT_BATCH,
                       "%s ends at offset %" PRId64 ", before the end of its snapshot, %" PRId64
-                      ": nothing was changed; restore it from a copy",
+                      ": no record was changed; restore it from a copy",
                       log->dir, log->next_offset, r->from);
     return 0;
 }
