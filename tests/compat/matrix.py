@@ -13,7 +13,8 @@ from appliance import wait_for
 PARTITIONS = 6
 RECORDS = 20
 CODECS = ["none", "gzip", "snappy", "lz4", "zstd"]
-STREAM = 300  # records of an idempotent producer through a restart
+STREAM = 100_000  # records of an idempotent producer through a restart, if nobody ends it
+STEP = 30  # of them are seen before the restart, and again after it
 
 
 @dataclasses.dataclass
@@ -295,24 +296,33 @@ def admin(s):
 
 
 class Stream:
-    """An idempotent producer that is under way while the dataplane is restarted."""
+    """An idempotent producer that is under way while the dataplane is restarted: it produces until the
+    file `until` exists, so that the restart is in its midst however fast it or the machine is."""
 
-    def __init__(self, s):
+    def __init__(self, s, until):
         self.s = s
         self.topic = s.topic("restart", 1)
-        self.pending = s.me.start("stream", topic=self.topic, partition=0, count=STREAM, interval_ms=10)
+        self.pending = s.me.start("stream", topic=self.topic, partition=0, count=STREAM, interval_ms=10,
+                                  until=until)
 
-    def begun(self):
-        return self.s.appliance.end_offset(self.topic) >= STREAM // 10
+    def goes_on(self):
+        """Returns when it has produced some records more."""
+        first = self.s.appliance.end_offset(self.topic)
+
+        def produced():
+            assert not self.pending.done.is_set(), f"the stream has ended: {str(self.pending.answer)[:300]}"
+            return self.s.appliance.end_offset(self.topic) >= first + STEP
+        wait_for(f"{self.s.client.name} produces", produced, 60, every=0.1)
 
     def check(self):
         done = self.pending.result(120)
         assert not done["failed"], done["failed"][:3]
-        want = ["s-%06d" % i for i in range(STREAM)]
-        seen = self.s.checker.call("read", topic=self.topic, partitions=[0], count=STREAM,
+        sent = done["sent"]
+        want = ["s-%06d" % i for i in range(sent)]
+        seen = self.s.checker.call("read", topic=self.topic, partitions=[0], count=sent,
                                    **{"from": "beginning"})["records"]
         assert [r["v"] for r in seen] == want, "not every record once and in order"
-        assert self.s.appliance.end_offset(self.topic) == STREAM
+        assert self.s.appliance.end_offset(self.topic) == sent
         told = {i: o for i, o in done["acked"] if o >= 0}
         assert all(i == o for i, o in told.items()), "an acknowledged offset is another record's"
 

@@ -189,7 +189,9 @@ func (f *franz) stream(r *request) (answer, error) {
 	defer cl.Close()
 	var mu sync.Mutex
 	acked, failed := [][2]int64{}, []string{}
-	for i := 0; i < r.Count; i++ {
+	sent := 0
+	for ; r.goesOn(sent); sent++ {
+		i := sent
 		rec := &kgo.Record{Topic: r.Topic, Partition: r.Partition, Value: []byte(fmt.Sprintf("s-%06d", i))}
 		cl.Produce(context.Background(), rec, func(rec *kgo.Record, err error) {
 			mu.Lock()
@@ -207,7 +209,7 @@ func (f *franz) stream(r *request) (answer, error) {
 	if err := cl.Flush(ctx); err != nil {
 		return nil, err
 	}
-	return answer{"acked": acked, "failed": failed}, nil
+	return answer{"sent": sent, "acked": acked, "failed": failed}, nil
 }
 
 func (m *franzMember) moved(name, topic string, ps map[string][]int32, owns bool) {

@@ -61,6 +61,7 @@ type request struct {
 	TxnID      string            `json:"transactional_id"`
 	Rounds     []round           `json:"rounds"`
 	IntervalMs int               `json:"interval_ms"`
+	Until      string            `json:"until"`
 	Member     string            `json:"member"`
 	Group      string            `json:"group"`
 	Instance   string            `json:"instance"`
@@ -77,6 +78,12 @@ func (r *request) list() (ps []int32) {
 func (r *request) number() (n int32) {
 	_ = json.Unmarshal(r.Partitions, &n)
 	return n
+}
+
+// goesOn says whether a stream sends another record after n.
+func (r *request) goesOn(n int) bool {
+	_, err := os.Stat(r.Until)
+	return n < r.Count && err != nil
 }
 
 type answer map[string]any

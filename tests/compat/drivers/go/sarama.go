@@ -184,17 +184,23 @@ func (s *saramaClient) stream(r *request) (answer, error) {
 	if err != nil {
 		return nil, err
 	}
+	ended := make(chan int, 1)
 	go func() {
-		for i := 0; i < r.Count; i++ {
+		i := 0
+		for ; r.goesOn(i); i++ {
 			p.Input() <- &sarama.ProducerMessage{Topic: r.Topic, Partition: r.Partition, Metadata: i,
 				Value: sarama.StringEncoder(fmt.Sprintf("s-%06d", i))}
 			time.Sleep(time.Duration(r.IntervalMs) * time.Millisecond)
 		}
+		ended <- i
 	}()
 	acked, failed := [][2]int64{}, []string{}
-	late := time.After(3 * timeout)
-	for len(acked)+len(failed) < r.Count {
+	var late <-chan time.Time
+	sent := -1 // it goes on
+	for sent < 0 || len(acked)+len(failed) < sent {
 		select {
+		case sent = <-ended:
+			late = time.After(3 * timeout)
 		case m := <-p.Successes():
 			acked = append(acked, [2]int64{int64(m.Metadata.(int)), m.Offset})
 		case e := <-p.Errors():
@@ -203,7 +209,7 @@ func (s *saramaClient) stream(r *request) (answer, error) {
 			return nil, errors.New("records are not acknowledged")
 		}
 	}
-	return answer{"acked": acked, "failed": failed}, p.Close()
+	return answer{"sent": sent, "acked": acked, "failed": failed}, p.Close()
 }
 
 func (m *saramaMember) Setup(session sarama.ConsumerGroupSession) error {

@@ -147,11 +147,12 @@ public class Driver {
     static Map<String, Object> stream(JsonNode r) throws Exception {
         List<long[]> acked = Collections.synchronizedList(new ArrayList<>());
         List<String> failed = Collections.synchronizedList(new ArrayList<>());
+        int sent = 0;
         try (KafkaProducer<String, String> p = producer("acks", "all", "enable.idempotence", true)) {
-            for (int i = 0; i < r.get("count").asInt(); i++) {
-                int n = i;
+            for (; sent < r.get("count").asInt() && !new File(r.get("until").asText()).exists(); sent++) {
+                int n = sent;
                 p.send(new ProducerRecord<>(r.get("topic").asText(), r.get("partition").asInt(), null,
-                        String.format("s-%06d", i)), (meta, e) -> {
+                        String.format("s-%06d", n)), (meta, e) -> {
                     if (e == null)
                         acked.add(new long[] {n, meta.offset()});
                     else
@@ -160,7 +161,7 @@ public class Driver {
                 Thread.sleep(r.get("interval_ms").asInt());
             }
         }
-        return Map.of("acked", acked, "failed", failed);
+        return Map.of("sent", sent, "acked", acked, "failed", failed);
     }
 
     // --- groups ---

@@ -1,6 +1,7 @@
 // kafkajs. Its codecs other than gzip are plug-ins by its documented interface; its consumers always
 // belong to a group, so `read` joins one of its own and seeks.
 'use strict'
+const fs = require('node:fs')
 const zlib = require('node:zlib')
 const { randomUUID } = require('node:crypto')
 const {
@@ -151,7 +152,8 @@ function create (bootstrap, say) {
       await producer.connect()
       const acked = []
       const failed = []
-      for (let i = 0; i < r.count; i++) {
+      let i = 0
+      for (; i < r.count && !fs.existsSync(r.until); i++) {
         const value = 's-' + String(i).padStart(6, '0')
         try {
           const [got] = await producer.send({ topic: r.topic, acks: -1, messages: [{ partition: r.partition, value }] })
@@ -162,7 +164,7 @@ function create (bootstrap, say) {
         await sleep(r.interval_ms)
       }
       await producer.disconnect()
-      return { acked, failed }
+      return { sent: i, acked, failed }
     },
 
     async join (r) {

@@ -87,7 +87,8 @@ function create (bootstrap, say) {
       const producer = new Producer({ ...base, idempotent: true, acks: -1 })
       const acked = []
       const failed = []
-      for (let i = 0; i < r.count; i++) {
+      let i = 0
+      for (; i < r.count && !fs.existsSync(r.until); i++) {
         const value = Buffer.from('s-' + String(i).padStart(6, '0'))
         try {
           const got = await producer.send({ messages: [{ topic: r.topic, partition: r.partition, value }] })
@@ -98,7 +99,7 @@ function create (bootstrap, say) {
         await sleep(r.interval_ms)
       }
       await producer.close()
-      return { acked, failed }
+      return { sent: i, acked, failed }
     },
 
     async join (r) {

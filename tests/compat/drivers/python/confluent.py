@@ -1,4 +1,5 @@
 """confluent-kafka (librdkafka)."""
+import os
 import time
 
 import confluent_kafka as ck
@@ -127,12 +128,15 @@ class Client:
 
         def done(i):
             return lambda e, m: failed.append(str(e)) if e else acked.append([i, m.offset()])
-        for i in range(r["count"]):
-            p.produce(r["topic"], "s-%06d" % i, partition=r["partition"], on_delivery=done(i))
-            p.poll(r["interval_ms"] / 1000)
+        sent = 0
+        while sent < r["count"] and not os.path.exists(r["until"]):
+            p.produce(r["topic"], "s-%06d" % sent, partition=r["partition"], on_delivery=done(sent))
+            p.poll(0)
+            time.sleep(r["interval_ms"] / 1000)
+            sent += 1
         if p.flush(60):
             raise TimeoutError("records are not acknowledged")
-        return {"acked": acked, "failed": failed}
+        return {"sent": sent, "acked": acked, "failed": failed}
 
     # --- groups ---
 

@@ -1,4 +1,5 @@
 """kafka-python, 2 and 3."""
+import os
 import time
 
 import kafka
@@ -121,8 +122,8 @@ class Client:
         p = KafkaProducer(bootstrap_servers=self.bootstrap, enable_idempotence=True, linger_ms=1,
                           reconnect_backoff_max_ms=500)
         waiting, acked, failed = [], [], []
-        for i in range(r["count"]):
-            waiting.append(p.send(r["topic"], b"s-%06d" % i, partition=r["partition"]))
+        while len(waiting) < r["count"] and not os.path.exists(r["until"]):
+            waiting.append(p.send(r["topic"], b"s-%06d" % len(waiting), partition=r["partition"]))
             time.sleep(r["interval_ms"] / 1000)
         for i, f in enumerate(waiting):
             try:
@@ -130,7 +131,7 @@ class Client:
             except Exception as e:
                 failed.append(str(e))
         p.close()
-        return {"acked": acked, "failed": failed}
+        return {"sent": len(waiting), "acked": acked, "failed": failed}
 
     # --- groups ---
 
