@@ -202,6 +202,7 @@ uint32_t plog_drop_segments(struct plog *p, uint32_t cnt, bool for_space);
  * the partition keeps order. Lease: at most one rewrite, and none while the scrubber is at a
  * segment of the partition, nor the other way round. A partition that is not open gives none, and
  * one that was fenced meanwhile has lost it (plog_lease_has), whoever had it still puts it. */
+bool plog_lease_is_free(const struct plog *p); /* plog_lease_take would give it */
 bool plog_lease_take(struct plog *p);
 void plog_lease_put(struct plog *p);
 bool plog_lease_has(const struct plog *p);

@@ -10,9 +10,14 @@
 
 /* --------------------------------------------------------------------------------------- lease */
 
+bool plog_lease_is_free(const struct plog *p)
+{
+    return !p->lease && p->scrubbing == 0 && p->state == PL_OPEN && !p->set->closing;
+}
+
 bool plog_lease_take(struct plog *p)
 {
-    if (p->lease || p->scrubbing > 0 || p->state != PL_OPEN || p->set->closing)
+    if (!plog_lease_is_free(p))
         return false;
     p->lease = true;
     return true;

@@ -143,7 +143,8 @@ static bool look_at(void *arg, struct plog *p)
     const struct plog_conf *pc = plog_get_conf(p);
     struct plog_rewrite_failures f = plog_rewrite_failures(p);
     k->c->st.uncleanable += f.cnt > 0;
-    bool may = f.cnt < COMPACTION_TRIES && k->now_ns >= f.retry_ns;
+    /* One that cannot be had now must not keep the others of its shard waiting. */
+    bool may = f.cnt < COMPACTION_TRIES && k->now_ns >= f.retry_ns && plog_lease_is_free(p);
     if (pc->compact) {
         struct view v = view_of(p, k->wall_ms);
         k->c->st.dirty_bytes += v.dirty;
@@ -205,7 +206,7 @@ static void begin(struct compaction *c, struct look *k)
     struct plog *p = recode ? k->recode : k->best;
     const struct plog_conf *pc = plog_get_conf(p);
     if (!plog_lease_take(p))
-        return; /* the scrubber is there */
+        return; /* look_at saw it free */
     uint32_t first = recode ? k->recode_idx : 0;
     uint32_t cnt = recode ? 1 : view_of(p, k->wall_ms).cnt;
     if (plog_rewrite_src(p, &w->src) < 0 || segs_get(w, p, first, cnt) < 0) {

@@ -446,6 +446,27 @@ static void the_scrubber_and_a_rewrite_take_turns(void **state)
     keyed_stop(k);
 }
 
+static void a_partition_that_is_taken_keeps_no_other_waiting(void **state)
+{
+    for (uint32_t taken = 0; taken < 2; taken++) {
+        struct keyed *k = keyed_start(15, NULL);
+        struct plog *first = k->e->parts[0];
+        assert_ok(env_create_parts(k->e, 2));
+        fill(k, 20);
+        k->e->parts[0] = k->e->parts[1]; /* put_key writes there */
+        fill(k, 20);
+        k->e->parts[0] = first;
+        assert_true(plog_scrub_begin(k->e->parts[taken]));
+        assert_true(compact_all(k).segments_out > 0);
+        assert_true(plog_cleaned(k->e->parts[1 - taken]) > 0);
+        assert_int_equal(plog_cleaned(k->e->parts[taken]), 0);
+        plog_scrub_end(k->e->parts[taken]);
+        (void)compact_all(k);
+        assert_true(plog_cleaned(k->e->parts[taken]) > 0);
+        keyed_stop(k);
+    }
+}
+
 static void a_damaged_batch_makes_only_its_partition_uncleanable(void **state)
 {
     struct keyed *k = keyed_start(10, NULL);
@@ -607,6 +628,7 @@ TEST_MAIN(TEST(bytes_converge_to_the_keys), TEST(a_restart_finds_the_same),
           TEST(reads_in_flight_end_in_the_old_files), TEST(tombstones_go_after_their_time),
           TEST(young_records_are_left_alone), TEST(old_records_are_compacted_however_few_they_are),
           TEST(the_scrubber_and_a_rewrite_take_turns),
+          TEST(a_partition_that_is_taken_keeps_no_other_waiting),
           TEST(a_damaged_batch_makes_only_its_partition_uncleanable),
           TEST(a_full_disk_only_puts_it_off), TEST(a_failed_swap_leaves_nothing_behind),
           TEST(plain_segments_are_compressed_and_nothing_is_missing), TEST(power_cuts_lose_no_key))
