@@ -2,8 +2,10 @@
 """Writes docs/clients.md from build/clients.json, which the last run of compat/test_matrix.py left:
     scripts/test --all clients && tests/compat/report.py
 `report.py --check` says whether the document is what that run saw, and exits 1 if not. Versions are those of
-the run that wrote the document and are not compared: who publishes a client decides when they change."""
+the run that wrote the document and are not compared: Debian's are those of the machine it ran on. (Those of the
+registries are pinned by the lock files beside the drivers.)"""
 import contextlib
+import difflib
 import json
 import os
 import re
@@ -30,6 +32,7 @@ writes what this one reads: content, headers and order by partition. Nothing is 
   record is there once and in order, at the offset that was acknowledged.
 
 """
+TOOLS = "\nKafka's own command line tools, version "
 
 
 def document(seen):
@@ -58,13 +61,28 @@ def document(seen):
         out.append(f"\nIn one group of the {protocol} protocol together, each with its share: " +
                    ", ".join(names) + ".\n")
     if seen.get("tools"):
-        out.append("\nKafka's own command line tools, version " + seen["tools"]["version"] + ", run by the tests: "
-                   + ", ".join(f"`{t}`" for t in seen["tools"]["names"]) + ".\n")
+        out.append(tools(seen["tools"]))
     return "".join(out)
 
 
+def tools(seen):
+    return TOOLS + seen["version"] + ", run by the tests: " + ", ".join(f"`{t}`" for t in seen["names"]) + ".\n"
+
+
+def in_document():
+    """docs/clients.md as it is: what document() says without tools, and what tools() says."""
+    with open(os.path.join(ROOT, "docs", "clients.md")) as f:
+        clients, mark, rest = f.read().partition(TOOLS)
+    return clients, mark + rest
+
+
+def differences(have, want):
+    return "\n".join(difflib.unified_diff(comparable(have), comparable(want), "docs/clients.md", "this run",
+                                          lineterm=""))
+
+
 def comparable(text):
-    """The document without what changes by itself: the second column of the table, and of the tools."""
+    """The document without versions: the second column of the table, and what the tools have."""
     lines = []
     for line in text.splitlines():
         cells = line.split(" | ")

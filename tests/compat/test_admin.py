@@ -3,13 +3,13 @@ directories, elections, producers; librdkafka (confluent-kafka), kafka-python, K
 import json
 import os
 import re
-import socket
 import struct
 import subprocess
 import time
 
 import pytest
 from appliance import ROOT, Appliance, need, wait_for
+from ports import free_port
 
 import kafka_tools
 
@@ -408,10 +408,7 @@ def test_a_java_consumer_keeps_its_fetch_session_through_everything(tmp_path):
     two rounds, so that the session is unknown and must be made anew."""
     need("javac")
     jars = kafka_tools.jars()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    with Appliance(tmp_path, sets=[f"kafka.listeners[0].bind=127.0.0.1:{port}"]) as a:
+    with Appliance(tmp_path, sets=[f"kafka.listeners[0].bind=127.0.0.1:{free_port()}"]) as a:
         t = create(a, "sessions", partitions=200)
         p = subprocess.Popen(["java", "-Xmx256m", "-cp", os.path.join(jars, "*"),
                               os.path.join(ROOT, "tests/compat/java/FetchSessions.java"),

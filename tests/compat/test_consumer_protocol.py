@@ -13,6 +13,7 @@ import uuid
 import kafka_tools
 import pytest
 from appliance import ROOT, Appliance, wait_for
+from ports import free_port
 
 confluent_kafka = pytest.importorskip("confluent_kafka")
 
@@ -216,13 +217,6 @@ def test_a_static_member_bounces_without_a_rebalance(appliance, topic):
         wait_for("all is read", lambda: read_all(members, values))
         assert members[0].rebalances == before
         assert max(collections.Counter(v for m in members for v in m.values).values()) == 1
-
-
-def free_port():
-    import socket
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def test_kill_9_keeps_group_epochs_and_offsets(tmp_path):

@@ -15,6 +15,7 @@ import uuid
 import kafka_tools
 import pytest
 from appliance import Appliance, need, wait_for
+from ports import free_port
 
 confluent_kafka = pytest.importorskip("confluent_kafka")
 pytest.importorskip("confluent_kafka.admin")
@@ -277,13 +278,6 @@ def test_what_one_library_commits_another_resumes_after_kill_9(tmp_path, kind, o
         wait_for("the rest is read", lambda: read_all([m], second))
         m.stop()
         assert sorted(m.values) == sorted(second), "committed records were read again"
-
-
-def free_port():
-    import socket
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 @pytest.mark.parametrize("kind", [Confluent, KafkaPython], ids=lambda k: k.__name__)

@@ -3,13 +3,13 @@ by itself, and Java, which speaks KIP-890; zombies, timeouts, a dataplane that i
 import glob
 import os
 import re
-import socket
 import subprocess
 import uuid
 
 import kafka_tools
 import pytest
 from appliance import ROOT, Appliance, need, wait_for
+from ports import free_port
 
 confluent_kafka = pytest.importorskip("confluent_kafka")
 from confluent_kafka import KafkaException, TopicPartition  # noqa: E402
@@ -171,9 +171,7 @@ def java(appliance, *args, program="Transactions.java", jars=kafka_tools.jars):
 
 def fixed_port():
     """Settings for an appliance whose clients must find it again after a kill."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return [*SETS, f"kafka.listeners[0].bind=127.0.0.1:{probe.getsockname()[1]}"]
+    return [*SETS, f"kafka.listeners[0].bind=127.0.0.1:{free_port()}"]
 
 
 def java_ok(appliance, *args):

@@ -7,6 +7,7 @@ import time
 import kafka_tools
 from appliance import Appliance, program, wait_for
 from load import Load, Reader, assert_kept, read_all
+from ports import free_port
 import subprocess
 
 ROUNDS = 200 if os.environ.get("SLUICE_TEST_LONG") else 10
@@ -19,7 +20,7 @@ def test_kill_of_the_dataplane_under_idempotent_load_loses_and_doubles_nothing(t
     with Appliance(tmp_path) as a:
         # the port must stay the same across restarts, as it would with a configured listener
         a.stop()
-        a.sets.append(f"kafka.listeners[0].bind={free_port()}")
+        a.sets.append(f"kafka.listeners[0].bind=127.0.0.1:{free_port()}")
         a.start()
         a.ctl("topic", "create", "t", "--partitions", "1")
         load = Load(a.kafka, "t")
@@ -103,10 +104,3 @@ def test_dump_log_is_clean_after_a_stop_and_after_kill_and_recover(tmp_path):
         by_offset = dict(read_all(a.kafka, "t-none"))
         for i, offset in list(load.acked.items()):
             assert by_offset[offset] == load.value(i)
-
-
-def free_port():
-    import socket
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{s.getsockname()[1]}"

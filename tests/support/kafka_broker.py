@@ -2,13 +2,12 @@
 import contextlib
 import glob
 import os
-import random
 import signal
-import socket
 import subprocess
 
 import kafka_tools
 from appliance import wait_for
+from ports import free_port
 
 LOGGER = "/usr/share/java/slf4j-simple.jar"  # of Debian's Maven: why a Kafka does not start
 JAVA = ["java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
@@ -19,19 +18,6 @@ def classpath():
     if os.path.exists(LOGGER):
         jars = [LOGGER] + [j for j in jars if "slf4j-nop" not in j]
     return ":".join(jars)
-
-
-def free_port():
-    """A port that no connection gets by itself while nobody listens on it: not one of the kernel's own
-    range, where a client that tries again and again even meets itself."""
-    with open("/proc/sys/net/ipv4/ip_local_port_range") as f:
-        low = int(f.read().split()[0])
-    for _ in range(100):
-        port = random.randrange(10240, max(low, 10241))
-        with socket.socket() as s, contextlib.suppress(OSError):
-            s.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("no free port")
 
 
 class KafkaBroker:
