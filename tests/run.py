@@ -36,6 +36,22 @@ def end_orphans():
                     os.kill(int(entry.name), signal.SIGKILL)
 
 
+def matrix_summary(seen):
+    """The lines that say which cells of the clients' matrix this run has proven (all: docs/clients.md)."""
+    yield "\nclient                         proven  failed  not proven"
+    for row in seen["rows"]:
+        cells = {k: v for k, v in row["cells"].items() if not v.startswith("n/a")}
+        failed = [k for k, v in cells.items() if v.startswith("FAILED")]
+        open_ = [k for k, v in cells.items() if v.startswith("not proven")]
+        line = f"{row['client']:<30} {len(cells) - len(failed) - len(open_):6d} {len(failed):7d} {len(open_):11d}"
+        if failed:
+            line += "   FAILED: " + ", ".join(failed)
+        if open_:
+            line += "   not proven: " + (", ".join(open_) if len(open_) < len(cells) else
+                                          cells[open_[0]].removeprefix("not proven: "))
+        yield line
+
+
 class Run:
     def __init__(self, args):
         self.args = args
@@ -202,7 +218,15 @@ class Run:
         self.pytest("system", ["tests/system"])
 
     def clients(self):
+        seen, figures = (os.path.join(ROOT, "build", name) for name in ("clients.json", "figures.txt"))
+        for path in (seen, figures):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
         self.pytest("clients", ["tests/compat"])
+        with contextlib.suppress(FileNotFoundError), open(seen, encoding="utf-8") as f:
+            print("\n".join(matrix_summary(json.load(f))), flush=True)
+        with contextlib.suppress(FileNotFoundError), open(figures, encoding="utf-8") as f:
+            print("\nfigures:\n" + f.read(), flush=True)
 
     def bench(self):
         self.pytest("bench", ["tests/bench"])

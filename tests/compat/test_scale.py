@@ -1,5 +1,5 @@
 """Many of everything: members of a group, topics, connections. Nothing may be dropped; the figures are
-printed, never asserted."""
+shown, never asserted."""
 import asyncio
 import os
 import resource
@@ -10,6 +10,7 @@ import time
 import clients
 import pytest
 from appliance import ROOT, Appliance, wait_for
+from figures import figure
 
 sys.path.insert(0, os.path.join(ROOT, "tests", "unit", "batch"))
 from golden_batch import crc32c  # noqa: E402
@@ -88,8 +89,8 @@ def test_a_group_of_50_members_shares_200_partitions(tmp_path):
             started = time.monotonic()
             members = [d.join(f"m{i}", "wide", "wide", session_ms=30000) for i in range(MEMBERS)]
             wait_for("50 members share", lambda: shared(MEMBERS), 120)
-            print(f"\ngroup of {MEMBERS} over {GROUP_PARTITIONS} partitions: first assignment "
-                  f"{time.monotonic() - started:.2f} s after the first join")
+            figure(f"group of {MEMBERS} over {GROUP_PARTITIONS} partitions: first assignment "
+                   f"{time.monotonic() - started:.2f} s after the first join")
             values = [f"value {i}" for i in range(2000)]
             d.call("produce", topic="wide", codec="none", acks=-1, idempotent=False, records=[
                 {"p": i % GROUP_PARTITIONS, "k": None, "v": v, "h": []} for i, v in enumerate(values)])
@@ -98,11 +99,11 @@ def test_a_group_of_50_members_shares_200_partitions(tmp_path):
             started = time.monotonic()
             members.append(d.join("late", "wide", "wide", session_ms=30000))
             wait_for("51 members share", lambda: shared(MEMBERS + 1), 120)
-            print(f"one more joins: all {MEMBERS + 1} are assigned {time.monotonic() - started:.2f} s later")
+            figure(f"one more joins: all {MEMBERS + 1} are assigned {time.monotonic() - started:.2f} s later")
             started = time.monotonic()
             members.pop(0).leave()
             wait_for("50 members share again", lambda: shared(MEMBERS), 120)
-            print(f"one leaves: all {MEMBERS} are assigned {time.monotonic() - started:.2f} s later")
+            figure(f"one leaves: all {MEMBERS} are assigned {time.monotonic() - started:.2f} s later")
         finally:
             d.kill()
 
@@ -137,8 +138,8 @@ def test_a_thousand_topics_of_ten_partitions_are_created_and_listed(tmp_path):
             return sorted(times)[5], size, (cpu_seconds(a.dataplane_pid()) - cpu) / 10
         median, size, cpu = asyncio.run(ask())
         assert size > TOPICS * TOPIC_PARTITIONS * 20
-        print(f"\n{TOPICS} topics x {TOPIC_PARTITIONS} partitions: created in {created:.2f} s; Metadata of all: "
-              f"{median * 1000:.1f} ms, {size:,} bytes, {cpu * 1000:.0f} ms of the dataplane")
+        figure(f"{TOPICS} topics x {TOPIC_PARTITIONS} partitions: created in {created:.2f} s; Metadata of all: "
+               f"{median * 1000:.1f} ms, {size:,} bytes, {cpu * 1000:.0f} ms of the dataplane")
         last = f"topic-{TOPICS - 1:04d}"
         a.kcat("-P", "-t", last, "-p", str(TOPIC_PARTITIONS - 1), input=b"x\n")
         assert a.consume(last) == ["x"]
@@ -146,7 +147,7 @@ def test_a_thousand_topics_of_ten_partitions_are_created_and_listed(tmp_path):
         a.stop()
         stopped = time.monotonic()
         a.start()
-        print(f"stopped in {stopped - started:.2f} s, started again in {time.monotonic() - stopped:.2f} s")
+        figure(f"stopped in {stopped - started:.2f} s, started again in {time.monotonic() - stopped:.2f} s")
         wait_for("the record is there", lambda: a.consume(last) == ["x"])
 
 
@@ -205,6 +206,6 @@ async def crowd(a, host, port):
         await answer(reader, i)
         writer.close()
     times.sort()
-    print(f"\n{IDLE} idle connections (+{(after - before) / IDLE:.1f} KiB each), {BUSY} busy: "
-          f"{BUSY * REQUESTS / spent:,.0f} acks=all requests/s, p50 {times[len(times) // 2] * 1000:.1f} ms, "
-          f"p99 {times[len(times) * 99 // 100] * 1000:.1f} ms, dataplane {cpu:.2f} s of {spent:.2f} s")
+    figure(f"{IDLE} idle connections (+{(after - before) / IDLE:.1f} KiB each), {BUSY} busy: "
+           f"{BUSY * REQUESTS / spent:,.0f} acks=all requests/s, p50 {times[len(times) // 2] * 1000:.1f} ms, "
+           f"p99 {times[len(times) * 99 // 100] * 1000:.1f} ms, dataplane {cpu:.2f} s of {spent:.2f} s")

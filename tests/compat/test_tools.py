@@ -7,7 +7,9 @@ import re
 import clients
 import kafka_tools
 import pytest
+import report
 from appliance import ROOT, Appliance, need, wait_for
+from figures import figure
 
 TOOLS = "org.apache.kafka.tools."
 MAIN = {
@@ -53,6 +55,9 @@ class Kafka:
         self.worked.add(tool)
         return p.stdout
 
+    def result(self):
+        return {"version": self.driver.version, "names": sorted(self.worked)}
+
     def topic(self, name, partitions=1, *config):
         self.run("kafka-topics", "--create", "--topic", name, "--partitions", partitions,
                  *[x for c in config for x in ("--config", c)])
@@ -74,7 +79,7 @@ def kafka(tmp_path_factory):
         finally:
             k.driver.close()
             with open(os.path.join(ROOT, "build", "clients-tools.json"), "w") as f:
-                json.dump({"version": k.driver.version, "names": sorted(k.worked)}, f)
+                json.dump(k.result(), f)
 
 
 def test_kafka_topics_creates_alters_lists_describes_and_deletes(kafka):
@@ -252,10 +257,18 @@ def test_perf_tools_measure(kafka):
     out = kafka.run("kafka-producer-perf-test", "--topic", t, "--num-records", 50000, "--record-size", 1000,
                     "--throughput", -1, "--producer-props", f"bootstrap.servers={kafka.appliance.kafka}",
                     "acks=all", bootstrap=False)
-    print(out.strip().splitlines()[-1])
+    figure("kafka-producer-perf-test: " + out.strip().splitlines()[-1])
     assert "50000 records sent" in out
     assert kafka.appliance.end_offset(t) == 50000
     out = kafka.run("kafka-consumer-perf-test", "--topic", t, "--num-records", 50000)
-    print("\n".join(out.strip().splitlines()[-2:]))
+    figure("kafka-consumer-perf-test:\n" + "\n".join(out.strip().splitlines()[-2:]))
     row = [x.strip() for x in out.strip().splitlines()[-1].split(",")]
     assert int(row[4]) >= 50000
+
+
+def test_the_document_names_the_tools_that_worked(kafka, request):
+    ran = {item.originalname for item in request.session.items if item.fspath == request.fspath}
+    if ran != {name for name in globals() if name.startswith("test_")}:
+        pytest.skip("docs/clients.md: its tools are not compared: not all of them were run")
+    found = report.differences(report.in_document()[1], report.tools(kafka.result()))
+    assert not found, "tests/compat/report.py has to write it anew:\n" + found
