@@ -208,6 +208,9 @@ void plog_lease_put(struct plog *p);
 bool plog_lease_has(const struct plog *p);
 bool plog_scrub_begin(struct plog *p); /* false: a rewrite is under way */
 void plog_scrub_end(struct plog *p);
+/* Segments of so many bytes in all may be rewritten: one at a time is there twice, and the room for
+ * it must not be had by dropping what is old (space.h). */
+bool plog_rewrite_has_room(const struct plog *p, uint64_t bytes);
 /* Compacted up to here (Kafka's first dirty offset), within the log. */
 int64_t plog_cleaned(const struct plog *p);
 /* Offsets may be missing between its batches. */

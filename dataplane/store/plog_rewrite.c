@@ -50,6 +50,13 @@ void plog_scrub_end(struct plog *p)
 /* ------------------------------------------------------------------------------ what a job needs
  */
 
+bool plog_rewrite_has_room(const struct plog *p, uint64_t bytes)
+{
+    uint64_t one = bytes < p->conf.segment_bytes ? bytes : p->conf.segment_bytes;
+    int64_t left = space_left(&p->sd->d->space);
+    return left >= 0 && (uint64_t)left >= p->set->conf.storage_min_free_bytes + one;
+}
+
 int64_t plog_cleaned(const struct plog *p)
 {
     int64_t at = atomic_load_explicit(&p->part->mark->cleaned, memory_order_relaxed);

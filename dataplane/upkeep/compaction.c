@@ -151,7 +151,8 @@ static bool look_at(void *arg, struct plog *p)
         double ratio = v.dirty > 0 ? (double)v.dirty / (double)(v.clean + v.dirty) : 0;
         bool due = v.dirty > 0 && (ratio > pc->min_dirty_ratio || v.is_due);
         ratio += v.is_due ? 1 : 0;
-        if (due && may && (k->best == NULL || ratio > k->best_ratio)) {
+        if (due && may && plog_rewrite_has_room(p, v.clean + v.dirty) &&
+            (k->best == NULL || ratio > k->best_ratio)) {
             k->best = p;
             k->best_ratio = ratio;
         }
@@ -159,7 +160,7 @@ static bool look_at(void *arg, struct plog *p)
     struct plog_segment g;
     for (uint32_t i = 0; pc->recode && may && k->recode == NULL && plog_segment_get(p, i, &g);
          i++) {
-        if (!g.sealed || g.recoded || g.suspect || !g.can_drop)
+        if (!g.sealed || g.recoded || g.suspect || !g.can_drop || !plog_rewrite_has_room(p, g.len))
             continue;
         k->recode = p;
         k->recode_idx = i;

@@ -520,6 +520,23 @@ static void a_full_disk_only_puts_it_off(void **state)
     keyed_stop(k);
 }
 
+static void no_rewrite_where_there_is_no_room_for_it(void **state)
+{
+    struct keyed *k = keyed_start(16, NULL);
+    uint64_t *min_free = &k->e->parts[0]->set->conf.storage_min_free_bytes;
+    fill(k, 20);
+    env_settle(k->e);
+    uint64_t before = *min_free;
+    *min_free = INT64_MAX; /* more than any disk has */
+    struct compaction_stats st = compact_all(k);
+    assert_int_equal(st.rounds, 0);
+    assert_int_equal(st.errors, 0);
+    *min_free = before;
+    assert_true(compact_all(k).segments_out > 0);
+    assert_model(k);
+    keyed_stop(k);
+}
+
 /* The checkpoint before the segments are put in place fails: no file was touched yet. */
 static void a_failed_swap_leaves_nothing_behind(void **state)
 {
@@ -630,5 +647,6 @@ TEST_MAIN(TEST(bytes_converge_to_the_keys), TEST(a_restart_finds_the_same),
           TEST(the_scrubber_and_a_rewrite_take_turns),
           TEST(a_partition_that_is_taken_keeps_no_other_waiting),
           TEST(a_damaged_batch_makes_only_its_partition_uncleanable),
-          TEST(a_full_disk_only_puts_it_off), TEST(a_failed_swap_leaves_nothing_behind),
+          TEST(a_full_disk_only_puts_it_off), TEST(no_rewrite_where_there_is_no_room_for_it),
+          TEST(a_failed_swap_leaves_nothing_behind),
           TEST(plain_segments_are_compressed_and_nothing_is_missing), TEST(power_cuts_lose_no_key))
