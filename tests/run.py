@@ -210,7 +210,7 @@ class Run:
 
     def fuzz(self):
         self.meson("build", "fuzz", "fuzz")
-        seconds = 3600 if self.args.long else 8
+        seconds = 3600 if self.args.long else 6
         self.command("coverage-guided fuzzing of every parser",
                      ["python3", "tests/fuzz/run.py", "build-fuzz", str(seconds)])
 

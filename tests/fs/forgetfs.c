@@ -59,18 +59,20 @@ static struct fault {
     int err;
 } faults[FAULTS_MAX];
 static unsigned fault_cnt;
-static struct timespec faults_read;
+static struct stat faults_read;
 
 static void faults_load(const char *path)
 {
     struct stat st;
-    if (stat(path, &st) < 0 || (st.st_mtim.tv_sec == faults_read.tv_sec &&
-                                st.st_mtim.tv_nsec == faults_read.tv_nsec))
+    /* Every change is another file; two of them may be in one tick of the clock. */
+    if (stat(path, &st) < 0 || (st.st_mtim.tv_sec == faults_read.st_mtim.tv_sec &&
+                                st.st_mtim.tv_nsec == faults_read.st_mtim.tv_nsec &&
+                                st.st_ino == faults_read.st_ino))
         return;
     FILE *f = fopen(path, "r");
     if (f == NULL)
         return;
-    faults_read = st.st_mtim;
+    faults_read = st;
     fault_cnt = 0;
     while (fault_cnt < FAULTS_MAX &&
            fscanf(f, "%7s %d %255s", faults[fault_cnt].op, &faults[fault_cnt].err,
