@@ -588,11 +588,6 @@ static void check_port_listener(struct conf_load *l, uint32_t i)
                       in->bind.port, port->name, j);
     }
 }
-static bool is_dlq_of(const char *topic, const char *of)
-{
-    size_t n = strlen(of);
-    return strncmp(topic, of, n) == 0 && strcmp(topic + n, ".dlq") == 0;
-}
 static void check_listeners(struct conf_load *l)
 {
     struct conf *c = &l->conf;
@@ -607,7 +602,7 @@ static void check_listeners(struct conf_load *l)
         else if (strlen(in->topic) + 4 > 249)
             report_at(l, path, "is too long for its dead-letter topic <topic>.dlq");
         for (uint32_t j = 0; j < c->listener_cnt; j++)
-            if (in->topic[0] != '\0' && is_dlq_of(in->topic, c->listeners[j].topic))
+            if (in->topic[0] != '\0' && conf_is_dlq_of(in->topic, c->listeners[j].topic))
                 report_at(l, path, "'%s' is the dead-letter topic of listeners[%u]", in->topic, j);
         for (uint32_t j = 0; j < i; j++) {
             if (strcmp(in->topic, c->listeners[j].topic) == 0 &&
@@ -657,19 +652,14 @@ static void check_port_address(struct conf_load *l, uint32_t i, uint32_t k)
 /* Does the address have bits beyond its prefix? */
 static bool has_host_bits(const struct conf_addr *a)
 {
-    uint32_t bits = a->prefix_len + (net_addr_is_v4(&a->ip) ? 96u : 0);
-    for (uint32_t i = bits; i < 128; i++)
+    for (uint32_t i = conf_addr_bits(a); i < 128; i++)
         if (a->ip.ip[i / 8] >> (7 - i % 8) & 1)
             return true;
     return false;
 }
 static bool prefix_has(const struct conf_addr *a, const struct net_addr *ip)
 {
-    uint32_t bits = a->prefix_len + (net_addr_is_v4(&a->ip) ? 96u : 0);
-    for (uint32_t i = 0; i < bits; i++)
-        if (((a->ip.ip[i / 8] ^ ip->ip[i / 8]) >> (7 - i % 8) & 1) != 0)
-            return false;
-    return net_addr_is_v4(&a->ip) == net_addr_is_v4(ip);
+    return conf_addr_contains(a, ip) && net_addr_is_v4(&a->ip) == net_addr_is_v4(ip);
 }
 static void check_port_route(struct conf_load *l, uint32_t i, uint32_t k)
 {

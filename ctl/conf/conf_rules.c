@@ -24,12 +24,6 @@ __attribute__((format(printf, 3, 4))) static void fault(const struct check *k, c
     k->report(k->arg, path, text);
 }
 
-static bool is_dlq_of(const char *topic, const char *of)
-{
-    size_t n = strlen(of);
-    return strncmp(topic, of, n) == 0 && strcmp(topic + n, ".dlq") == 0;
-}
-
 static void check_topic(const struct check *k)
 {
     const struct conf *c = k->c;
@@ -41,7 +35,7 @@ static void check_topic(const struct check *k)
     if (k->r->topic_partitions == 0)
         fault(k, "partitions", "must be -1 (one per shard) or at least 1");
     for (uint32_t j = 0; t[0] != '\0' && j < c->listener_cnt; j++) {
-        if (is_dlq_of(t, c->listeners[j].topic))
+        if (conf_is_dlq_of(t, c->listeners[j].topic))
             fault(k, "topic", "'%s' is the dead-letter topic of listeners[%u]", t, j);
         if (strcmp(t, c->listeners[j].topic) != 0)
             continue;
@@ -115,8 +109,7 @@ static void check_source(const struct check *k)
 {
     const struct conf_addr *s = &k->r->source;
     struct conf_addr net = *s;
-    uint32_t bits = s->prefix_len + (net_addr_is_v4(&s->ip) ? 96u : 0);
-    for (uint32_t b = bits; b < 128; b++)
+    for (uint32_t b = conf_addr_bits(s); b < 128; b++)
         net.ip.ip[b / 8] &= (uint8_t) ~(0x80u >> b % 8);
     if (memcmp(net.ip.ip, s->ip.ip, 16) == 0)
         return;
@@ -144,9 +137,7 @@ static bool set_covers(uint32_t a, uint32_t b)
 }
 static bool net_covers(const struct conf_addr *a, const struct conf_addr *b)
 {
-    uint32_t a_bits = a->prefix_len + (net_addr_is_v4(&a->ip) ? 96u : 0);
-    uint32_t b_bits = b->prefix_len + (net_addr_is_v4(&b->ip) ? 96u : 0);
-    return a_bits <= b_bits && conf_addr_contains(a, &b->ip);
+    return conf_addr_bits(a) <= conf_addr_bits(b) && conf_addr_contains(a, &b->ip);
 }
 static bool rule_covers(const struct conf_rule *a, const struct conf_rule *b)
 {

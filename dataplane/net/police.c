@@ -43,16 +43,9 @@ void police_shared_destroy(struct police_shared *sh)
     free(sh);
 }
 
-/* IPv4 addresses are v4-mapped: their prefixes begin after 96 bits. */
-static uint32_t prefix_bits(const struct conf_addr *a)
-{
-    static const uint8_t mapped[12] = {[10] = 0xff, [11] = 0xff};
-    return a->prefix_len + (memcmp(a->ip.ip, mapped, 12) == 0 ? 96u : 0);
-}
-
 static void rule_init(struct rule *r, const struct conf_police_rule *c, _Atomic uint64_t *shared)
 {
-    uint32_t bits = prefix_bits(&c->from);
+    uint32_t bits = conf_addr_bits(&c->from);
     for (uint32_t i = 0; i < 16; i++) {
         uint32_t left = bits > i * 8 ? bits - i * 8 : 0;
         r->mask[i] = left >= 8 ? 0xff : (uint8_t)(0xff00 >> left);
@@ -81,7 +74,7 @@ int police_create(const struct conf *conf, struct police_shared *sh, struct poli
     }
     for (uint32_t bits = 129; bits-- > 0;)
         for (uint32_t i = 0; i < conf->police_rule_cnt; i++)
-            if (prefix_bits(&conf->police_rules[i].from) == bits)
+            if (conf_addr_bits(&conf->police_rules[i].from) == bits)
                 rule_init(&p->rules[p->rule_cnt++], &conf->police_rules[i], &sh->bucket[i].full_at);
     ASSERT(p->rule_cnt == conf->police_rule_cnt);
     *ret = p;

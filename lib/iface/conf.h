@@ -253,6 +253,10 @@ NODISCARD int conf_cpus_next(const char **list, uint32_t *ret_first, uint32_t *r
 const char *conf_compression_name(enum conf_compression c);
 /* "syslog", "raw", ... */
 const char *conf_proto_name(enum conf_proto p);
+/* Length of its prefix in the 128 bits of ip: an IPv4 address is v4-mapped. */
+uint32_t conf_addr_bits(const struct conf_addr *a);
+/* Is `topic` where the dead letters of the topic `of` go? */
+bool conf_is_dlq_of(const char *topic, const char *of);
 /* Is `a` in the network `net`? An IPv4 prefix contains IPv4 addresses only, ::/0 every address. */
 bool conf_addr_contains(const struct conf_addr *net, const struct net_addr *a);
 /* What a rule's own choice of compression means; of CONF_RULE_COMP_TOPIC: CONF_COMP_PRODUCER. */

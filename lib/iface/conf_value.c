@@ -104,9 +104,18 @@ const char *conf_proto_name(enum conf_proto p)
     ASSERT(p <= CONF_NETFLOW);
     return names_proto[p];
 }
+uint32_t conf_addr_bits(const struct conf_addr *a)
+{
+    return a->prefix_len + (net_addr_is_v4(&a->ip) ? 96u : 0);
+}
+bool conf_is_dlq_of(const char *topic, const char *of)
+{
+    size_t n = strlen(of);
+    return strncmp(topic, of, n) == 0 && strcmp(topic + n, ".dlq") == 0;
+}
 bool conf_addr_contains(const struct conf_addr *net, const struct net_addr *a)
 {
-    uint32_t bits = net->prefix_len + (net_addr_is_v4(&net->ip) ? 96u : 0);
+    uint32_t bits = conf_addr_bits(net);
     uint32_t whole = bits / 8, rest = bits % 8;
     if (memcmp(net->ip.ip, a->ip, whole) != 0)
         return false;
