@@ -10,8 +10,10 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <string.h>
+#include <linux/magic.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 /* Newer than the C library's headers (Linux 6.1). */
@@ -217,6 +219,41 @@ static int real_dir_sync(struct file_io *io, const char *path)
     return rc;
 }
 
+/* Those whose syncfs writes data and names, tells errors of either, and is not left to somebody
+ * else, as by FUSE. */
+static bool real_can_sync_all(struct file_io *io, const char *path)
+{
+    (void)io;
+    struct statfs st;
+    if (statfs(path, &st) != 0)
+        return false;
+    switch ((uint32_t)st.f_type) {
+    case EXT4_SUPER_MAGIC:
+    case XFS_SUPER_MAGIC:
+    case BTRFS_SUPER_MAGIC:
+    case F2FS_SUPER_MAGIC:
+    case TMPFS_MAGIC:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static int real_sync_all(struct file_io *io, const char *path)
+{
+    if (!real_can_sync_all(io, path))
+        return -EOPNOTSUPP;
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    count(&io->stats.flushes, 1);
+    int rc = syncfs(fd) == 0 ? 0 : -errno;
+    if (rc < 0)
+        count(&io->stats.flush_errors, 1);
+    close(fd);
+    return rc;
+}
+
 static int real_list(struct file_io *io, const char *path, file_list_fn *fn, void *arg)
 {
     DIR *d = opendir(path);
@@ -409,6 +446,8 @@ const struct file_io_ops file_io_real = {
     .unlink = real_unlink,
     .mkdir = real_mkdir,
     .dir_sync = real_dir_sync,
+    .sync_all = real_sync_all,
+    .can_sync_all = real_can_sync_all,
     .list = real_list,
     .rmdir = real_rmdir,
     .stat = real_stat,

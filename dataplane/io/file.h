@@ -75,6 +75,12 @@ struct file_io_ops {
     int (*mkdir)(struct file_io *io, const char *path);
     /* fsync of the directory `path`: makes creations, renames and removals in it durable */
     int (*dir_sync)(struct file_io *io, const char *path);
+    /* One flush for everything that was written on the file system of `path` before the call, by
+     * whatever name; what a device keeps in a volatile cache is there with the next fsync.
+     * -EOPNOTSUPP: it is not known to do that (FUSE does not): flush file by file. */
+    int (*sync_all)(struct file_io *io, const char *path);
+    /* Would sync_all do it? */
+    bool (*can_sync_all)(struct file_io *io, const char *path);
     /* Names in a directory except "." and "..", in no particular order. */
     int (*list)(struct file_io *io, const char *path, file_list_fn *fn, void *arg);
     int (*rmdir)(struct file_io *io, const char *path);

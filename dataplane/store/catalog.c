@@ -454,6 +454,7 @@ static int data_dir_open(struct catalog *c, struct data_dir *d, const struct cat
     rc = meta_check(c, d, opts, err);
     if (rc < 0)
         return rc;
+    d->sync_each = !d->io->ops->can_sync_all(d->io, d->path);
     if (opts->format)
         rc = mkdir_if_missing(d->io, d->journal_path);
     if (rc == 0)

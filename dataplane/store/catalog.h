@@ -40,6 +40,7 @@ struct data_dir {
     struct file *lock;
     uint32_t conf_idx; /* in catalog_opts.dirs; others before it may have been left out */
     bool was_clean;    /* found the clean mark at open */
+    bool sync_each;    /* its file system has no sync_all: a clean stop flushes file by file */
     struct space space;
     atomic_bool dirty;         /* a mark moved since the last checkpoint */
     atomic_bool cleaner_dirty; /* part_mark.cleaned did */

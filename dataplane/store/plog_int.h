@@ -237,6 +237,7 @@ struct plog_set {
     struct timer timer;
 
     bool closing;
+    bool is_synced; /* all are closed, and their directories flushed or being so */
     bool ending; /* being destroyed: no operation is submitted any more */
     int close_rc;
     plog_set_closed_fn *closed;
@@ -258,6 +259,7 @@ enum job_kind {
 };
 bool job_submit(struct plog *p, enum job_kind kind, struct seg *s); /* false: no memory, retry */
 void job_submit_checkpoint(struct set_dir *sd);
+bool job_submit_sync(struct set_dir *sd); /* false: no memory; its error is the close's */
 void job_submit_space(struct set_dir *sd, bool is_tick);
 
 #define LOOKUPS_MAX 4 /* look-ups by time at once; each reads into a buffer of its own */

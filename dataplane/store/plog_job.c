@@ -41,7 +41,7 @@ struct plog_job {
 struct dir_job {
     struct dirjob j;
     struct set_dir *sd;
-    bool checkpoint; /* else: measure the file system */
+    enum { DIR_SPACE, DIR_CHECKPOINT, DIR_SYNC } what; /* SPACE: measure the file system */
     struct space_check space;
 };
 
@@ -173,11 +173,11 @@ static int index_write(struct plog_job *k, const struct seg_index *mem, bool who
     return rc;
 }
 
-static int snapshot_write(struct plog_job *k, int64_t at, const uint8_t *b, size_t len)
+static int snapshot_write(struct plog_job *k, int64_t at, const uint8_t *b, size_t len, bool sync)
 {
     char path[STORE_PATH_MAX];
     int rc = path_seg(path, k->dir, at, SFX_SNAPSHOT);
-    return rc < 0 ? rc : store_file_write(k->io, path, b, len, true);
+    return rc < 0 ? rc : store_file_write(k->io, path, b, len, sync);
 }
 
 static int snapshot_update(struct plog_job *k, int64_t at, const uint8_t *b, size_t len)
@@ -187,8 +187,8 @@ static int snapshot_update(struct plog_job *k, int64_t at, const uint8_t *b, siz
     return rc < 0 ? rc : store_file_update(k->io, path, b, len, false);
 }
 
-/* Cut the zero tail, write the final indexes, flush. */
-static int seg_finish(struct plog_job *k, struct seg *s)
+/* Cut the zero tail, write the final indexes; sync: flush both. */
+static int seg_finish(struct plog_job *k, struct seg *s, bool sync)
 {
     char path[STORE_PATH_MAX];
     int rc = 0;
@@ -207,25 +207,25 @@ static int seg_finish(struct plog_job *k, struct seg *s)
         rc = -EIO;
     if (rc == 0 && size > s->len)
         rc = ops_of(k)->truncate(s->file, s->len);
-    if (rc == 0)
+    if (rc == 0 && sync)
         rc = ops_of(k)->fsync(s->file);
     if (is_no_space(rc))
         rc = -EIO; /* of the log itself it is not to be tried again */
     if (rc == 0 && (s->index_changed || s->ix.off_cnt > 0 || s->ix.ts_cnt > 0 || s->has_index ||
                     s->is_unfinished)) /* also one whose file and index an idle second closed */
-        rc = index_write(k, &s->ix, s->has_index, true, true);
+        rc = index_write(k, &s->ix, s->has_index, true, sync);
     return rc;
 }
 
 static void seal_run(struct dirjob *j)
 {
     struct plog_job *k = container_of(j, struct plog_job, j);
-    j->rc = seg_finish(k, k->s);
+    j->rc = seg_finish(k, k->s, true);
     /* Before the snapshot: who finds that does not look for aborted transactions below it. */
     if (j->rc == 0 && k->s->snapshot != NULL)
         j->rc = txn_index_store(k->io, k->dir, k->s->base, k->s->txn_index, k->s->txn_index_len);
     if (j->rc == 0 && k->s->snapshot != NULL) /* limit: the next segment's base */
-        j->rc = snapshot_write(k, k->limit, k->s->snapshot, k->s->snapshot_len);
+        j->rc = snapshot_write(k, k->limit, k->s->snapshot, k->s->snapshot_len, true);
     if (j->rc == 0)
         j->rc = ops_of(k)->dir_sync(k->io, k->dir);
 }
@@ -347,6 +347,8 @@ static void fence_run(struct dirjob *j)
     free(batches);
 }
 
+/* What is written here is flushed by one sync_all when all partitions are closed (plog_set.c),
+ * where the file system can: five flushes of each of 10,000 partitions take most of a minute. */
 static void close_run(struct dirjob *j)
 {
     struct plog_job *k = container_of(j, struct plog_job, j);
@@ -356,7 +358,7 @@ static void close_run(struct dirjob *j)
     int rc = 0;
     /* Nothing was appended since recovery wrote all of this: what a power cut would take of it
      * makes the next start read the log again. */
-    bool quiet = p->end.lsn == 0;
+    bool quiet = p->end.lsn == 0, sync = p->sd->d->sync_each;
     for (uint32_t i = 0; i < p->seg_cnt; i++) {
         struct seg *s = p->segs[i];
         bool touched = s->file != NULL || s->index_changed || s->is_dirty || s->is_unfinished;
@@ -367,13 +369,13 @@ static void close_run(struct dirjob *j)
                 if (rc == 0)
                     rc = store_file_write(k->io, path, NULL, 0, false);
             } else {
-                rc = seg_finish(k, s);
+                rc = seg_finish(k, s, sync);
             }
         }
         if (rc == 0 && i + 1 < p->seg_cnt && s->snapshot != NULL)
             rc = txn_index_store(k->io, k->dir, s->base, s->txn_index, s->txn_index_len);
         if (rc == 0 && i + 1 < p->seg_cnt && s->snapshot != NULL)
-            rc = snapshot_write(k, p->segs[i + 1]->base, s->snapshot, s->snapshot_len);
+            rc = snapshot_write(k, p->segs[i + 1]->base, s->snapshot, s->snapshot_len, sync);
     }
     if (rc == 0 && k->cut)
         rc = aborted_encode(&p->part->aborted, plog_active(p)->base, p->end.offset, &index,
@@ -384,19 +386,19 @@ static void close_run(struct dirjob *j)
         rc = producers_encode(&p->part->producers, &snap, &len);
     if (rc == 0 && k->cut)
         rc = quiet ? snapshot_update(k, p->end.offset, snap, len)
-                   : snapshot_write(k, p->end.offset, snap, len);
+                   : snapshot_write(k, p->end.offset, snap, len, sync);
     if (rc == 0 && k->text != NULL) {
         char path[STORE_PATH_MAX];
         rc = path_join(path, k->dir, FN_EPOCHS);
         if (rc == 0)
-            rc = store_file_write(k->io, path, k->text, k->text_len, true);
+            rc = store_file_write(k->io, path, k->text, k->text_len, sync);
     }
     if (p->spare != NULL) {
         char path[STORE_PATH_MAX];
         if (path_join(path, k->dir, FN_NEXT) == 0)
             (void)ops_of(k)->unlink(k->io, path); /* else removed at next start */
     }
-    if (rc == 0 && ((k->cut && !quiet) || k->text != NULL))
+    if (rc == 0 && sync && ((k->cut && !quiet) || k->text != NULL))
         rc = ops_of(k)->dir_sync(k->io, k->dir);
     files_close(k);
     free(snap);
@@ -819,7 +821,10 @@ bool job_submit(struct plog *p, enum job_kind kind, struct seg *s)
 static void dir_run(struct dirjob *j)
 {
     struct dir_job *k = container_of(j, struct dir_job, j);
-    j->rc = k->checkpoint ? catalog_checkpoint(k->sd->d) : space_check(k->sd->d, &k->space);
+    struct data_dir *d = k->sd->d;
+    j->rc = k->what == DIR_SYNC         ? d->io->ops->sync_all(d->io, d->path)
+            : k->what == DIR_CHECKPOINT ? catalog_checkpoint(d)
+                                        : space_check(d, &k->space);
 }
 
 static void dir_done(struct dirjob *j)
@@ -827,13 +832,16 @@ static void dir_done(struct dirjob *j)
     struct dir_job *k = container_of(j, struct dir_job, j);
     struct set_dir *sd = k->sd;
     struct space *s = &sd->d->space;
-    if (k->checkpoint)
+    static const char *const name[] = {
+        [DIR_SPACE] = "free space", [DIR_CHECKPOINT] = "checkpoint", [DIR_SYNC] = "flush"};
+    if (k->what == DIR_CHECKPOINT)
         sd->checkpoint_job = false;
-    else
+    else if (k->what == DIR_SPACE)
         sd->space_job = false;
+    else if (j->rc < 0 && sd->set->close_rc == 0)
+        sd->set->close_rc = j->rc;
     if (j->rc < 0)
-        LOG_WARN("%s: %s: %s", sd->d->path, k->checkpoint ? "checkpoint" : "free space",
-                 err_text(j->rc));
+        LOG_WARN("%s: %s: %s", sd->d->path, name[k->what], err_text(j->rc));
     else if (j->rc == 1 && atomic_load(&s->read_only))
         LOG_ERROR("%s: only %llu bytes free and no segment left that may go: the log is read-only "
                   "until there are %llu",
@@ -854,13 +862,18 @@ static bool dir_submit(struct set_dir *sd, struct dir_job what)
     *k = what;
     k->j = (struct dirjob){.run = dir_run, .done = dir_done};
     k->sd = sd;
-    dirwork_submit(k->checkpoint ? sd->set->slow_work : sd->set->dirwork, &k->j);
+    dirwork_submit(k->what == DIR_SPACE ? sd->set->dirwork : sd->set->slow_work, &k->j);
     return true;
 }
 
 void job_submit_checkpoint(struct set_dir *sd)
 {
-    sd->checkpoint_job = dir_submit(sd, (struct dir_job){.checkpoint = true});
+    sd->checkpoint_job = dir_submit(sd, (struct dir_job){.what = DIR_CHECKPOINT});
+}
+
+bool job_submit_sync(struct set_dir *sd)
+{
+    return dir_submit(sd, (struct dir_job){.what = DIR_SYNC});
 }
 
 void job_submit_space(struct set_dir *sd, bool is_tick)

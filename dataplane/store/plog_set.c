@@ -328,11 +328,27 @@ void plog_set_close(struct plog_set *set, plog_set_closed_fn *done, void *arg)
     }
 }
 
+/* One flush per directory covers what all its partitions wrote when they were closed. */
+static void dirs_sync(struct plog_set *set)
+{
+    set->is_synced = true;
+    for (uint32_t i = 0; i < set->dir_cnt; i++) {
+        struct set_dir *sd = &set->dirs[i];
+        if (!sd->d->sync_each && !job_submit_sync(sd) && set->close_rc == 0)
+            set->close_rc = -ENOMEM;
+    }
+}
+
 /* A closed set is told once, when everything has come to rest. */
 static void close_check(struct plog_set *set)
 {
     if (!set->closing || set->closed == NULL || !set_all_closed(set) || !plog_set_is_idle(set))
         return;
+    if (!set->is_synced) {
+        dirs_sync(set);
+        if (!plog_set_is_idle(set))
+            return;
+    }
     plog_set_closed_fn *done = set->closed;
     set->closed = NULL;
     done(set->closed_arg, set->close_rc);

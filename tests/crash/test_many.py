@@ -62,4 +62,19 @@ def test_10000_partitions_cost_little_when_idle_and_all_take_records(tmp_path):
         print(f"closed after {time.monotonic() - began:.1f} s and {cpu_seconds(pid) - cpu:.1f} s of CPU")
         for i in (0, TOPICS - 1):
             assert a.end_offset(f"m{i}", EACH - 1) == 2
-        a.kill_all()  # a stop flushes several small files of each of them
+        for i in range(TOPICS):
+            for k in range(EACH):
+                p.produce(f"m{i}", bytes(200), partition=k, on_delivery=report)
+                p.poll(0)
+        assert p.flush(60) == 0 and errors == []
+        del p
+        began = time.monotonic()
+        assert a.stop(deadline=120) == 0
+        stopped, began = time.monotonic() - began, time.monotonic()
+        a.start()
+        print(f"stopped cleanly just after all were written in {stopped:.1f} s, "
+              f"opened in {time.monotonic() - began:.1f} s: " +
+              next(line for line in reversed(a.output().splitlines()) if "partitions opened" in line))
+        for i in (0, TOPICS - 1):
+            assert a.end_offset(f"m{i}", EACH - 1) == 3
+        a.kill_all()

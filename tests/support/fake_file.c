@@ -44,11 +44,12 @@ struct pending {
 struct fake_disk {
     uint64_t rng, ops, die_at, fail_at;
     int fail_rc;
-    bool dead, full, strict, no_reserve;
+    bool dead, full, strict, no_reserve, no_sync_all;
     uint64_t size, full_at;
     struct list inodes, cur, dur; /* entries */
     struct pending q[IN_FLIGHT_MAX];
     uint32_t q_cnt;
+    struct fake_costs costs;
 };
 
 static uint64_t rnd(struct fake_disk *d)
@@ -155,6 +156,10 @@ void fake_disk_full_at(struct fake_disk *d, uint64_t op)
 void fake_disk_refuse_reserve(struct fake_disk *d)
 {
     d->no_reserve = true;
+}
+void fake_disk_refuse_sync_all(struct fake_disk *d)
+{
+    d->no_sync_all = true;
 }
 uint64_t fake_disk_used(const struct fake_disk *d)
 {
@@ -297,6 +302,7 @@ static void names_copy(struct list *to, struct list *from, const char *dir)
 static int f_open(struct file_io *io, const char *path, int flags, struct file **ret)
 {
     struct fake_disk *d = disk_of(io);
+    d->costs.opens++;
     if (d->dead)
         return -EIO;
     struct entry *e = find(&d->cur, path);
@@ -371,6 +377,8 @@ static int64_t get(const struct file *f, void *buf, uint64_t len, uint64_t pos)
     if (len > f->n->len - pos)
         len = f->n->len - pos;
     memcpy(buf, f->n->cur + pos, len);
+    f->d->costs.reads++;
+    f->d->costs.read_bytes += len;
     return (int64_t)len;
 }
 
@@ -392,6 +400,7 @@ static int64_t f_pwrite(struct file *f, const void *buf, size_t len, uint64_t po
 static int f_fsync(struct file *f)
 {
     int rc = op_count(f->d);
+    f->d->costs.flushes++;
     if (rc == 0)
         flush_all(f->n);
     return rc;
@@ -471,14 +480,46 @@ static int f_dir_sync(struct file_io *io, const char *path)
 {
     struct fake_disk *d = disk_of(io);
     int rc = op_count(d);
+    d->costs.flushes++;
     if (rc == 0)
         names_copy(&d->dur, &d->cur, path);
     return rc;
 }
 
+const struct fake_costs *fake_disk_costs(const struct fake_disk *d)
+{
+    return &d->costs;
+}
+
+static bool f_can_sync_all(struct file_io *io, const char *path)
+{
+    (void)path;
+    return !disk_of(io)->no_sync_all;
+}
+
+static int f_sync_all(struct file_io *io, const char *path)
+{
+    struct fake_disk *d = disk_of(io);
+    if (!f_can_sync_all(io, path))
+        return -EOPNOTSUPP;
+    int rc = op_count(d);
+    d->costs.flushes++;
+    if (rc < 0)
+        return rc;
+    list_for_each(it, &d->inodes) flush_all(container_of(it, struct inode, link));
+    entries_free(&d->dur);
+    list_for_each(it, &d->cur)
+    {
+        struct entry *e = container_of(it, struct entry, link);
+        entry_add(&d->dur, e->path, e->inode);
+    }
+    return 0;
+}
+
 static int f_list(struct file_io *io, const char *path, file_list_fn *fn, void *arg)
 {
     struct fake_disk *d = disk_of(io);
+    d->costs.lists++;
     if (d->dead)
         return -EIO;
     if (find(&d->cur, path) == NULL)
@@ -512,6 +553,7 @@ static int f_stat(struct file_io *io, const char *path, struct file_stat *ret)
 {
     struct fake_disk *d = disk_of(io);
     struct entry *e = find(&d->cur, path);
+    d->costs.stats++;
     if (d->dead)
         return -EIO;
     if (e == NULL)
@@ -589,6 +631,7 @@ static void f_write(struct file *f, struct file_op *op, const void *buf, uint32_
 static void f_flush(struct file *f, struct file_op *op)
 {
     struct pending *p = enqueue(f, OP_FLUSH, op);
+    f->d->costs.flushes++;
     p->covered_cnt = f->n->cap / SECTOR;
     p->covered_len = f->n->len;
     p->covered = malloc(p->covered_cnt + 1);
@@ -810,6 +853,8 @@ const struct file_io_ops fake_file_ops = {
     .unlink = f_unlink,
     .mkdir = f_mkdir,
     .dir_sync = f_dir_sync,
+    .sync_all = f_sync_all,
+    .can_sync_all = f_can_sync_all,
     .list = f_list,
     .rmdir = f_rmdir,
     .stat = f_stat,

@@ -24,6 +24,11 @@ uint32_t fake_disk_open_files(const struct fake_disk *d);
 void fake_disk_put(struct fake_disk *d, const char *path, const void *p, uint64_t len);
 /* Operations that change the disk, so far. */
 uint64_t fake_disk_ops(const struct fake_disk *d);
+/* What was asked of it so far, by whomever. */
+struct fake_costs {
+    uint64_t opens, reads, read_bytes, flushes, stats, lists;
+};
+const struct fake_costs *fake_disk_costs(const struct fake_disk *d);
 /* The power goes at operation `op`: it and all later ones fail with -EIO; what is in flight then is
  * partly on disk. */
 void fake_disk_die_at(struct fake_disk *d, uint64_t op);
@@ -36,6 +41,8 @@ void fake_disk_set_full(struct fake_disk *d, bool full);
 void fake_disk_full_at(struct fake_disk *d, uint64_t op);
 /* Reservations are not supported from now on. */
 void fake_disk_refuse_reserve(struct fake_disk *d);
+/* ... nor is sync_all. */
+void fake_disk_refuse_sync_all(struct fake_disk *d);
 /* space() says what files leave of this many bytes; writes do not mind. 0: endless. */
 void fake_disk_set_size(struct fake_disk *d, uint64_t bytes);
 /* The same, and a write that would pass it fails with -ENOSPC. */
