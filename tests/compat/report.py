@@ -6,6 +6,7 @@ the run that wrote the document and are not compared: Debian's are those of the 
 registries are pinned by the lock files beside the drivers.)"""
 import contextlib
 import difflib
+import glob
 import json
 import os
 import re
@@ -60,8 +61,7 @@ def document(seen):
     for protocol, names in seen["mixed"].items():
         out.append(f"\nIn one group of the {protocol} protocol together, each with its share: " +
                    ", ".join(names) + ".\n")
-    if seen.get("tools"):
-        out.append(tools(seen["tools"]))
+    out += map(tools, seen.get("tools", []))
     return "".join(out)
 
 
@@ -82,22 +82,24 @@ def differences(have, want):
 
 
 def comparable(text):
-    """The document without versions: the second column of the table, and what the tools have."""
+    """The document without versions: the second column of the table, and what follows the tools' first number."""
     lines = []
     for line in text.splitlines():
         cells = line.split(" | ")
         if line.startswith("| ") and len(cells) > 3:
             cells[1] = "version"
             line = " | ".join(cells)
-        lines.append(re.sub(r"tools, version \S+,", "tools,", line))
+        lines.append(re.sub(r"tools, version (\d+)\.\S+,", r"tools, version \1,", line))
     return lines
 
 
 def main():
     with open(os.path.join(ROOT, "build", "clients.json")) as f:
         seen = json.load(f)
-    with contextlib.suppress(FileNotFoundError), open(os.path.join(ROOT, "build", "clients-tools.json")) as f:
-        seen["tools"] = json.load(f)
+    seen["tools"] = []
+    for path in sorted(glob.glob(os.path.join(ROOT, "build", "clients-tools-*.json")), reverse=True):
+        with open(path) as f:
+            seen["tools"].append(json.load(f))
     text = document(seen)
     path = os.path.join(ROOT, "docs", "clients.md")
     if sys.argv[1:] == ["--check"]:

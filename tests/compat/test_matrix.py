@@ -221,6 +221,7 @@ def test_the_comparison_of_documents_is_about_cells_not_versions():
     assert report.differences(row, row + "\n" + row) and report.differences(row + "\n" + row, row)
     tools = report.tools({"version": "4.3.1", "names": ["kafka-topics"]})
     assert report.comparable(tools) == report.comparable(tools.replace("4.3.1", "4.4.0"))
+    assert report.comparable(tools) != report.comparable(tools.replace("4.3.1", "3.9.2"))
     assert report.comparable(tools) != report.comparable(tools.replace("topics", "groups"))
 
 

@@ -23,7 +23,7 @@ DRIVERS = os.path.join(ROOT, "tests", "compat", "drivers")
 FOLDER = os.path.join(ROOT, ".cache", "clients")
 VENV = os.path.join(FOLDER, "venv")
 KAFKA_4 = os.path.join(ROOT, ".cache", "kafka-4.3.1")
-KAFKA_3 = os.path.join(ROOT, ".cache", "kafka-clients-3.9.2")
+KAFKA_3 = os.path.join(ROOT, ".cache", "kafka-3.9.2")
 
 
 class Unavailable(Exception):
@@ -136,8 +136,9 @@ def argv(source, client):
     if source == "go":
         return [os.path.join(FOLDER, "go-driver"), client]
     jars = KAFKA_4 if source == "java_4" else KAFKA_3
-    return ["java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp",
-            jars + "-driver:" + os.path.join(jars, "*"), "Driver", client]
+    return ["java", "-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1",
+            "--add-opens=java.base/java.lang=ALL-UNNAMED",
+            "-cp", jars + "-driver:" + os.path.join(jars, "*"), "Driver", client]
 
 
 class Pending:

@@ -298,6 +298,31 @@ public class Driver {
     static Integer exitCode;
     static final List<Runnable> hooks = Collections.synchronizedList(new ArrayList<>());
 
+    /**
+     * The hooks of the process's end; kafka-verifiable-* add theirs without Kafka's Exit, so that nothing but
+     * the map in which Java keeps them (hence --add-opens) has them before that end.
+     */
+    @SuppressWarnings("unchecked")
+    static Map<Thread, Thread> hooksOfTheEnd() throws ReflectiveOperationException {
+        java.lang.reflect.Field f = Class.forName("java.lang.ApplicationShutdownHooks").getDeclaredField("hooks");
+        f.setAccessible(true);
+        return (Map<Thread, Thread>) f.get(null);
+    }
+
+    /** Ends a tool as the end of its process would: runs the hooks that are there since it started. */
+    static void end(Set<Thread> before) throws Exception {
+        hooks.forEach(Runnable::run); // the console producer closes its producer there
+        List<Thread> added = new ArrayList<>(hooksOfTheEnd().keySet());
+        added.removeAll(before);
+        for (Thread hook : added) {
+            Runtime.getRuntime().removeShutdownHook(hook);
+            hook.start();
+            hook.join(TIMEOUT_MS);
+            if (hook.isAlive())
+                throw new IllegalStateException(hook.getName() + " does not end");
+        }
+    }
+
     static void exit(int code, String message) {
         if (message != null)
             System.out.println(message);
@@ -334,6 +359,7 @@ public class Driver {
         captured.take();
         exitCode = null;
         hooks.clear();
+        Set<Thread> before = Set.copyOf(hooksOfTheEnd().keySet());
         try {
             Class.forName(r.get("main").asText()).getMethod("main", String[].class)
                     .invoke(null, (Object) args.toArray(new String[0]));
@@ -343,7 +369,7 @@ public class Driver {
                 e.getCause().printStackTrace();
             }
         }
-        hooks.forEach(Runnable::run); // the console producer closes its producer there
+        end(before);
         System.out.flush();
         return Map.of("code", exitCode == null ? 0 : exitCode, "out", captured.take());
     }
