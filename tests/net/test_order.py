@@ -2,11 +2,14 @@
 datagrams in fragments, numbered, into 4 shards: each source's numbers strictly increase in one
 partition, whatever brought them."""
 import json
+import os
 import subprocess
+import sysconfig
+import tempfile
 import time
 
 import pytest
-from appliance import Appliance, wait_for
+from appliance import Appliance, need, wait_for
 from test_port import UDPFLOOD, assert_sources_in_order, ledgers, read_records, run, veth
 
 assert veth  # a fixture
@@ -34,6 +37,37 @@ def af_xdp(v):
     return by_port(v, f"net_af_xdp0,iface={v.near},start_queue=0,queue_count=1,busy_budget=0,force_copy=1")
 
 
+# What a card does that hashes on the source address: the sender's queue, which is the receiver's on a
+# veth, by the last byte of the source address (as in udpflood, whole or fragment).
+BY_SOURCE = """
+#include <linux/bpf.h>
+__attribute__((section("classifier"), used)) int by_source(struct __sk_buff *skb)
+{
+    static long (*load)(const struct __sk_buff *, __u32, void *, __u32) = (void *)26;
+    __u8 source[4];
+    if (load(skb, 14 + 12, source, 4) == 0)
+        skb->queue_mapping = 1 + (source[3] & 3);
+    return 0;
+}
+char gpl[] __attribute__((section("license"), used)) = "GPL";
+"""
+
+
+def af_xdp_queues(v):
+    """Four queues, as `ethtool -N eth1 rx-flow-hash udp4 s` would feed them. Each shard polls one."""
+    need("clang")
+    need("tc")
+    v.again(SHARDS)
+    run("ethtool", "-K", v.near, "gro", "off")
+    with tempfile.TemporaryDirectory() as d:
+        program = os.path.join(d, "by_source.o")
+        run("clang", "-O2", "-target", "bpf", f"-I/usr/include/{sysconfig.get_config_var('MULTIARCH')}",
+            "-c", "-x", "c", "-", "-o", program, input=BY_SOURCE)
+        v.ns_run("tc", "qdisc", "add", "dev", v.far, "clsact")
+        v.ns_run("tc", "filter", "add", "dev", v.far, "egress", "bpf", "da", "obj", program, "sec", "classifier")
+    return by_port(v, f"net_af_xdp0,iface={v.near},start_queue=0,queue_count={SHARDS},busy_budget=0,force_copy=1")
+
+
 def kernel_sockets(v):
     run("ip", "addr", "add", f"{v.port_ip}/24", "dev", v.near)
     return f"""
@@ -42,7 +76,7 @@ listeners:
 """
 
 
-@pytest.mark.parametrize("source", [af_packet, af_xdp, kernel_sockets])
+@pytest.mark.parametrize("source", [af_packet, af_xdp, af_xdp_queues, kernel_sockets])
 def test_sources_keep_their_order(veth, tmp_path, source):
     text = f"""
 shards: {SHARDS}
@@ -76,6 +110,11 @@ http: {{bind: '127.0.0.1:0'}}
                 raise AssertionError(f"{e}: {json.dumps(ledgers(a))}") from None
             print(told, json.dumps(found))
             assert COUNT / 2 < found["listeners"][0]["received"] <= COUNT
+            if source is af_xdp_queues:
+                metrics = a.metrics()
+                taken = [metrics[f'sluice_stage_items_total{{shard="{s}",stage="port_rx"}}'] for s in range(SHARDS)]
+                print(f"frames by queue: {taken}")
+                assert min(taken) > COUNT / SHARDS / 2, "a queue was not used"
             records = read_records(a, "syslog")
             assert len(records) == found["events"][0]["durable"]
             used = assert_sources_in_order(records, "order", SOURCES)

@@ -46,8 +46,9 @@ class Veth:
             self.close()
             raise
 
-    def setup(self):
-        run("ip", "link", "add", self.near, "type", "veth", "peer", "name", self.far)
+    def setup(self, queues=None):
+        many = ["numrxqueues", str(queues), "numtxqueues", str(queues)] if queues else []
+        run("ip", "link", "add", self.near, *many, "type", "veth", "peer", "name", self.far, *many)
         run("ip", "link", "set", self.far, "netns", self.ns)
         for where, dev in (((), self.near), (("ip", "netns", "exec", self.ns), self.far)):
             for key in (f"net.ipv6.conf.{dev}.disable_ipv6=1", f"net.ipv4.conf.{dev}.forwarding=0"):
@@ -61,6 +62,11 @@ class Veth:
 
     def ns_run(self, *cmd, **kw):
         return run("ip", "netns", "exec", self.ns, *cmd, **kw)
+
+    def again(self, queues):
+        """The same cable with that many queues at each end."""
+        run("ip", "link", "del", self.near)
+        self.setup(queues)
 
     def close(self):
         for cmd in (["ip", "link", "del", self.near], ["ip", "netns", "del", self.ns]):
