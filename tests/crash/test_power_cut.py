@@ -8,8 +8,11 @@ import pytest
 from appliance import Appliance, wait_for
 from forgetfs import ForgetFS
 from load import Load, assert_kept, read_all
+from mixed_load import SETS, TOPICS, MixedLoad
+from ports import free_port
 
-CUTS = 200 if os.environ.get("SLUICE_TEST_LONG") else 10
+CUTS = int(os.environ.get("SLUICE_TEST_ROUNDS",
+                          200 if os.environ.get("SLUICE_TEST_LONG") else 10))
 
 
 @pytest.fixture
@@ -19,50 +22,40 @@ def forgetful(tmp_path):
     fs.stop()
 
 
-def assert_all_kept(a, loads):
-    for topic in {load.topic for load in loads}:
-        records = read_all(a.kafka, topic)
-        for load in loads:
-            if load.topic == topic:
-                assert_kept(load, records)
-
-
-def test_power_cuts_lose_nothing_acknowledged(tmp_path, forgetful):
+def test_power_cuts_under_mixed_load_lose_and_double_nothing(tmp_path, forgetful):
     a = Appliance(tmp_path, name="m/d", start=False,
-                  sets=["journal.file_bytes=4MiB", "topic_defaults.segment_bytes=1MiB",
-                        "topic_defaults.message_max_bytes=1000000"])
+                  sets=SETS + ["journal.file_bytes=4MiB", "topic_defaults.segment_bytes=1MiB",
+                               "topic_defaults.message_max_bytes=1000000",
+                               f"kafka.listeners[0].bind=127.0.0.1:{free_port()}"])
     a.log_path = str(tmp_path / "sluice.log")
-    loads = []
+    created = []  # one topic that is new at each cut
     try:
-        for cut in range(CUTS):
-            a.start()
-            if cut > 0:
-                # the log of events, its dead letters, the gaps, 50 of committed offsets, and ours
-                unclean = 53 + len({x.topic for x in loads})
-                assert f"raised the leader epoch of {unclean} " in a.output()
-            assert_all_kept(a, loads)
-            topics = [f"small-{cut}", "big"] if cut % 2 else ["small", f"big-{cut}"]
-            now = []
-            for topic in topics:
-                size = 20000 if topic.startswith("big") else 100
-                load = Load(a.kafka, topic, size=size, tag=f"cut{cut:04d}",
-                            extra={"linger.ms": 0 if size == 100 else 5})
-                load.start()
-                now.append(load)
-            wait_for("acknowledgements in both topics",
-                     lambda: all(len(load.acked) > 300 for load in now))
-            forgetful.cut(a)
-            for load in now:
-                load.stopping.set()
-                load.join(30)
-                load.producer.purge()
-                load.producer.flush(5)
-            loads += now
-            forgetful.start()
         a.start()
-        assert_all_kept(a, loads)
-        total = sum(len(load.acked) for load in loads)
-        print(f"{total} acknowledged records survived {CUTS} power cuts")
+        load = MixedLoad(a)
+        for cut in range(CUTS):
+            new = Load(a.kafka, f"new-{cut}", size=20000 if cut % 2 else 100, tag="new", rate=500)
+            new.start()
+            wait_for("acknowledgements in a new topic", lambda: len(new.acked) > 50)
+            load.before_crash(a)
+            forgetful.cut(a)
+            new.stopping.set()
+            new.join(30)
+            new.producer.purge()
+            new.producer.flush(5)
+            created.append(new)
+            forgetful.start()
+            a.start()
+            # the log of events, its dead letters, the gaps, 50 of committed offsets and 50 of
+            # transactions, those of the load, and the new ones
+            unclean = 103 + len(TOPICS) + len(created)
+            assert f"raised the leader epoch of {unclean} " in a.output()
+            assert_kept(new, read_all(a.kafka, new.topic))
+            if cut % 2:
+                load.check()
+        for new in created:
+            assert_kept(new, read_all(a.kafka, new.topic))
+        load.finish()
+        print(f"{sum(len(new.acked) for new in created)} records acknowledged in new topics")
         assert a.stop() == 0
     finally:
         if a.process is not None or a.dataplane_pid():
