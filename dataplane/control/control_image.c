@@ -205,7 +205,12 @@ static int topic_add(struct apply *a, const struct meta_topic *t, uint32_t from,
         }
         int dir = dir_of(c, &t->partitions[p]);
         if (dir < 0) {
-            missing_add(c, &(struct missing_part){t->id, (int32_t)p, -1, -ENODEV});
+            missing_add(c, &(struct missing_part){t->id, (int32_t)p, -1, -ENODEV, NULL});
+            continue;
+        }
+        const char *why = catalog_part_why_offline(c->opts.catalog, t->name, (int32_t)p);
+        if (why != NULL) {
+            missing_add(c, &(struct missing_part){t->id, (int32_t)p, -1, -E_STORAGE, why});
             continue;
         }
         struct part_create_opts o = {.dir_idx = (uint32_t)dir,
@@ -229,7 +234,7 @@ static int make_parts(struct apply *a)
         if (m->rc < 0) {
             topic_failed(a, f->topic, m->rc, "cannot create a partition directory");
             missing_add(a->c, &(struct missing_part){f->topic->id, m->o.partition,
-                                                     (int)m->o.dir_idx, m->rc});
+                                                     (int)m->o.dir_idx, m->rc, NULL});
         } else if (rc == 0)
             rc = part_add(a, f->owner, f->topic, m->part, m->o.partition, f->conf);
         else
@@ -499,7 +504,9 @@ void control_missing_tell(struct control *c)
         ctl_partitions_missing_partition_init(&rows[i]);
         rows[i].topic_id = p->topic_id;
         rows[i].partition = p->partition;
-        if (p->dir_idx < 0)
+        if (p->why != NULL)
+            snprintf(reason[i], sizeof(reason[i]), "it cannot be read: %s", p->why);
+        else if (p->dir_idx < 0)
             snprintf(reason[i], sizeof(reason[i]), "its data directory is missing");
         else
             snprintf(reason[i], sizeof(reason[i]),

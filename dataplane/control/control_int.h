@@ -66,8 +66,9 @@ struct control {
     struct missing_part {
         struct uuid topic_id;
         int32_t partition;
-        int dir_idx; /* -1: its directory is missing, a restart may find it */
+        int dir_idx; /* -1: its directory is missing, or it cannot be read: a restart may find it */
         int rc;      /* why */
+        const char *why; /* catalog_part_why_offline; NULL: it is not that */
     } * missing;
     uint32_t missing_cnt, missing_cap;
     bool missing_told;   /* sluiced's list is not empty */

@@ -526,6 +526,43 @@ bool catalog_dir_leave_out(struct catalog *c, uint32_t idx, int rc, const char *
     return true;
 }
 
+int catalog_part_leave_out(struct catalog *c, struct data_dir *d, const char *topic,
+                           int32_t partition, const char *why)
+{
+    if (c->offline_part_cnt == c->offline_part_cap) {
+        uint32_t cap = c->offline_part_cap ? c->offline_part_cap * 2 : 4;
+        struct offline_part *v = realloc(c->offline_part, cap * sizeof(*v));
+        if (v == NULL)
+            return -ENOMEM;
+        c->offline_part = v;
+        c->offline_part_cap = cap;
+    }
+    struct offline_part *o = &c->offline_part[c->offline_part_cnt++];
+    *o = (struct offline_part){.dir = d->id, .partition = partition};
+    (void)snprintf(o->topic, sizeof(o->topic), "%s", topic);
+    (void)snprintf(o->why, sizeof(o->why), "%s", why);
+    d->left_out++;
+    return 0;
+}
+
+void catalog_parts_served(struct catalog *c, const struct data_dir *d)
+{
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < c->offline_part_cnt; i++)
+        if (!uuid_eq(&c->offline_part[i].dir, &d->id))
+            c->offline_part[kept++] = c->offline_part[i];
+    c->offline_part_cnt = kept;
+}
+
+const char *catalog_part_why_offline(const struct catalog *c, const char *topic, int32_t partition)
+{
+    for (uint32_t i = 0; i < c->offline_part_cnt; i++)
+        if (c->offline_part[i].partition == partition &&
+            strcmp(c->offline_part[i].topic, topic) == 0)
+            return c->offline_part[i].why;
+    return NULL;
+}
+
 int catalog_open(const struct catalog_opts *opts, struct catalog **ret, char err[CATALOG_ERR_MAX])
 {
     ASSERT(opts->dir_cnt >= 1);
@@ -574,12 +611,13 @@ int catalog_close(struct catalog *c, bool clean)
     for (uint32_t i = 0; i < c->dir_cnt; i++) {
         struct data_dir *d = &c->dirs[i];
         int rc = catalog_checkpoint(d);
-        if (rc == 0 && clean)
+        if (rc == 0 && clean && d->left_out == 0)
             rc = clean_mark_put(d, c->broker_epoch);
         if (rc < 0 && first == 0)
             first = rc;
         data_dir_close(d);
     }
+    free(c->offline_part);
     free(c);
     return first;
 }

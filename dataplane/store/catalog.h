@@ -40,6 +40,8 @@ struct data_dir {
     struct file *lock;
     uint32_t conf_idx; /* in catalog_opts.dirs; others before it may have been left out */
     bool was_clean;    /* found the clean mark at open */
+    uint32_t left_out; /* its partitions that are not served: it gets no clean mark, and its
+                          journals' entries for them are kept */
     bool sync_each;    /* its file system has no sync_all: a clean stop flushes file by file */
     struct space space;
     atomic_bool dirty;         /* a mark moved since the last checkpoint */
@@ -67,6 +69,15 @@ struct catalog {
         char path[CATALOG_PATH_MAX];
         char why[CATALOG_WHY_MAX];
     } offline[CATALOG_DIRS_MAX];
+    /* Found, but not to be read: nothing of them is touched, nor are they served, until a start
+     * that can. `why` names the file. Written by recovery only. */
+    uint32_t offline_part_cnt, offline_part_cap;
+    struct offline_part {
+        struct uuid dir;
+        char topic[250];
+        int32_t partition;
+        char why[CATALOG_WHY_MAX];
+    } * offline_part;
     struct { /* by this start's recovery; each was told in a sentence of its own */
         uint64_t batches, tails, segments;
     } found_damage;
@@ -95,6 +106,12 @@ void catalog_found_drop(struct catalog *c);
 /* Leave a directory out after all: catalog.may_miss, its disk failed in recovery. Nothing may point
  * into it or into those behind it. False: it must not be left out, or rc is not a disk's. */
 bool catalog_dir_leave_out(struct catalog *c, uint32_t idx, int rc, const char *why);
+/* Leave a partition out, or forget those of a directory. */
+NODISCARD int catalog_part_leave_out(struct catalog *c, struct data_dir *d, const char *topic,
+                                     int32_t partition, const char *why);
+void catalog_parts_served(struct catalog *c, const struct data_dir *d);
+/* Why it is left out; NULL: it is not. */
+const char *catalog_part_why_offline(const struct catalog *c, const char *topic, int32_t partition);
 /* Write the last checkpoints, and with `clean` the clean mark (the caller has closed every plog
  * set), unlock and free. 0 or the first error. */
 int catalog_close(struct catalog *c, bool clean);

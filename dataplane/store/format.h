@@ -11,6 +11,7 @@
  *         next.sluice                  prepared next segment; a name Kafka ignores
  *     <data dir>/../journal/
  *       <directory id>-<shard>-<n>.journal
+ *       <directory id>-<shard>-<n>.journal.<start>.kept   with entries of a partition left out
  *
  * Integers of Kafka's files are big-endian, those of the journal little-endian. */
 #pragma once
@@ -43,6 +44,7 @@
 #define SFX_CLEANED ".cleaned" /* behind one of the above: of a rewrite under way ... */
 #define SFX_SWAP ".swap"       /* ... and of one that is complete (seg_out.h) */
 #define SFX_JOURNAL ".journal"
+#define SFX_KEPT ".kept" /* behind .journal.<number>: entries of partitions left out (recovery) */
 #define SFX_DIR_DELETE "-delete"
 
 /* "<dir>/%020d<suffix>" */

@@ -325,7 +325,8 @@ void plog_detach(struct plog *p, plog_detached_fn *done, void *arg);
 typedef void plog_set_closed_fn(void *arg, int rc);
 void plog_set_close(struct plog_set *set, plog_set_closed_fn *done, void *arg);
 /* What to answer about a partition that the set does not have: it does not exist (any more, or not
- * yet), or it is on a disk that is missing: -E_UNKNOWN_TOPIC or -E_STORAGE. */
+ * yet), or it was left out at the start (catalog.offline, catalog.offline_part): -E_UNKNOWN_TOPIC
+ * or -E_STORAGE. */
 int plog_set_absent_rc(const struct plog_set *set);
 /* Nothing in flight, nothing queued. */
 bool plog_set_is_idle(const struct plog_set *set);

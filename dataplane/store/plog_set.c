@@ -356,7 +356,7 @@ static void close_check(struct plog_set *set)
 
 int plog_set_absent_rc(const struct plog_set *set)
 {
-    return set->cat->offline_cnt > 0 ? -E_STORAGE : -E_UNKNOWN_TOPIC;
+    return set->cat->offline_cnt + set->cat->offline_part_cnt > 0 ? -E_STORAGE : -E_UNKNOWN_TOPIC;
 }
 
 uint32_t plog_set_unclosed_cnt(const struct plog_set *set)

@@ -132,16 +132,77 @@ static void mark_keep(struct part *p, const struct recover_part_opts *po)
     p->mark = NULL; /* the catalog frees it */
 }
 
-static int dir_one(struct data_dir *d, const char *name, const struct recover_opts *o,
-                   struct recover_report *rep, struct list *parts)
+struct probe {
+    struct file_io *io;
+    const char *dir;
+    char *bad;
+    int rc;
+    uint8_t *buf;
+};
+enum { PROBE_BYTES = 1 << 20 };
+static int probe_one(void *arg, const char *name)
+{
+    struct probe *b = arg;
+    struct file *f;
+    int rc = path_join(b->bad, b->dir, name);
+    if (rc == 0)
+        rc = b->io->ops->open(b->io, b->bad, FILE_RDONLY, &f);
+    if (rc == 0) {
+        int64_t n = 1;
+        for (uint64_t at = 0; n > 0; at += (uint64_t)n)
+            n = b->io->ops->pread(f, b->buf, PROBE_BYTES, at);
+        b->io->ops->close(f);
+        rc = (int)n;
+    }
+    b->rc = rc;
+    return rc < 0; /* ends the list */
+}
+
+/* Which file of a partition that could not be opened is it that cannot be read? 1: `bad` is its
+ * path and *rc its error, 0: all can (it was a write that failed, or memory), -ENOMEM. */
+static int unreadable_find(struct file_io *io, const char *dir, char bad[STORE_PATH_MAX], int *rc)
+{
+    struct probe b = {.io = io, .dir = dir, .bad = bad, .buf = malloc(PROBE_BYTES)};
+    if (b.buf == NULL)
+        return -ENOMEM;
+    int found = io->ops->list(io, dir, probe_one, &b);
+    free(b.buf);
+    if (found < 0)
+        strcpy(bad, dir); /* one of path_join: not even its names can be read */
+    *rc = found < 0 ? found : b.rc;
+    return found == 0 || *rc == -EMFILE || *rc == -ENFILE || *rc == -ENOMEM ? 0 : 1;
+}
+
+/* A partition one of whose files cannot be read is left out alone. `rc` of the opening otherwise.
+ */
+static int part_leave_out(struct catalog *c, struct part *p, const struct recover_part_opts *po,
+                          struct recover_report *rep, const char *dir, int rc)
+{
+    char bad[STORE_PATH_MAX], why[CATALOG_WHY_MAX];
+    int why_rc;
+    int found = unreadable_find(p->dir->io, dir, bad, &why_rc);
+    if (found <= 0)
+        return found < 0 ? found : rc;
+    (void)snprintf(why, sizeof(why), "%.400s: %s", bad, err_text(why_rc));
+    int full = catalog_part_leave_out(c, p->dir, p->topic, p->partition, why);
+    if (full < 0)
+        return full;
+    recover_note(rep, RC_UNREADABLE, "topic %s partition %" PRId32 ": %s", p->topic, p->partition,
+                 why);
+    mark_keep(p, po);
+    return 0;
+}
+
+static int dir_one(struct catalog *c, struct data_dir *d, const char *name,
+                   const struct recover_opts *o, struct recover_report *rep, struct list *parts)
 {
     char path[STORE_PATH_MAX];
     struct file_stat st;
     int rc = path_join(path, d->path, name);
     if (rc == 0)
         rc = d->io->ops->stat(d->io, path, &st);
-    if (rc < 0 || !st.is_dir)
-        return rc;
+    if (rc == 0 && !st.is_dir)
+        return 0;
     if (ends_with(name, SFX_DIR_DELETE) && o->leave_deleted)
         return 0;
     if (ends_with(name, SFX_DIR_DELETE)) {
@@ -157,7 +218,8 @@ static int dir_one(struct data_dir *d, const char *name, const struct recover_op
         free(p);
         return 0;
     }
-    rc = is_unfinished(p, path);
+    if (rc == 0)
+        rc = is_unfinished(p, path);
     if (rc > 0) {
         recover_note(rep, RC_UNFINISHED_DIR, "%s", path);
         rc = dir_remove(d->io, path);
@@ -176,7 +238,17 @@ static int dir_one(struct data_dir *d, const char *name, const struct recover_op
     if (rc == 0)
         rc = p->mark == NULL ? -ENOMEM : recover_part(p, &po, o, rep);
     if (rc == -E_MALFORMED) { /* reported as RC_NO_META: its topic id is not known */
+        char why[CATALOG_WHY_MAX];
+        (void)snprintf(why, sizeof(why), "%.400s/" FN_PARTITION_META ": missing or damaged", path);
+        rc = catalog_part_leave_out(c, d, p->topic, p->partition, why);
         mark_keep(p, &po);
+        part_destroy(p);
+        return rc;
+    }
+    uint32_t left_out = d->left_out;
+    if (rc < 0 && p->mark != NULL)
+        rc = part_leave_out(c, p, &po, rep, path, rc);
+    if (d->left_out > left_out) {
         part_destroy(p);
         return 0;
     }
@@ -195,13 +267,13 @@ static int dir_one(struct data_dir *d, const char *name, const struct recover_op
 }
 
 /* Its partitions, then its journals, which speak of no others. */
-static int data_dir_recover(struct data_dir *d, const struct recover_opts *o,
+static int data_dir_recover(struct catalog *c, struct data_dir *d, const struct recover_opts *o,
                             struct recover_report *rep, struct list *parts)
 {
     struct names names = {0};
     int rc = d->io->ops->list(d->io, d->path, recover_names_add, &names);
     for (uint32_t k = 0; rc == 0 && k < names.cnt; k++)
-        rc = dir_one(d, names.name[k], o, rep, parts);
+        rc = dir_one(c, d, names.name[k], o, rep, parts);
     free(names.name);
     if (rc == 0)
         rc = recover_journals(d, o, rep, parts);
@@ -229,13 +301,14 @@ int recover_data_dirs(struct catalog *c, const struct recover_opts *o, struct re
     for (uint32_t i = 0; rc == 0 && i < c->dir_cnt;) {
         char why[CATALOG_WHY_MAX];
         struct data_dir *d = &c->dirs[i];
-        rc = data_dir_recover(d, o, rep, parts);
+        rc = data_dir_recover(c, d, o, rep, parts);
         if (rc == 0) {
             i++;
             continue;
         }
         (void)snprintf(why, sizeof(why), "%.400s cannot be recovered: %s", d->path, err_text(rc));
         parts_forget(d, rep, parts);
+        catalog_parts_served(c, d);
         if (catalog_dir_leave_out(c, i, rc, why))
             rc = 0;
     }
@@ -267,14 +340,13 @@ int store_log_recover(const char *const *dirs, uint32_t dir_cnt, struct recover_
     rc = recover_data_dirs(c, &o, rep, &parts);
     if (rc < 0)
         (void)snprintf(err, CATALOG_ERR_MAX, "recovery stopped: %s", err_text(rc));
-    bool left_out = rep->cnt[RC_NO_META] > 0;
     /* Marks hold what the checkpoints say: they go with the catalog, after its last checkpoint. */
     for (struct list *n = list_pop_head(&parts); n != NULL; n = list_pop_head(&parts)) {
         struct part *p = container_of(n, struct part, link);
         p->mark = NULL;
         part_destroy(p);
     }
-    int rc2 = catalog_close(c, rc == 0 && !left_out);
+    int rc2 = catalog_close(c, rc == 0);
     if (rc == 0 && rc2 < 0) {
         (void)snprintf(err, CATALOG_ERR_MAX, "cannot write the checkpoints: %s", err_text(rc2));
         rc = rc2;

@@ -40,8 +40,9 @@ void recover_opts_default(struct recover_opts *o);
 
 /* Open everything in the catalog's directories, one after the other. Found partitions are appended
  * to `parts` (struct part.link), the caller's. 0, or the first error that makes starting unsafe
- * (the journals of that directory are then not reset); a directory whose disk fails is left out
- * when the catalog may do without (catalog_opts.may_miss). */
+ * (the journals of that directory are then not reset); a partition with a file that cannot be read
+ * is left out (catalog.offline_part), a directory whose disk fails too, when the catalog may do
+ * without (catalog_opts.may_miss). */
 NODISCARD int recover_data_dirs(struct catalog *c, const struct recover_opts *o,
                                 struct recover_report *rep, struct list *parts);
 

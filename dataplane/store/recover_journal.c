@@ -144,6 +144,7 @@ int recover_part_append(struct part *p, const struct span *batches, uint32_t cnt
 
 struct replay_run {
     struct part *p;
+    uint32_t kept; /* number of the start that kept it; UINT32_MAX: of the last run */
     uint64_t seq;
     uint32_t order;
     int64_t base;
@@ -157,6 +158,9 @@ struct replay {
     uint32_t part_cnt;
     struct replay_run *runs;
     uint32_t cnt, cap;
+    uint32_t kept;     /* of the file that is read now */
+    uint32_t unknown;  /* runs in it of partitions that are not there */
+    uint32_t kept_max; /* largest number in use */
 };
 
 static int part_id_cmp(const void *a, const void *b)
@@ -171,6 +175,8 @@ static int run_cmp(const void *a, const void *b)
     const struct replay_run *x = a, *y = b;
     if (x->p != y->p)
         return x->p < y->p ? -1 : 1;
+    if (x->kept != y->kept)
+        return x->kept < y->kept ? -1 : 1;
     if (x->seq != y->seq)
         return x->seq < y->seq ? -1 : 1;
     return (x->order > y->order) - (x->order < y->order);
@@ -198,6 +204,7 @@ static int replay_collect(void *arg, const struct journal_found *f)
                             ? NULL
                             : bsearch(&k, r->by_id, r->part_cnt, sizeof(*r->by_id), part_id_cmp);
     if (hit == NULL) {
+        r->unknown++;
         recover_note(r->rep, RC_JOURNAL_UNKNOWN, "journal entry %" PRIu64, f->seq);
         return 0;
     }
@@ -216,6 +223,7 @@ static int replay_collect(void *arg, const struct journal_found *f)
         return -ENOMEM;
     memcpy(bytes, f->bytes, f->run.len);
     r->runs[r->cnt] = (struct replay_run){.p = p,
+                                          .kept = r->kept,
                                           .seq = f->seq,
                                           .order = r->cnt,
                                           .base = f->run.base_offset,
@@ -286,48 +294,102 @@ static int journal_file_reset(struct data_dir *d, const char *path, bool drop)
     return rc;
 }
 
-enum journal_pass { PASS_COLLECT, PASS_RESET };
+/* "<journal file>.<number>.kept": entries of a partition that was left out are in it. */
+static bool kept_parse(const char *name, char journal[STORE_NAME_MAX], uint32_t *ret_number)
+{
+    const char *dot = strstr(name, SFX_JOURNAL ".");
+    unsigned number;
+    int used = 0;
+    if (dot == NULL)
+        return false;
+    size_t len = (size_t)(dot - name) + sizeof(SFX_JOURNAL) - 1;
+    if (sscanf(name + len, ".%9u" SFX_KEPT "%n", &number, &used) != 1 || used == 0 ||
+        name[len + (size_t)used] != 0)
+        return false;
+    memcpy(journal, name, len);
+    journal[len] = 0;
+    *ret_number = number;
+    return true;
+}
 
-static int journals_of_dir(struct data_dir *d, struct replay *r, enum journal_pass pass)
+struct journal_name {
+    char name[STORE_NAME_MAX];
+    uint32_t shard, kept;
+    bool has_unknown;
+};
+struct journal_names {
+    struct journal_name *v;
+    uint32_t cnt;
+};
+
+static int journal_names_read(struct data_dir *d, struct replay *r, struct journal_names *ret)
 {
     struct names names = {0};
-    char path[STORE_PATH_MAX];
-    (void)snprintf(path, sizeof(path), "%s", d->journal_path);
-    int rc = d->io->ops->list(d->io, path, recover_names_add, &names);
-    if (rc == -ENOENT)
-        return 0;
-    bool reset_any = false;
+    int rc = d->io->ops->list(d->io, d->journal_path, recover_names_add, &names);
+    if (rc == 0 && (ret->v = calloc(names.cnt + 1, sizeof(*ret->v))) == NULL)
+        rc = -ENOMEM;
     for (uint32_t i = 0; rc == 0 && i < names.cnt; i++) {
+        struct journal_name *x = &ret->v[ret->cnt];
+        char journal[STORE_NAME_MAX];
+        const char *name = names.name[i];
         struct uuid id;
-        uint32_t shard, n;
-        if (journal_file_parse(names.name[i], &id, &shard, &n) < 0 || !uuid_eq(&id, &d->id))
+        uint32_t n;
+        x->kept = UINT32_MAX;
+        if (kept_parse(name, journal, &x->kept))
+            name = journal;
+        if (journal_file_parse(name, &id, &x->shard, &n) < 0 || !uuid_eq(&id, &d->id))
             continue;
-        rc = path_join(path, d->journal_path, names.name[i]);
-        if (rc == 0 && pass == PASS_COLLECT) {
-            uint8_t *buf;
-            uint64_t len;
-            rc = store_file_read(d->io, path, UINT64_C(4) << 30, &buf, &len);
-            if (rc < 0)
-                break;
-            int64_t got = journal_walk(buf, len, replay_collect, r);
-            free(buf);
-            rc = got < 0 ? (int)got : 0;
-            r->rep->cnt[RC_JOURNAL_ENTRY] += got > 0 ? (uint64_t)got : 0;
-        } else if (rc == 0) {
-            rc = journal_file_reset(d, path, r->o->shard_cnt > 0 && shard >= r->o->shard_cnt);
-            reset_any = true;
-        }
-    }
-    if (rc == 0 && reset_any)
-        rc = d->io->ops->dir_sync(d->io, d->journal_path);
-    if (rc < 0 && r->rep->say != NULL) {
-        char text[STORE_PATH_MAX + 128];
-        (void)snprintf(text, sizeof(text), "the journal cannot be %s: %s: %s",
-                       pass == PASS_COLLECT ? "read" : "reset", path, err_text(rc));
-        r->rep->say(r->rep->arg, text);
+        if (x->kept != UINT32_MAX && x->kept > r->kept_max)
+            r->kept_max = x->kept;
+        strcpy(x->name, names.name[i]);
+        ret->cnt++;
     }
     free(names.name);
-    return rc;
+    return rc == -ENOENT ? 0 : rc;
+}
+
+static int journal_collect(struct data_dir *d, struct replay *r, struct journal_name *x,
+                           const char *path)
+{
+    uint8_t *buf;
+    uint64_t len;
+    int rc = store_file_read(d->io, path, UINT64_C(4) << 30, &buf, &len);
+    if (rc < 0)
+        return rc;
+    r->kept = x->kept;
+    r->unknown = 0;
+    int64_t got = journal_walk(buf, len, replay_collect, r);
+    free(buf);
+    x->has_unknown = r->unknown > 0;
+    r->rep->cnt[RC_JOURNAL_ENTRY] += got > 0 ? (uint64_t)got : 0;
+    return got < 0 ? (int)got : 0;
+}
+
+/* What is in it is in its partitions now, but for those that are left out. */
+static int journal_done(struct data_dir *d, struct replay *r, const struct journal_name *x,
+                        const char *path)
+{
+    bool keep = x->has_unknown && d->left_out > 0, is_kept = x->kept != UINT32_MAX;
+    char to[STORE_PATH_MAX];
+    if (is_kept)
+        return keep ? 0 : d->io->ops->unlink(d->io, path);
+    if (!keep)
+        return journal_file_reset(d, path, r->o->shard_cnt > 0 && x->shard >= r->o->shard_cnt);
+    int n = snprintf(to, sizeof(to), "%s.%u" SFX_KEPT, path, r->kept_max + 1);
+    if (n < 0 || n >= (int)sizeof(to))
+        return -ENAMETOOLONG;
+    recover_note(r->rep, RC_JOURNAL_KEPT, "%s", to);
+    return d->io->ops->rename(d->io, path, to);
+}
+
+static void journal_tell(struct replay *r, const char *what, const char *path, int rc)
+{
+    char text[STORE_PATH_MAX + 128];
+    if (r->rep->say == NULL)
+        return;
+    (void)snprintf(text, sizeof(text), "the journal cannot be %s: %s: %s", what, path,
+                   err_text(rc));
+    r->rep->say(r->rep->arg, text);
 }
 
 int recover_journals(struct data_dir *d, const struct recover_opts *o, struct recover_report *rep,
@@ -342,11 +404,30 @@ int recover_journals(struct data_dir *d, const struct recover_opts *o, struct re
     uint32_t i = 0;
     list_for_each(it, parts) r.by_id[i++] = container_of(it, struct part, link);
     qsort(r.by_id, r.part_cnt, sizeof(*r.by_id), part_id_cmp);
-    rc = journals_of_dir(d, &r, PASS_COLLECT);
+    struct journal_names names = {0};
+    char path[STORE_PATH_MAX];
+    (void)snprintf(path, sizeof(path), "%s", d->journal_path);
+    rc = journal_names_read(d, &r, &names);
+    for (i = 0; rc == 0 && i < names.cnt; i++) {
+        rc = path_join(path, d->journal_path, names.v[i].name);
+        if (rc == 0)
+            rc = journal_collect(d, &r, &names.v[i], path);
+    }
+    if (rc < 0)
+        journal_tell(&r, "read", path, rc);
     if (rc == 0)
         rc = replay_apply(&r);
-    if (rc == 0)
-        rc = journals_of_dir(d, &r, PASS_RESET);
+    bool is_applied = rc == 0;
+    for (i = 0; rc == 0 && i < names.cnt; i++) {
+        rc = path_join(path, d->journal_path, names.v[i].name);
+        if (rc == 0)
+            rc = journal_done(d, &r, &names.v[i], path);
+    }
+    if (rc == 0 && names.cnt > 0)
+        rc = d->io->ops->dir_sync(d->io, d->journal_path);
+    if (is_applied && rc < 0)
+        journal_tell(&r, "reset", path, rc);
+    free(names.v);
     for (i = 0; i < r.cnt; i++)
         free(r.runs[i].bytes);
     free(r.runs);

@@ -29,7 +29,7 @@ struct file {
     struct fake_disk *d;
     struct file_io *io;
     struct inode *n;
-    bool direct, is_lock;
+    bool direct, is_lock, is_unreadable;
 };
 enum op_kind { OP_READ, OP_WRITE, OP_FLUSH, OP_RESERVE };
 struct pending {
@@ -50,6 +50,7 @@ struct fake_disk {
     struct pending q[IN_FLIGHT_MAX];
     uint32_t q_cnt;
     struct fake_costs costs;
+    const char *unreadable; /* part of a path; NULL: none */
 };
 
 static uint64_t rnd(struct fake_disk *d)
@@ -160,6 +161,10 @@ void fake_disk_refuse_reserve(struct fake_disk *d)
 void fake_disk_refuse_sync_all(struct fake_disk *d)
 {
     d->no_sync_all = true;
+}
+void fake_disk_unreadable(struct fake_disk *d, const char *part)
+{
+    d->unreadable = part;
 }
 uint64_t fake_disk_used(const struct fake_disk *d)
 {
@@ -321,6 +326,7 @@ static int f_open(struct file_io *io, const char *path, int flags, struct file *
     struct file *f = calloc(1, sizeof(*f));
     ASSERT(f != NULL);
     *f = (struct file){.d = d, .io = io, .n = e->inode, .direct = flags & FILE_DIRECT};
+    f->is_unreadable = d->unreadable != NULL && strstr(path, d->unreadable) != NULL;
     f->n->refs++;
     *ret = f;
     return 0;
@@ -370,7 +376,7 @@ static void check_aligned(const struct file *f, const void *buf, uint64_t len, u
 
 static int64_t get(const struct file *f, void *buf, uint64_t len, uint64_t pos)
 {
-    if (f->d->dead)
+    if (f->d->dead || f->is_unreadable)
         return -EIO;
     if (pos >= f->n->len)
         return 0;

@@ -39,6 +39,8 @@ void fake_disk_fail_at(struct fake_disk *d, uint64_t op, int rc);
 void fake_disk_set_full(struct fake_disk *d, bool full);
 /* From operation `op` on the disk is full, as by fake_disk_set_full; UINT64_MAX: never. */
 void fake_disk_full_at(struct fake_disk *d, uint64_t op);
+/* Files opened from now on whose path has `part` in it cannot be read; NULL: all can. */
+void fake_disk_unreadable(struct fake_disk *d, const char *part);
 /* Reservations are not supported from now on. */
 void fake_disk_refuse_reserve(struct fake_disk *d);
 /* ... nor is sync_all. */

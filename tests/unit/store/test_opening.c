@@ -74,6 +74,84 @@ static void a_failed_flush_leaves_no_clean_mark(void **state)
     stop(e);
 }
 
-TEST_MAIN(TEST(one_flush_closes_all_partitions_of_a_directory),
+/* ---------------------------------------------------------------------- a partition left out */
+
+static char said[16384];
+static void say(void *arg, const char *text)
+{
+    size_t at = strlen(said);
+    (void)arg;
+    (void)snprintf(said + at, sizeof(said) - at, "%s\n", text);
+}
+
+static void crash(struct env *e)
+{
+    fake_disk_die_at(e->disk, fake_disk_ops(e->disk));
+    env_abandon(e);
+    fake_disk_revive(e->disk);
+}
+
+static void count_kept(void *arg, const char *path)
+{
+    size_t n = strlen(path), k = strlen(SFX_KEPT);
+    *(uint32_t *)arg += n > k && strcmp(path + n - k, SFX_KEPT) == 0;
+}
+
+static uint32_t kept_cnt(struct env *e)
+{
+    uint32_t n = 0;
+    fake_disk_each(e->disk, count_kept, &n);
+    return n;
+}
+
+/* Whatever cannot be read: its partition alone is not served, its file is named, and when it can be
+ * read again nothing is missing, what only the journal held included. */
+static void left_out_and_back(const char *unreadable)
+{
+    struct env *e = start(3, NULL);
+    for (uint32_t n = 0; n < 5; n++)
+        for (uint32_t i = 0; i < 3; i++)
+            (void)put(e, i, n, n == 1 ? 100000 : 700); /* segments and journal */
+    crash(e);
+    e->say = say;
+    said[0] = 0;
+    fake_disk_unreadable(e->disk, unreadable);
+    assert_ok(env_open(e));
+    assert_null(e->parts[1]);
+    assert_int_equal(e->cat->offline_part_cnt, 1);
+    assert_non_null(strstr(said, unreadable));
+    assert_non_null(strstr(catalog_part_why_offline(e->cat, "t", 1), unreadable));
+    assert_rc(plog_set_absent_rc(e->set), -E_STORAGE);
+    for (uint32_t round = 0; round < 3; round++) { /* others live on: stops, starts, crashes */
+        for (uint32_t i = 0; i < 3; i += 2) {
+            (void)put(e, i, 100 + round, 700);
+            assert_int_equal(count_all(e, i), 6 + round);
+        }
+        assert_int_equal(kept_cnt(e) > 0, 1);
+        if (round == 1)
+            crash(e);
+        else
+            assert_ok(env_close(e));
+        if (round == 2)
+            fake_disk_unreadable(e->disk, NULL);
+        assert_ok(env_open(e));
+    }
+    assert_int_equal(e->cat->offline_part_cnt, 0);
+    assert_int_equal(kept_cnt(e), 0);
+    assert_int_equal(count_all(e, 1), 5);
+    assert_int_equal(count_all(e, 0), 8);
+    (void)put(e, 1, 200, 700);
+    assert_int_equal(count_all(e, 1), 6);
+    stop(e);
+}
+
+static void a_partition_that_cannot_be_read_is_left_out_alone_and_comes_back_whole(void **state)
+{
+    left_out_and_back("/t-1/00000000000000000000.log");
+    left_out_and_back("/t-1/" FN_PARTITION_META);
+}
+
+TEST_MAIN(TEST(a_partition_that_cannot_be_read_is_left_out_alone_and_comes_back_whole),
+          TEST(one_flush_closes_all_partitions_of_a_directory),
           TEST(without_such_a_flush_each_file_has_its_own),
           TEST(a_failed_flush_leaves_no_clean_mark))

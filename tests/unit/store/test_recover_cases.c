@@ -231,6 +231,20 @@ static uint32_t case_NO_META(struct env *e)
     return 0;
 }
 
+static uint32_t case_UNREADABLE(struct env *e)
+{
+    (void)put(e, 0, 1, 100000); /* straight to the segment */
+    fill(e, 3, 1000);           /* the journal has them */
+    crash(e);
+    fake_disk_unreadable(e->disk, LOG0);
+    return 0;
+}
+
+static uint32_t case_JOURNAL_KEPT(struct env *e)
+{
+    return case_UNREADABLE(e);
+}
+
 static uint32_t case_FOREIGN_NAME(struct env *e)
 {
     fill(e, 3, 1000);
