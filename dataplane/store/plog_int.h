@@ -29,11 +29,12 @@
 #include "lib/base/assert.h"
 #include "lib/base/log.h"
 
-#define READ_IO_BYTES (128u << 10) /* a buffer of the pool of cold reads, and a read of the disk   \
-                                    */
-#define READ_SHARE 4u              /* one reader has at most this part of the pool */
-#define BLOCKED_CNT_MAX 4096u      /* appends that wait for memory */
-#define DRAINS_MAX 64u             /* partitions drained at a time, per directory */
+#define READ_IO_BYTES                                                                              \
+    (128u << 10)              /* a buffer of the pool of cold reads, and a read of the disk        \
+                               */
+#define READ_SHARE 4u         /* one reader has at most this part of the pool */
+#define BLOCKED_CNT_MAX 4096u /* appends that wait for memory */
+#define DRAINS_MAX 64u        /* partitions drained at a time, per directory */
 #define TICK_NS UINT64_C(1000000000)
 #define TICK_PLOGS 128u /* partitions looked at per poll during a tick */
 
@@ -227,7 +228,7 @@ struct plog_set {
     uint8_t *read_mem;
     struct list read_free, buf_free, read_wait; /* read_wait: plog_read.link */
     uint32_t reads_in_flight;
-    struct list lookup_wait; /* plog_list_offsets.link: by time, stand in line (plog_read.c) */
+    struct list lookup_wait; /* plog_list_offsets.link: by time, stand in line (plog_lookup.c) */
     uint32_t lookup_cnt;     /* under way, at most LOOKUPS_MAX */
     uint8_t *lookup_scratch; /* LOOKUP_SCRATCH_MAX bytes, from the first look-up that inflates on */
 
@@ -338,9 +339,18 @@ void plog_dirty(struct plog *p);
 void plog_durable_moved(struct plog *p);
 
 /* plog_read.c */
+int plog_state_rc(const struct plog *p);
+int plog_epoch_check(const struct plog *p, int32_t current);
+int64_t read_limit(const struct plog *p, const struct plog_read *r);
+void read_start(struct plog *p, struct plog_read *r); /* from the beginning, memory or disk */
+void read_finish(struct plog_set *set, struct plog_read *r, int rc);
+void read_finish_data(const struct plog *p, struct plog_read *r, int rc);
+void waits_fire(struct plog *p);
+void waits_fail_all(struct plog *p, int rc);
+
+/* plog_cold.c */
+void read_disk(struct plog *p, struct plog_read *r);
 void reads_opened(struct seg *s, int rc);
 void reads_restart(struct list *waiters); /* their segment is another one now */
 void reads_retry(struct plog_set *set);
 void reads_fail_waiting(struct plog *p, int rc);
-void waits_fire(struct plog *p);
-void waits_fail_all(struct plog *p, int rc);
