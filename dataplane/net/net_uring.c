@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #define IOV_MAX_SEND 32
+#define SEND_BYTES_MAX (256u << 10) /* of one operation: the kernel copies them within a turn */
 #define ACCEPT_RETRY_NS UINT64_C(100000000)
 #define STARVED_RETRY_NS UINT64_C(1000000)
 #define STARVED_POLLS_BEFORE_COPY 2
@@ -358,14 +359,17 @@ static void send_kick(struct nu_conn *nc)
         return;
     if (list_is_linked(&nc->corked))
         list_del(&nc->corked);
-    size_t cnt = 0;
+    size_t cnt = 0, room = SEND_BYTES_MAX;
     list_for_each(l, &nc->c.txq)
     {
         struct tx_ent *e = container_of(l, struct tx_ent, link);
-        if (cnt == IOV_MAX_SEND)
+        if (cnt == IOV_MAX_SEND || room == 0)
             break;
+        size_t len = e->ref.len - e->done;
+        len = len < room ? len : room;
         nc->iov[cnt].iov_base = seg_ptr(&e->ref) + e->done;
-        nc->iov[cnt++].iov_len = e->ref.len - e->done;
+        nc->iov[cnt++].iov_len = len;
+        room -= len;
     }
     if (cnt == 0) {
         fin_step(nc);

@@ -44,6 +44,7 @@ struct data_dir {
                           journals' entries for them are kept */
     bool sync_each;    /* its file system has no sync_all: a clean stop flushes file by file */
     struct space space;
+    _Atomic uint64_t wrote_ns; /* when any shard last wrote or flushed here; 0: never */
     atomic_bool dirty;         /* a mark moved since the last checkpoint */
     atomic_bool cleaner_dirty; /* part_mark.cleaned did */
     struct file_io *io;

@@ -622,6 +622,7 @@ static void commit_form_dir(struct plog_set *set, struct set_dir *sd)
         set->st.journal_commits++;
         group_hold(sd);
     }
+    dir_wrote(sd);
     journal_commit(sd->journal, journal_done, sd);
 }
 

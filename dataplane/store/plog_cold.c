@@ -2,19 +2,28 @@
  * bounded pool of bounce buffers.
  *
  *     open? --reads_opened--> SEEK (find the batch that holds the offset, by its header)
- *     --> COPY (raw bytes to dst) --> trim to whole batches, CRC of each --> done
+ *     --> COPY (raw bytes to dst) --> CHECK (CRC of each batch, cut to whole ones) --> done
  *
  * It begins with one buffer; COPY takes more while there are some, up to its share of the pool, so
- * that the disk has several reads at a time. Who finds no buffer at all waits: cold readers slow
- * each other down, never a writer, and nothing of this goes through the page cache. */
+ * that the disk has several reads at a time. Who finds no buffer at all waits, in order: cold
+ * readers slow each other down, never a writer, and nothing of this goes through the page cache.
+ *
+ * What a replay may take from producers and from readers at the end of the log:
+ * - of the disk, BESIDE_WRITES reads at a time while anybody writes to it. A commit is a write and
+ * a flush, one after the other, and each stands behind all reads that the device was given before.
+ * - of the core, CHECK_BYTES of checksums a turn. */
 #include "dataplane/store/plog_int.h"
 #include "lib/batch/layout.h"
 #include "lib/batch/lost.h"
 #include <string.h>
 
 #define SEEK_BYTES (32u << 10) /* of headers at a time */
+#define BESIDE_WRITES 2u       /* reads of a shard under way beside writes to the same disk */
+#define WROTE_RECENTLY_NS UINT64_C(1000000000)
+#define CHECK_BYTES (256u << 10) /* checked in a turn, or one batch that is larger */
 
 static void read_step(struct plog_read_io *k);
+static void read_next(struct plog *p, struct plog_read *r);
 
 static struct seg *seg_of(const struct plog *p, int64_t offset)
 {
@@ -89,38 +98,6 @@ static void damage_seen(struct plog_read_io *k, uint64_t pos, const char *what)
         plog_roll_now(k->p);
 }
 
-/* dst holds raw log bytes from the first batch on: keep whole, visible, undamaged batches. What
- * lies outside their checksums is checked against each other: offsets must ascend, and where they
- * do not, the batch behind a gap is the one that is wrong. */
-static int trim(struct plog_read_io *k)
-{
-    struct plog_read *r = k->r;
-    int64_t limit = read_limit(k->p, r), next = k->expect;
-    uint64_t from = k->pos - r->len;
-    uint32_t at = 0, before = 0;
-    bool was_gap = false;
-    int rc = 0;
-    while (at < r->len) {
-        struct batch_info b;
-        rc = batch_verify(r->dst + at, r->len - at, &b);
-        if (rc < 0 || b.base_offset >= limit || batch_is_lost(r->dst + at))
-            break;
-        if (b.base_offset < next) {
-            at = was_gap ? before : at;
-            rc = -E_CORRUPT_BATCH;
-            break;
-        }
-        was_gap = next >= 0 && b.base_offset > next;
-        before = at;
-        next = b.base_offset + b.last_offset_delta + 1;
-        at += b.total_len;
-    }
-    if (rc == -E_CORRUPT_BATCH)
-        damage_seen(k, from + at, "damaged batch");
-    r->len = at;
-    return at == 0 && rc == -E_CORRUPT_BATCH ? rc : 0;
-}
-
 /* What a read in flight may come back to. */
 static int read_rc(const struct plog *p, int res)
 {
@@ -129,15 +106,53 @@ static int read_rc(const struct plog *p, int res)
     return p->state == PL_DETACHING ? -E_UNKNOWN_TOPIC : 0;
 }
 
+static bool is_written_to(const struct set_dir *sd)
+{
+    uint64_t wrote = atomic_load_explicit(&sd->d->wrote_ns, memory_order_relaxed);
+    return wrote != 0 && now_ns(sd->set) < wrote + WROTE_RECENTLY_NS;
+}
+
+/* Submit as many as the directory may have under way. As long as one waits, one is under way, and
+ * its end comes back here. */
+static void cold_go(struct set_dir *sd)
+{
+    uint32_t most = is_written_to(sd) ? BESIDE_WRITES : UINT32_MAX;
+    while (sd->cold_reads < most && !list_is_empty(&sd->cold_wait)) {
+        struct read_buf *b = container_of(list_pop_head(&sd->cold_wait), struct read_buf, link);
+        sd->cold_reads++;
+        sd->set->io->ops->read(b->k->s->file, &b->op, b->mem, b->len, b->at);
+    }
+}
+
 static void buf_read(struct read_buf *b, uint32_t len, file_done_fn *done)
 {
     struct plog_read_io *k = b->k;
-    struct seg *s = k->s;
+    struct set_dir *sd = k->p->sd;
     b->op.done = done;
-    s->io++;
-    s->used_ns = now_ns(k->set);
+    b->len = len;
+    k->s->io++;
+    k->s->used_ns = now_ns(k->set);
     k->p->io++;
-    k->set->io->ops->read(s->file, &b->op, b->mem, len, b->at);
+    list_add_tail(&sd->cold_wait, &b->link);
+    cold_go(sd);
+}
+
+/* A read has ended. Its buffer is used next. */
+static void buf_back(struct plog_read_io *k)
+{
+    k->s->io--;
+    k->p->io--;
+    k->p->sd->cold_reads--;
+}
+
+/* After which nothing of the read is looked at: what waited for it goes on. */
+static void read_let_go(struct plog *p, struct seg *s)
+{
+    cold_go(p->sd);
+    if (s->is_retired && s->io == 0)
+        plog_seg_retire(s);
+    if (p->state != PL_OPEN)
+        plog_settle(p);
 }
 
 static uint64_t block_end(uint64_t pos)
@@ -150,8 +165,7 @@ static void on_sought(struct file_op *op, int res)
     struct plog_read_io *k = container_of(op, struct read_buf, op)->k;
     struct plog *p = k->p;
     struct seg *s = k->s;
-    s->io--;
-    p->io--;
+    buf_back(k);
     int rc = read_rc(p, res);
     if (rc == 0 && k->read_at + (uint64_t)res < k->pos + BATCH_HEADER_LEN)
         rc = -E_STORAGE; /* the file ends before the log does */
@@ -160,10 +174,7 @@ static void on_sought(struct file_op *op, int res)
         disk_done(k, rc);
     else
         read_step(k);
-    if (s->is_retired && s->io == 0)
-        plog_seg_retire(s);
-    if (p->state != PL_OPEN)
-        plog_settle(p);
+    read_let_go(p, s);
 }
 
 static void seek_issue(struct plog_read_io *k)
@@ -183,7 +194,8 @@ static void copy_issue(struct plog_read_io *k, struct read_buf *b)
     uint64_t end = k->first_pos + k->want;
     uint32_t share = k->set->read_buf_cnt / READ_SHARE;
     while (k->next_pos < end && k->rc == 0) {
-        bool may_have_more = k->buf_cnt < share && list_is_empty(&k->set->read_wait);
+        bool may_have_more = k->buf_cnt < share && list_is_empty(&k->set->read_wait) &&
+                             list_is_empty(&k->p->sd->cold_wait);
         if (b == NULL && (k->buf_cnt == 0 || may_have_more))
             b = buf_take(k);
         if (b == NULL)
@@ -207,20 +219,23 @@ static void read_again(struct plog_read_io *k)
     r->io = NULL;
     r->len = 0;
     io_put(k);
-    read_start(p, r);
+    if (!read_at_once(p, r))
+        read_next(p, r);
 }
 
-/* All that was asked for is there, or has failed. Which transactions of a segment were aborted is
- * not known any more when the one in its place has none of their records. */
+/* All that was asked for is there, or has failed. */
 static void copy_done(struct plog_read_io *k)
 {
-    if (k->rc == 0 && k->s->is_retired && k->r->isolation == PLOG_READ_COMMITTED) {
-        read_again(k);
+    if (k->rc < 0) {
+        disk_done(k, k->rc);
         return;
     }
     k->r->len = k->got;
-    k->pos = k->first_pos + k->got;
-    disk_done(k, k->rc < 0 ? k->rc : trim(k));
+    k->checked = k->before = 0;
+    k->was_gap = false;
+    k->s->io++; /* it stays until the bytes are checked */
+    k->p->io++;
+    list_add_tail(&k->set->read_check, &k->link);
 }
 
 static void on_copied(struct file_op *op, int res)
@@ -229,8 +244,7 @@ static void on_copied(struct file_op *op, int res)
     struct plog_read_io *k = b->k;
     struct plog *p = k->p;
     struct seg *s = k->s;
-    s->io--;
-    p->io--;
+    buf_back(k);
     int rc = read_rc(p, res);
     if (rc == 0 && b->at + (uint64_t)res < b->to)
         rc = -E_STORAGE; /* the file ends before the log does */
@@ -243,10 +257,68 @@ static void on_copied(struct file_op *op, int res)
     copy_issue(k, b);
     if (k->buf_cnt == 0)
         copy_done(k);
-    if (s->is_retired && s->io == 0)
-        plog_seg_retire(s);
-    if (p->state != PL_OPEN)
-        plog_settle(p);
+    read_let_go(p, s);
+}
+
+/* dst holds raw log bytes from the first batch on: keep whole, visible, undamaged batches. What
+ * lies outside their checksums is checked against each other: offsets must ascend, and where they
+ * do not, the batch behind a gap is the one that is wrong. Takes at most *budget of bytes, then
+ * -EAGAIN; else 0 or the error of the answer. */
+static int check_some(struct plog_read_io *k, uint32_t *budget)
+{
+    struct plog_read *r = k->r;
+    int64_t limit = read_limit(k->p, r);
+    int rc = 0;
+    while (k->checked < r->len) {
+        struct batch_info b;
+        if (*budget == 0)
+            return -EAGAIN;
+        rc = batch_verify(r->dst + k->checked, r->len - k->checked, &b);
+        if (rc < 0 || b.base_offset >= limit || batch_is_lost(r->dst + k->checked))
+            break;
+        if (b.base_offset < k->expect) {
+            k->checked = k->was_gap ? k->before : k->checked;
+            rc = -E_CORRUPT_BATCH;
+            break;
+        }
+        k->was_gap = k->expect >= 0 && b.base_offset > k->expect;
+        k->before = k->checked;
+        k->expect = b.base_offset + b.last_offset_delta + 1;
+        k->checked += b.total_len;
+        *budget -= b.total_len < *budget ? b.total_len : *budget;
+    }
+    if (rc == -E_CORRUPT_BATCH)
+        damage_seen(k, k->first_pos + k->checked, "damaged batch");
+    r->len = k->checked;
+    return k->checked == 0 && rc == -E_CORRUPT_BATCH ? rc : 0;
+}
+
+uint32_t reads_check(struct plog_set *set)
+{
+    uint32_t budget = CHECK_BYTES, n = 0;
+    while (budget > 0 && !list_is_empty(&set->read_check)) {
+        struct plog_read_io *k =
+            container_of(list_pop_head(&set->read_check), struct plog_read_io, link);
+        struct plog *p = k->p;
+        struct seg *s = k->s;
+        int rc = read_rc(p, 0);
+        rc = rc < 0 ? rc : check_some(k, &budget);
+        n++;
+        if (rc == -EAGAIN) { /* the others as well, next time */
+            list_add_tail(&set->read_check, &k->link);
+            continue;
+        }
+        s->io--;
+        p->io--;
+        /* Which transactions of a segment were aborted is not known any more when the one in its
+         * place has none of their records. */
+        if (rc == 0 && s->is_retired && k->r->isolation == PLOG_READ_COMMITTED)
+            read_again(k);
+        else
+            disk_done(k, rc);
+        read_let_go(p, s);
+    }
+    return n;
 }
 
 /* What the first batch's length means for the answer. 1: copy it, 0: answer is empty, negative. */
@@ -380,14 +452,9 @@ static void read_go(struct plog_read_io *k)
     seek_issue(k);
 }
 
-void read_disk(struct plog *p, struct plog_read *r)
+static void read_begin(struct plog *p, struct plog_read *r)
 {
     struct plog_set *set = p->set;
-    if (list_is_empty(&set->read_free) || list_is_empty(&set->buf_free)) {
-        set->st.read_waits++;
-        list_add_tail(&set->read_wait, &r->link);
-        return;
-    }
     struct plog_read_io *k =
         container_of(list_pop_head(&set->read_free), struct plog_read_io, link);
     k->buf_cnt = 0;
@@ -413,6 +480,32 @@ void read_disk(struct plog *p, struct plog_read *r)
         list_del(&k->link);
         disk_done(k, -E_BUSY);
     }
+}
+
+static bool has_room(const struct plog_set *set)
+{
+    return !list_is_empty(&set->read_free) && !list_is_empty(&set->buf_free);
+}
+
+/* It is r's turn. */
+static void read_next(struct plog *p, struct plog_read *r)
+{
+    if (has_room(p->set))
+        read_begin(p, r);
+    else
+        list_add_head(&p->set->read_wait, &r->link);
+}
+
+/* In the order they came: who waits is not passed by who comes when there is room again. */
+void read_disk(struct plog *p, struct plog_read *r)
+{
+    struct plog_set *set = p->set;
+    if (has_room(set) && list_is_empty(&set->read_wait)) {
+        read_begin(p, r);
+        return;
+    }
+    set->st.read_waits++;
+    list_add_tail(&set->read_wait, &r->link);
 }
 
 void reads_opened(struct seg *s, int rc)
@@ -446,13 +539,12 @@ void reads_fail_waiting(struct plog *p, int rc)
 
 void reads_retry(struct plog_set *set)
 {
-    while (!list_is_empty(&set->read_wait) && !list_is_empty(&set->read_free) &&
-           !list_is_empty(&set->buf_free)) {
+    while (!list_is_empty(&set->read_wait) && has_room(set)) {
         struct plog_read *r = container_of(list_pop_head(&set->read_wait), struct plog_read, link);
         struct plog *p = plog_set_find(set, &r->topic_id, r->partition);
         if (p == NULL)
             read_finish(set, r, -E_UNKNOWN_TOPIC);
-        else
-            read_start(p, r);
+        else if (!read_at_once(p, r))
+            read_next(p, r);
     }
 }

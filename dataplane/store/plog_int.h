@@ -95,6 +95,8 @@ struct set_dir {
     uint64_t staged_bytes; /* appended and not yet flushed to the segments */
     uint32_t reserved_cnt; /* segments with a reservation */
     bool no_reserve;       /* the file system does not know how */
+    uint32_t cold_reads;   /* reads of the disk under way, */
+    struct list cold_wait; /* and read_buf.link that wait for their turn, see plog_cold.c */
 };
 
 struct plog {
@@ -169,9 +171,10 @@ struct plog {
 /* A buffer of the pool of cold reads. In flight: bytes [from, to) of the file are wanted of what is
  * read from `at` on. */
 struct read_buf {
-    struct list link; /* free */
+    struct list link; /* free, or in set_dir.cold_wait */
     struct plog_read_io *k;
     uint8_t *mem;
+    uint32_t len; /* read, or to be read */
     uint64_t at, from, to;
     struct file_op op;
 };
@@ -194,6 +197,9 @@ struct plog_read_io {
     uint32_t got;      /* and so many are there */
     uint32_t buf_cnt;  /* buffers it has */
     int rc;            /* of the first read that failed; told when all are back */
+    uint32_t checked;  /* CHECK: bytes of dst that are whole batches without damage, */
+    uint32_t before;   /* where the last of them begins, */
+    bool was_gap;      /* and whether offsets are missing before it */
 };
 
 struct plog_set {
@@ -227,6 +233,7 @@ struct plog_set {
     uint32_t read_buf_cnt; /* and as many read_io: each has a buffer at least */
     uint8_t *read_mem;
     struct list read_free, buf_free, read_wait; /* read_wait: plog_read.link */
+    struct list read_check; /* plog_read_io.link: all bytes are there, to be checked */
     uint32_t reads_in_flight;
     struct list lookup_wait; /* plog_list_offsets.link: by time, stand in line (plog_lookup.c) */
     uint32_t lookup_cnt;     /* under way, at most LOOKUPS_MAX */
@@ -273,6 +280,12 @@ static inline struct seg *plog_active(const struct plog *p)
 static inline uint64_t now_ns(const struct plog_set *set)
 {
     return set->shard->now_ns;
+}
+static inline void dir_wrote(struct set_dir *sd) /* or flushed; told to all shards, once a ms */
+{
+    uint64_t now = now_ns(sd->set);
+    if (now - atomic_load_explicit(&sd->d->wrote_ns, memory_order_relaxed) > UINT64_C(1000000))
+        atomic_store_explicit(&sd->d->wrote_ns, now, memory_order_relaxed);
 }
 void plog_fail(struct plog *p, int rc, const char *what);
 /* The disk is full, which is no damage: what is appended stays, and is written when there is room.
@@ -342,7 +355,7 @@ void plog_durable_moved(struct plog *p);
 int plog_state_rc(const struct plog *p);
 int plog_epoch_check(const struct plog *p, int32_t current);
 int64_t read_limit(const struct plog *p, const struct plog_read *r);
-void read_start(struct plog *p, struct plog_read *r); /* from the beginning, memory or disk */
+bool read_at_once(struct plog *p, struct plog_read *r); /* false: it is on disk */
 void read_finish(struct plog_set *set, struct plog_read *r, int rc);
 void read_finish_data(const struct plog *p, struct plog_read *r, int rc);
 void waits_fire(struct plog *p);
@@ -353,4 +366,5 @@ void read_disk(struct plog *p, struct plog_read *r);
 void reads_opened(struct seg *s, int rc);
 void reads_restart(struct list *waiters); /* their segment is another one now */
 void reads_retry(struct plog_set *set);
+uint32_t reads_check(struct plog_set *set); /* a turn's part of it; so many are done or go on */
 void reads_fail_waiting(struct plog *p, int rc);

@@ -187,7 +187,7 @@ int64_t read_limit(const struct plog *p, const struct plog_read *r)
     return r->isolation == PLOG_READ_COMMITTED ? p->stable : p->durable.offset;
 }
 
-void read_start(struct plog *p, struct plog_read *r)
+bool read_at_once(struct plog *p, struct plog_read *r)
 {
     int64_t limit = read_limit(p, r);
     int rc = plog_state_rc(p);
@@ -198,7 +198,8 @@ void read_start(struct plog *p, struct plog_read *r)
     else if (mem_has(p, r->offset))
         read_memory(p, r, limit);
     else
-        read_disk(p, r);
+        return false;
+    return true;
 }
 
 void plog_read(struct plog *p, struct plog_read *r)
@@ -224,8 +225,8 @@ void plog_read(struct plog *p, struct plog_read *r)
     }
     if (rc < 0)
         read_finish(p->set, r, rc);
-    else
-        read_start(p, r);
+    else if (!read_at_once(p, r))
+        read_disk(p, r);
 }
 
 /* ------------------------------------------------------------------------------------------- waits

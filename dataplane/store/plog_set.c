@@ -76,6 +76,7 @@ static int set_dirs_create(struct plog_set *set)
         uint64_t entry = set->conf.journal_file_bytes;
         *sd = (struct set_dir){.d = d, .set = set};
         list_init(&sd->group);
+        list_init(&sd->cold_wait);
         struct journal_conf jc = {
             .dir = d->journal_path,
             .directory_id = d->id,
@@ -131,7 +132,7 @@ int plog_set_create(struct shard *s, struct file_io *io, struct catalog *c,
         &set->all,         &set->dirty,          &set->drain,       &set->cache,
         &set->blocked,     &set->ready_appends,  &set->ready_reads, &set->ready_waits,
         &set->ready_lists, &set->ready_detached, &set->read_free,   &set->read_wait,
-        &set->buf_free,    &set->lookup_wait};
+        &set->buf_free,    &set->lookup_wait,   &set->read_check};
     for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
         list_init(lists[i]);
     /* A run must always fit an entry, also in a file of the smallest size. */
@@ -540,8 +541,9 @@ uint32_t plog_set_poll(struct plog_set *set, uint32_t budget)
     (void)budget; /* every step below has its own bound */
     uint32_t n = dirwork_poll(set->dirwork) + dirwork_poll(set->slow_work);
     appends_retry_blocked(set);
+    commit_form_all(set); /* before reads: a commit waits for none of them */
     reads_retry(set);
-    commit_form_all(set);
+    n += reads_check(set);
     plog_drain_some(set);
     tick(set);
     n += fire_ready(set);

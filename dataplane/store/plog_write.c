@@ -111,6 +111,7 @@ static void chunk_write(struct plog *p, struct chunk *c)
     uint32_t start = c->written & ~(FILE_BLOCK - 1);
     uint32_t end = (c->used + FILE_BLOCK - 1) & ~(FILE_BLOCK - 1);
     seg_reserve(p, s, c->pos + end);
+    dir_wrote(p->sd);
     memset(c->buf + c->used, 0, end - c->used);
     c->write_to = c->used;
     c->op.done = on_written;
@@ -230,6 +231,7 @@ static void flush_round_start(struct plog *p)
         flush_round_done(p);
         return;
     }
+    dir_wrote(p->sd);
     for (uint32_t i = 0; i < p->seg_cnt; i++) {
         struct seg *s = p->segs[i];
         if (!s->is_dirty)

@@ -473,22 +473,34 @@ static void tune_cold(struct env *e)
     e->sc.cold_read_bytes = 2u << 20; /* 16 buffers, 4 for one reader */
 }
 
-static void a_cold_read_has_several_reads_of_the_disk_at_a_time_but_only_its_share(void **state)
+static struct plog_read cold_read(uint8_t *dst, uint32_t cap)
 {
-    struct env *e = start(1, tune_cold);
+    return (struct plog_read){.offset = 0,
+                              .current_leader_epoch = -1,
+                              .last_fetched_epoch = -1,
+                              .max_bytes = cap,
+                              .min_one_batch = true,
+                              .dst = dst,
+                              .dst_cap = cap,
+                              .done = env_read_done};
+}
+
+/* 40 batches of partition 0 that are on disk only, with a store just opened. */
+static struct env *start_cold(uint32_t parts)
+{
+    struct env *e = start(parts, tune_cold);
     for (uint64_t i = 0; i < 40; i++)
         (void)put(e, 0, i + 1, 50000);
     env_settle(e);
     assert_ok(env_close(e));
     assert_ok(env_open(e));
-    struct env_read x = {.r = {.offset = 0,
-                               .current_leader_epoch = -1,
-                               .last_fetched_epoch = -1,
-                               .max_bytes = sizeof(buf),
-                               .min_one_batch = true,
-                               .dst = buf,
-                               .dst_cap = sizeof(buf),
-                               .done = env_read_done}};
+    return e;
+}
+
+/* Reads them all in one; the most operations of the disk that were under way at a time. */
+static uint32_t read_cold(struct env *e)
+{
+    struct env_read x = {.r = cold_read(buf, sizeof(buf))};
     uint32_t most = 0;
     plog_read(e->parts[0], &x.r);
     for (int i = 0; i < 1000 && !x.done; i++) {
@@ -499,12 +511,31 @@ static void a_cold_read_has_several_reads_of_the_disk_at_a_time_but_only_its_sha
     assert_true(x.done);
     assert_ok(x.r.rc);
     assert_int_equal(x.r.len, 40 * 50000);
-    assert_int_equal(most, 4);
     for (uint32_t i = 0; i < 40; i++) {
         struct batch_info b;
         assert_ok(batch_verify(buf + (size_t)i * 50000, 50000, &b));
         assert_int_equal(b.base_offset, i);
     }
+    return most;
+}
+
+static void a_cold_read_has_several_reads_of_the_disk_at_a_time_but_only_its_share(void **state)
+{
+    struct env *e = start_cold(1);
+    assert_int_equal(read_cold(e), 4);
+    stop(e);
+}
+
+static void beside_writes_to_its_disk_a_cold_read_has_two_reads_at_a_time(void **state)
+{
+    struct env *e = start_cold(2);
+    (void)put(e, 1, 1, 1000);
+    env_settle(e);
+    assert_int_equal(read_cold(e), 2);
+    env_step(e, 1000, 2000000000); /* two seconds later it is in its segment, and flushed, */
+    env_settle(e);
+    env_step(e, 1000, 2000000000); /* and two more after that */
+    assert_int_equal(read_cold(e), 4);
     stop(e);
 }
 
@@ -526,13 +557,7 @@ static void with_the_pool_used_up_cold_readers_wait_and_writers_do_not(void **st
     struct plog_set_stats before, after;
     plog_set_stats_get(e->set, &before);
     for (uint32_t i = 0; i < 8; i++) {
-        reads[i] = (struct env_read){.r = {.current_leader_epoch = -1,
-                                           .last_fetched_epoch = -1,
-                                           .max_bytes = sizeof(dst[i]),
-                                           .min_one_batch = true,
-                                           .dst = dst[i],
-                                           .dst_cap = sizeof(dst[i]),
-                                           .done = env_read_done}};
+        reads[i] = (struct env_read){.r = cold_read(dst[i], sizeof(dst[i]))};
         plog_read(e->parts[i], &reads[i].r);
     }
     plog_set_stats_get(e->set, &after);
@@ -551,6 +576,37 @@ static void with_the_pool_used_up_cold_readers_wait_and_writers_do_not(void **st
         assert_ok(reads[i].r.rc);
         assert_int_equal(reads[i].r.len, 100000);
     }
+    stop(e);
+}
+
+/* A reader that asks again as soon as it has its answer does not pass who waits. */
+static void cold_readers_have_their_turn_in_the_order_they_came(void **state)
+{
+    static struct env_read reads[4], again;
+    static uint8_t dst[4][100000];
+    struct env *e = start(4, tune_cold_least);
+    for (uint32_t i = 0; i < 4; i++)
+        (void)put(e, i, i + 1, 100000);
+    env_settle(e);
+    assert_ok(env_close(e));
+    assert_ok(env_open(e));
+    for (uint32_t i = 0; i < 4; i++) {
+        reads[i] = (struct env_read){.r = cold_read(dst[i], sizeof(dst[i]))};
+        plog_read(e->parts[i], &reads[i].r);
+    }
+    for (int i = 0; i < 1000 && !reads[0].done; i++)
+        env_step(e, 1, 1000);
+    assert_true(reads[0].done);
+    again = (struct env_read){.r = cold_read(dst[0], sizeof(dst[0]))};
+    plog_read(e->parts[0], &again.r);
+    for (int i = 0; i < 4000 && !again.done; i++) {
+        for (uint32_t k = 1; k + 1 < 4; k++)
+            assert_true(reads[k].done || !reads[k + 1].done);
+        env_step(e, 1, 1000);
+    }
+    assert_true(again.done);
+    for (uint32_t k = 1; k < 4; k++)
+        assert_true(reads[k].done);
     stop(e);
 }
 
@@ -1264,6 +1320,8 @@ TEST_MAIN(TEST(a_thousand_partitions_with_4_kib_each_are_durable_after_2_operati
           TEST(an_entry_in_flight_when_its_partition_is_fenced_still_counts),
           TEST(reads_give_whole_batches_within_their_bounds),
           TEST(a_cold_read_has_several_reads_of_the_disk_at_a_time_but_only_its_share),
+          TEST(beside_writes_to_its_disk_a_cold_read_has_two_reads_at_a_time),
+          TEST(cold_readers_have_their_turn_in_the_order_they_came),
           TEST(with_the_pool_used_up_cold_readers_wait_and_writers_do_not),
           TEST(damage_on_disk_is_found_when_it_is_read),
           TEST(a_parked_fetch_wakes_when_enough_is_durable_not_when_it_is_appended),
