@@ -26,7 +26,7 @@ struct ibatch {
     uint64_t first_ns; /* time of the first record */
     uint32_t record_cnt;
     uint16_t listener;
-    bool dead;
+    bool dead, stream;
 };
 static_assert(offsetof(struct ibatch, append) == 0, "a plog_append is its ibatch");
 static_assert(offsetof(struct plog_append, msg) == 0, "a message is its plog_append");
@@ -36,7 +36,9 @@ struct accum {
     struct list free, open;
     uint32_t batch_cnt, free_cnt;
     uint32_t buf_cnt, buf_free_cnt, open_cnt;
-    uint8_t **buf_free; /* a stack: the last one used is the warmest */
+    uint32_t stream_max, stream_cnt;         /* batches of streams */
+    uint32_t stream_buf_max, stream_buf_cnt; /* buffers of those: datagrams want half free */
+    uint8_t **buf_free;                      /* a stack: the last one used is the warmest */
     uint32_t batch_bytes, builder_cap, buf_bytes;
     uint64_t linger_ns;
     uint8_t *spare;
@@ -53,25 +55,33 @@ static void buf_put(struct accum *a, struct ibatch *ib)
         return;
     a->buf_free[a->buf_free_cnt++] = ib->buf;
     ib->buf = NULL;
+    a->stream_buf_cnt -= ib->stream;
     a->s->counters->shard.ingest_buffers_used = a->buf_cnt - a->buf_free_cnt;
 }
 
 static void batch_put(struct accum *a, struct ibatch *ib)
 {
     buf_put(a, ib);
+    a->stream_cnt -= ib->stream;
+    ib->stream = false;
     ib->target = NULL;
     list_add_head(&a->free, &ib->link);
     a->free_cnt++;
 }
 
-static struct ibatch *batch_get(struct accum *a)
+static struct ibatch *batch_get(struct accum *a, bool stream)
 {
+    if (stream && !accum_stream_has_room(a))
+        return NULL;
     struct list *n = a->buf_free_cnt > 0 ? list_pop_head(&a->free) : NULL;
     if (n == NULL)
         return NULL;
     struct ibatch *ib = container_of(n, struct ibatch, link);
     a->free_cnt--;
     ib->buf = a->buf_free[--a->buf_free_cnt];
+    ib->stream = stream;
+    a->stream_cnt += stream;
+    a->stream_buf_cnt += stream;
     a->s->counters->shard.ingest_buffers_used = a->buf_cnt - a->buf_free_cnt;
     return ib;
 }
@@ -97,6 +107,8 @@ int accum_create(struct shard *s, const struct accum_opts *o, struct accum **ret
     cnt = cnt < ACCUM_BATCHES_MIN ? ACCUM_BATCHES_MIN : cnt;
     a->buf_cnt = (uint32_t)(cnt > ACCUM_BATCHES_MAX ? ACCUM_BATCHES_MAX : cnt);
     a->batch_cnt = a->buf_cnt * ACCUM_BATCHES_PER_BUFFER;
+    a->stream_max = o->shared ? a->batch_cnt / 2 : a->batch_cnt;
+    a->stream_buf_max = o->shared ? a->buf_cnt / 4 : a->buf_cnt;
     a->batches = calloc(a->batch_cnt, sizeof(*a->batches));
     a->buf_free = calloc(a->buf_cnt, sizeof(*a->buf_free));
     if (a->batches == NULL || a->buf_free == NULL)
@@ -280,6 +292,14 @@ void accum_close_all(struct accum *a)
         accum_close(a, container_of(a->open.next, struct ibatch, link)->target);
 }
 
+/* The log is behind: of the batches it was given, half of all there are wait for the disk, or
+ * three eighths of the buffers for room in it. The end of one of those makes a turn happen. */
+static bool is_behind(const struct accum *a)
+{
+    return a->batch_cnt - a->free_cnt - a->open_cnt > a->batch_cnt / 2 ||
+           a->buf_cnt - a->buf_free_cnt - a->open_cnt > a->buf_cnt * 3 / 8;
+}
+
 /* The timer only makes a turn happen: the poll stage of that turn closes the batch. */
 static void linger_over(struct timer *t, uint64_t now_ns)
 {
@@ -289,7 +309,8 @@ static void linger_over(struct timer *t, uint64_t now_ns)
 
 static void linger_arm(struct accum *a)
 {
-    if (a->s->timers == NULL || timer_is_armed(&a->timer) || list_is_empty(&a->open))
+    if (a->s->timers == NULL || timer_is_armed(&a->timer) || list_is_empty(&a->open) ||
+        is_behind(a))
         return;
     struct ibatch *head = container_of(a->open.next, struct ibatch, link);
     timer_arm(a->s->timers, &a->timer, head->first_ns + a->linger_ns, linger_over);
@@ -300,7 +321,7 @@ uint32_t accum_expire(struct accum *a, uint64_t now_ns, uint32_t budget)
     uint32_t n = 0;
     for (; n < budget && !list_is_empty(&a->open); n++) {
         struct ibatch *ib = container_of(a->open.next, struct ibatch, link);
-        if (now_ns - ib->first_ns < a->linger_ns)
+        if (now_ns - ib->first_ns < a->linger_ns || is_behind(a))
             break;
         accum_close(a, ib->target);
     }
@@ -311,7 +332,7 @@ uint32_t accum_expire(struct accum *a, uint64_t now_ns, uint32_t budget)
 /* ---- filling */
 static struct ibatch *batch_open(struct accum *a, struct target *t)
 {
-    struct ibatch *ib = batch_get(a);
+    struct ibatch *ib = batch_get(a, t->stream);
     if (ib == NULL)
         return NULL;
     ib->target = t;
@@ -384,6 +405,12 @@ bool accum_has_room(struct accum *a, uint32_t cnt)
     if (a->open_cnt > a->buf_cnt / 2)
         accum_close(a, container_of(a->open.next, struct ibatch, link)->target);
     return accum_free_cnt(a) >= cnt;
+}
+
+bool accum_stream_has_room(const struct accum *a)
+{
+    return accum_free_cnt(a) > 0 && a->stream_cnt < a->stream_max &&
+           a->stream_buf_cnt < a->stream_buf_max;
 }
 
 bool accum_is_idle(const struct accum *a)

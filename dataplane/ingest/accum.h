@@ -5,9 +5,12 @@
  * Batches come from a pool taken at start; when it is empty accum_add says -EAGAIN and the caller
  * drops the event (datagrams) or holds the stream back; accum_has_room says so beforehand. A sealed
  * batch goes to plog_append on its own shard, or as MSG_SEALED to the owner of its partition,
- * always in the order in which it was closed. Counts the events ledger from acceptance on:
- * in_flight until the log has answered, then durable, dead_lettered_durable or drop[]. Runs on: its
- * shard. Blocks and allocates: only in create and destroy. */
+ * always in the order in which it was closed. While the log is behind, batches are closed when full
+ * only: many small ones would use the pool up long before its memory. Streams, which can wait, get
+ * at most half of the batches and a quarter of the buffers, so that datagrams, which cannot, are
+ * not starved. Counts the events ledger from acceptance on: in_flight until the log has answered,
+ * then durable, dead_lettered_durable or drop[]. Runs on: its shard. Blocks and allocates: only in
+ * create and destroy. */
 #pragma once
 #include "accel/codec.h"
 #include "dataplane/flow.h"
@@ -25,6 +28,7 @@ struct target {
     uint16_t owner;    /* shard */
     uint16_t listener; /* index in conf.listeners: whose ledger counts */
     bool dead;         /* a dead letter topic */
+    bool stream;       /* of a stream listener */
     enum codec_id codec;
     int level;
     struct ibatch *open;
@@ -34,6 +38,7 @@ struct accum_opts {
     uint32_t batch_bytes;      /* a batch of this size is closed */
     uint32_t record_bytes_max; /* largest record: decides the size of a buffer with batch_bytes */
     uint64_t linger_ns;        /* a batch this old is closed */
+    bool shared;               /* datagrams and streams come here, not only one of them */
     uint64_t pool_bytes;       /* memory for batches; at least ACCUM_BATCHES_MIN are made */
 };
 #define ACCUM_BATCHES_MIN 8u
@@ -46,7 +51,7 @@ NODISCARD int accum_create(struct shard *s, const struct accum_opts *opts, struc
 void accum_destroy(struct accum *a);
 
 /* @hot. Append one record. 0 (the caller counts produced and in_flight), or
- *   -EAGAIN   no batch is free; the oldest open one was closed, so one will be
+ *   -EAGAIN   no batch is free (for a stream); the oldest open one was closed, so one will be
  *   -E_LIMIT  the record does not fit into an empty batch */
 NODISCARD int accum_add(struct accum *a, struct target *t, const struct rec *r);
 /* Close the target's open batch, if there is one. */
@@ -59,6 +64,8 @@ uint32_t accum_free_cnt(const struct accum *a); /* batches that could be opened 
 /* Can `cnt` batches (or half of the pool, if that is less) be opened now? No: the log is behind,
  * and whoever has a queue of his own should leave events there. Once per burst. */
 bool accum_has_room(struct accum *a, uint32_t cnt);
+/* Can an event of a stream find a batch now? */
+bool accum_stream_has_room(const struct accum *a);
 bool accum_is_idle(const struct accum *a); /* no batch open or in flight */
 
 /* Handlers of MSG_SEALED, for pipeline.c. */

@@ -111,7 +111,10 @@ int ingest_create(struct shard *s, const struct conf *conf, struct ingest **ret)
     struct accum_opts o = {.batch_bytes = conf->batch_bytes,
                            .linger_ns = (uint64_t)conf->linger_ms * 1000000,
                            .pool_bytes = conf->staging_bytes / 2};
+    bool datagrams = false, streams = false;
     for (uint16_t i = 0; i < conf->listener_cnt; i++) {
+        datagrams |= conf->listeners[i].transport == CONF_UDP;
+        streams |= conf->listeners[i].transport == CONF_TCP;
         uint32_t max = conf->listeners[i].event_bytes_max + RECORD_OVERHEAD_MAX;
         o.record_bytes_max = max > o.record_bytes_max ? max : o.record_bytes_max;
         rc = listener_init(in, i, conf);
@@ -123,6 +126,7 @@ int ingest_create(struct shard *s, const struct conf *conf, struct ingest **ret)
         goto undo;
     if (conf->listener_cnt == 0)
         o.pool_bytes = 0;
+    o.shared = datagrams && streams;
     rc = accum_create(s, &o, &in->accum);
     if (rc < 0)
         goto undo;
@@ -373,7 +377,7 @@ uint32_t ingest_poll(struct ingest *in, uint32_t budget)
     uint32_t n = accum_expire(in->accum, in->s->now_ns, budget);
     if (in->gelf != NULL)
         n += gelf_input_poll(in->gelf);
-    if (!list_is_empty(&in->waiting) && accum_free_cnt(in->accum) > 0 && !in->stopping)
+    if (!list_is_empty(&in->waiting) && accum_stream_has_room(in->accum) && !in->stopping)
         n += streams_poll(in, budget);
     return n;
 }

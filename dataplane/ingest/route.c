@@ -107,11 +107,13 @@ void route_refresh(struct route *r, struct shard *s, struct accum *a)
         r->local = local;
         r->present = true;
         for (uint32_t i = 0; i < cnt; i++)
-            r->target[i] = (struct target){.topic_id = t->id,
-                                           .partition = part[i],
-                                           .owner = owner[i],
-                                           .listener = r->listener,
-                                           .dead = r->dead};
+            r->target[i] =
+                (struct target){.topic_id = t->id,
+                                .partition = part[i],
+                                .owner = owner[i],
+                                .listener = r->listener,
+                                .stream = s->conf->listeners[r->listener].transport == CONF_TCP,
+                                .dead = r->dead};
     }
     enum codec_id codec;
     if (r->compression != CONF_RULE_COMP_TOPIC)

@@ -262,7 +262,7 @@ uint32_t streams_poll(struct ingest *in, uint32_t budget)
     uint32_t n = 0;
     list_init(&now);
     list_splice_tail(&now, &in->waiting);
-    while (n < budget && !list_is_empty(&now) && accum_free_cnt(in->accum) > 0) {
+    while (n < budget && !list_is_empty(&now) && accum_stream_has_room(in->accum)) {
         struct ingest_conn *c = container_of(list_pop_head(&now), struct ingest_conn, wait_link);
         conn_read(c);
         n++;

@@ -9,7 +9,8 @@
  *
  * And one that fails: FORGETFS_FAULTS names a file of lines "<operation> <errno> <part of a path>",
  * read again whenever it changes. Operations are read, write, fsync, and change: all that a
- * read-only file system refuses. As on Linux, what a failed fsync should have carried is not carried
+ * read-only file system refuses. "delay <milliseconds> <part of a path>" makes the fsync of such a
+ * file take that long, and everything else wait for it, as a slow disk does. As on Linux, what a failed fsync should have carried is not carried
  * by the next one either.
  *
  * BACKING/node.N holds the bytes of inode N, BACKING/dir.N the entries of directory N, one
@@ -396,8 +397,11 @@ static int op_fsync(const char *path, int datasync, struct fuse_file_info *fi)
         return rc;
     rc = flush_node(n);
     const char *delay = getenv("FORGETFS_FSYNC_DELAY_MS");
-    if (delay != NULL && atoi(delay) > 0)
-        usleep((useconds_t)atoi(delay) * 1000);
+    int delay_ms = -fault_of("delay", path);
+    if (delay_ms == 0 && delay != NULL)
+        delay_ms = atoi(delay);
+    if (delay_ms > 0)
+        usleep((useconds_t)delay_ms * 1000);
     if (trace != NULL && rc == 0) {
         fprintf(trace, "%llu %llu %s\n", (unsigned long long)start, (unsigned long long)mono_ns(),
                 path);

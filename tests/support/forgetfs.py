@@ -39,6 +39,10 @@ class ForgetFS:
                 f.write(f"{op} {err} {part}\n")
         os.rename(self.faults + ".tmp", self.faults)
 
+    def slow(self, delay_ms):
+        """From now on every fsync takes that long (0: as long as it takes)."""
+        self.fail(*[("delay", delay_ms, "/")] if delay_ms else [])
+
     def cut(self, a):
         """The power fails: memory is gone, what was flushed stays. The lock file that names the
         dataplane is gone with the mount, so its pid is asked for before."""

@@ -654,6 +654,56 @@ static void streams_are_lossless_when_the_pool_runs_out(void **state)
     check_order();
 }
 
+/* However much a stream sends while the log stands still, datagrams find room. */
+static void streams_leave_room_for_datagrams(void **state)
+{
+    (void)state;
+    struct test_rng r = {test_seed(25)};
+    struct net_addr p = peer(1);
+    char line[200];
+    uint64_t seq = 0, lines = 0;
+    owners_set(1, 0);
+    struct ingest_stream *st = ingest_stream_open(in, 1, &p);
+    assert_non_null(st);
+    for (bool took = true; took; lines += took) {
+        int n = snprintf(line, sizeof(line), "<13>1 - h a p m - seq=%lu %0100d\n",
+                         (unsigned long)++seq, 0);
+        took = ingest_stream_bytes(st, span_of(line, (uint32_t)n)) == (uint32_t)n;
+        assert_true(lines < 100000);
+    }
+    sent_records = counters->listener[1].received;
+    assert_true(ingest_has_room(in, 4));
+    while (ingest_has_room(in, 4))
+        dgrams_put(&r, &seq, 4);
+    assert_true(counters->listener[0].received > 20);
+    assert_int_equal(EVENTS(drop[EDROP_no_buffer]), 0);
+    check_ledger();
+    run_dry();
+    assert_int_equal(EVENTS(in_flight), 0);
+    assert_int_equal(durable_cnt + dead_cnt, sent_records);
+    ingest_stream_close(st);
+}
+
+/* A log that is behind is given full batches only; once it is not, linger counts again. */
+static void a_log_that_is_behind_gets_full_batches(void **state)
+{
+    (void)state;
+    owners_set(1, 0);
+    log_copies = true;
+    for (uint32_t i = 0; i < 40; i++) {
+        send_one(1, "<13>seq=1");
+        shard[0].now_ns += 10000000;
+        (void)ingest_poll(in, 16);
+    }
+    uint32_t half = ACCUM_BATCHES_MIN * ACCUM_BATCHES_PER_BUFFER / 2;
+    assert_int_equal(queued_cnt, half + 1);
+    answer(1, 0);
+    assert_int_equal(ingest_poll(in, 16), 1);
+    assert_int_equal(queued_cnt, half + 1);
+    run_dry();
+    assert_int_equal(EVENTS(durable), 40);
+}
+
 static void the_topic_says_how_batches_are_compressed(void **state)
 {
     (void)state;
@@ -694,6 +744,8 @@ int main(void)
         T(the_topic_says_how_batches_are_compressed),
         T(ledgers_balance_after_every_step),
         T(batches_that_wait_for_the_disk_hold_no_buffer),
+        T(streams_leave_room_for_datagrams),
+        T(a_log_that_is_behind_gets_full_batches),
         T(who_waits_for_room_loses_nothing),
         T(streams_are_lossless_when_the_pool_runs_out),
     };
