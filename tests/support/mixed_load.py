@@ -92,10 +92,14 @@ class Transactions(threading.Thread):
                     raise
 
     def one(self, n):
+        """The records are answered before the end: librdkafka, told to abort while its
+        AddPartitionsToTxn goes down with the connection, ends a transaction that the coordinator has
+        never heard of, and the error that Kafka answers then (INVALID_TXN_STATE) is fatal to it."""
         p = self.producer
         p.begin_transaction()
         for i in range(3):
             p.produce(self.topic, b"%d-%d" % (n, i), partition=0)
+        assert p.flush(120) == 0, f"the records of transaction {n} are unanswered"
         if n % 4 != 3 and self.ask(p.commit_transaction, 10):
             self.committed.append(n)
         elif self.ask(p.abort_transaction, 10):
