@@ -35,3 +35,17 @@ uint32_t crc32c_combine(uint32_t crc_a, uint32_t crc_b, uint64_t len_b)
     }
     return mul_mod(shift, crc_a) ^ crc_b;
 }
+
+/* The difference of two checksums is the register that the wrong bit alone leaves behind. Taking
+ * back one zero byte after the other leads to a register that holds but that bit: there it is. */
+int64_t crc32c_wrong_bit(uint32_t is, uint32_t want, uint64_t len)
+{
+    uint32_t reg = is ^ want;
+    for (uint64_t byte = len; reg != 0 && byte-- > 0;) {
+        for (int i = 0; i < 8; i++) /* of a shift to the right only POLY sets the highest bit */
+            reg = reg >> 31 ? (reg ^ POLY) << 1 | 1 : reg << 1;
+        if (reg < 256 && (reg & (reg - 1)) == 0)
+            return (int64_t)(byte * 8) + __builtin_ctz(reg);
+    }
+    return -1;
+}

@@ -9,6 +9,10 @@
 uint32_t crc32c(uint32_t crc, const void *p, size_t len);
 /* CRC of A||B from crc(A), crc(B) and len(B). */
 uint32_t crc32c_combine(uint32_t crc_a, uint32_t crc_b, uint64_t len_b);
+/* Which one bit of `len` bytes is wrong, when their checksum is `is` and should be `want`: its
+ * number, 8 x byte + bit (0: the lowest), or -1: no single bit explains it. Below 256 MiB at most
+ * one does. */
+int64_t crc32c_wrong_bit(uint32_t is, uint32_t want, uint64_t len);
 
 /* The twins, for tests and benchmarks. */
 uint32_t crc32c_soft(uint32_t crc, const void *p, size_t len);

@@ -68,7 +68,8 @@ enum {
 
 /* One journal entry: one group commit. Starts at a block, padded with zeros to a block.
  *     struct journal_head, the runs' bytes back to back, run_cnt x struct journal_run
- * A run is one or more whole record batches of one partition, offsets dense. */
+ * A run is one or more whole record batches of one partition, offsets dense.
+ * The next entry is written when this one is flushed (journal_walk.c: what that says of damage). */
 #define JOURNAL_MAGIC UINT32_C(0x4a4c5331) /* "1SLJ" */
 #define JOURNAL_VERSION 1u
 struct journal_head {
@@ -87,7 +88,8 @@ struct journal_run {
     uint32_t zero;
     int64_t base_offset;
     uint32_t len;
-    uint32_t zero2;
+    uint32_t crc; /* CRC-32C of the row with this field zero, begun with the low half of generation:
+                     in an entry that was damaged, is it this row that can be trusted? */
 };
 _Static_assert(sizeof(struct journal_head) == 40, "journal head layout");
 _Static_assert(sizeof(struct journal_run) == 40, "journal run layout");

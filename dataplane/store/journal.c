@@ -242,7 +242,8 @@ uint8_t *journal_add(struct journal *j, const struct journal_run *run)
         room = j->file_bytes < j->buf_cap ? j->file_bytes : j->buf_cap;
     if (need > room || j->run_cnt == sizeof(j->runs) / sizeof(j->runs[0]))
         return NULL;
-    j->runs[j->run_cnt++] = *run;
+    j->runs[j->run_cnt] = *run;
+    j->runs[j->run_cnt++].crc = journal_run_crc(run, j->generation);
     uint8_t *p = j->buf + sizeof(struct journal_head) + j->bytes_len;
     j->bytes_len += run->len;
     return p;
@@ -308,59 +309,4 @@ void journal_commit(struct journal *j, journal_done_fn *done, void *arg)
     j->entry_pos = j->pos;
     j->pos += padded;
     j->io->ops->write(j->files[j->use % j->file_cnt], &j->op, j->buf, padded, j->entry_pos);
-}
-
-/* ------------------------------------------------------------------------------------------ replay
- */
-
-static bool entry_is_whole(const uint8_t *p, uint64_t room, struct journal_head *h)
-{
-    if (room < sizeof(*h))
-        return false;
-    memcpy(h, p, sizeof(*h));
-    if (h->magic != JOURNAL_MAGIC || h->version != JOURNAL_VERSION || h->zero != 0)
-        return false;
-    if (h->len > room || h->len < sizeof(*h) ||
-        h->run_cnt > (h->len - sizeof(*h)) / sizeof(struct journal_run))
-        return false;
-    struct journal_head z = *h;
-    z.crc = 0;
-    uint32_t crc = crc32c(0, &z, sizeof(z));
-    return crc32c(crc, p + sizeof(z), h->len - sizeof(z)) == h->crc;
-}
-
-static int entry_runs(const uint8_t *p, const struct journal_head *h, journal_run_fn *fn, void *arg)
-{
-    uint64_t at = sizeof(*h);
-    uint64_t table = h->len - (uint64_t)h->run_cnt * sizeof(struct journal_run);
-    for (uint32_t i = 0; i < h->run_cnt; i++) {
-        struct journal_found f = {.seq = h->seq, .generation = h->generation};
-        memcpy(&f.run, p + table + (uint64_t)i * sizeof(f.run), sizeof(f.run));
-        if (f.run.len > table - at)
-            return 0; /* cannot be ours though its checksum fits: take no more of it */
-        f.bytes = p + at;
-        at += f.run.len;
-        int rc = fn(arg, &f);
-        if (rc < 0)
-            return rc;
-    }
-    return 0;
-}
-
-int64_t journal_walk(const uint8_t *buf, uint64_t len, journal_run_fn *fn, void *arg)
-{
-    uint64_t pos = 0;
-    int64_t cnt = 0;
-    struct journal_head h, prev = {0};
-    while (pos < len && entry_is_whole(buf + pos, len - pos, &h)) {
-        if (cnt > 0 && (h.generation != prev.generation || h.seq != prev.seq + 1))
-            break;
-        int rc = entry_runs(buf + pos, &h, fn, arg);
-        if (rc < 0)
-            return rc;
-        prev = h;
-        cnt++;
-        pos += (h.len + (uint64_t)FILE_BLOCK - 1) & ~(uint64_t)(FILE_BLOCK - 1);
-    }
-    return cnt;
 }

@@ -60,16 +60,32 @@ uint64_t journal_tail_use(const struct journal *j);
 /* Files that could be taken into use right now. */
 uint32_t journal_free_cnt(const struct journal *j);
 
-/* Reading entries back. `buf` of journal_walk holds one whole file; the runs' bytes point into it.
- * Calls fn for every run of every valid entry, in order, and stops at the first thing that is not
- * the next entry. Returns the entries walked, or what fn returned when negative. Pure. */
-struct journal_found {
+/* Reading entries back (journal_walk.c). */
+struct journal_found { /* a run that can be used */
     uint64_t seq, generation;
     struct journal_run run;
     const uint8_t *bytes;
 };
-typedef int journal_run_fn(void *arg, const struct journal_found *f);
-int64_t journal_walk(const uint8_t *buf, uint64_t len, journal_run_fn *fn, void *arg);
+struct journal_damage {
+    bool is_mended;        /* one bit, which is put right, or none of a record: nothing is lost */
+    uint64_t pos, len;     /* bytes of the file that are damaged, or that entry's */
+    uint64_t seq, seq_cnt; /* the entries; seq 0: not known which */
+    /* What is lost of this run: its offsets [from, to), to -1: and all behind it. NULL: nothing is
+     * lost (is_mended), or nobody knows what stood there. */
+    const struct journal_run *run;
+    int64_t from, to;
+};
+struct journal_reader { /* a negative answer ends the walk with it */
+    int (*on_run)(void *arg, const struct journal_found *f);
+    int (*on_damage)(void *arg, const struct journal_damage *d); /* in order with the runs */
+    void *arg;
+};
+/* `buf` holds one whole file; the runs' bytes point into it, and a wrong bit is put right in it.
+ * Calls on_run for what can be read of the file's last use, in order. Returns the entries that were
+ * whole or mended, or what a callback returned when negative. Pure. */
+int64_t journal_walk(uint8_t *buf, uint64_t len, const struct journal_reader *r);
+/* journal_run.crc of a row in an entry of this generation. */
+uint32_t journal_run_crc(const struct journal_run *run, uint64_t generation);
 /* Name of file n: "<directory id>-<shard>-<n>.journal". */
 void journal_file_name(char out[64], const struct uuid *directory_id, uint16_t shard, uint32_t n);
 /* Parse such a name. 0 or -E_MALFORMED. */

@@ -313,7 +313,7 @@ int recover_data_dirs(struct catalog *c, const struct recover_opts *o, struct re
             rc = 0;
     }
     catalog_found_drop(c);
-    c->found_damage.batches = rep->cnt[RC_DAMAGED_BATCH];
+    c->found_damage.batches = rep->cnt[RC_DAMAGED_BATCH] + rep->cnt[RC_JOURNAL_LOST];
     c->found_damage.tails = rep->cnt[RC_DAMAGED_TAIL];
     c->found_damage.segments = rep->cnt[RC_LATER_SEGMENT];
     return rc;

@@ -5,6 +5,7 @@
 #include "dataplane/store/recover_int.h"
 #include "dataplane/store/store_file.h"
 #include "lib/base/span.h"
+#include "lib/batch/lost.h"
 #include <inttypes.h>
 #include <stdlib.h>
 
@@ -96,6 +97,31 @@ static int tail_write(struct tail_writer *t, const uint8_t *b, const struct batc
     return rc < 0 ? rc : recover_txn(p, info, b);
 }
 
+/* Offsets are missing in front of `next`: a batch that says so stands for them, so that who reads
+ * them is told. */
+static int tail_gap(struct tail_writer *t, const struct batch_info *next)
+{
+    static const char why[] =
+        "lost: these offsets were to come from the journal, and are not in it";
+    uint8_t lost[256];
+    struct batch_info info;
+    struct part *p = t->p;
+    recover_note(t->rep, RC_JOURNAL_GAP,
+                 "topic %s partition %" PRId32 ": offsets %" PRId64 " to %" PRId64
+                 " are missing: %s",
+                 p->topic, p->partition, p->next, next->base_offset - 1, t->dir);
+    int rc = batch_lost_build(lost, sizeof(lost),
+                              &(struct batch_lost){.from = p->next,
+                                                   .to = next->base_offset,
+                                                   .leader_epoch = next->leader_epoch,
+                                                   .text = why});
+    if (rc == 0)
+        rc = batch_verify(lost, sizeof(lost), &info);
+    if (rc == 0)
+        return tail_write(t, lost, &info);
+    return rc == -E_LIMIT ? 0 : rc; /* more offsets than one batch can have: they stay missing */
+}
+
 int recover_part_append(struct part *p, const struct span *batches, uint32_t cnt,
                         const struct recover_opts *o, struct recover_report *rep)
 {
@@ -113,12 +139,11 @@ int recover_part_append(struct part *p, const struct span *batches, uint32_t cnt
             recover_note(rep, RC_JOURNAL_KNOWN, "%s offset %" PRId64, t.dir, info.base_offset);
             continue;
         }
-        if (info.base_offset > p->next)
-            recover_note(rep, RC_JOURNAL_GAP, "%s: offsets %" PRId64 " to %" PRId64 " are missing",
-                         t.dir, p->next, info.base_offset - 1);
         if (!wrote)
             rc = tail_open(&t);
         wrote = true;
+        if (rc == 0 && info.base_offset > p->next)
+            rc = tail_gap(&t, &info);
         if (rc == 0)
             rc = tail_write(&t, batches[i].p, &info);
         if (rc == 0)
@@ -153,6 +178,7 @@ struct replay_run {
 };
 struct replay {
     struct recover_report *rep;
+    const char *path; /* of the journal file that is read */
     const struct recover_opts *o;
     struct part **by_id;
     uint32_t part_cnt;
@@ -196,19 +222,25 @@ static bool run_is_known(const struct journal_found *f, int64_t next)
     return end <= next;
 }
 
-static int replay_collect(void *arg, const struct journal_found *f)
+/* NULL: it is gone. */
+static struct part *part_of_run(const struct replay *r, const struct journal_run *run)
 {
-    struct replay *r = arg;
-    struct part key = {.topic_id = f->run.topic_id, .partition = f->run.partition}, *k = &key;
+    struct part key = {.topic_id = run->topic_id, .partition = run->partition}, *k = &key;
     struct part **hit = r->part_cnt == 0
                             ? NULL
                             : bsearch(&k, r->by_id, r->part_cnt, sizeof(*r->by_id), part_id_cmp);
-    if (hit == NULL) {
+    return hit == NULL ? NULL : *hit;
+}
+
+static int replay_collect(void *arg, const struct journal_found *f)
+{
+    struct replay *r = arg;
+    struct part *p = part_of_run(r, &f->run);
+    if (p == NULL) {
         r->unknown++;
         recover_note(r->rep, RC_JOURNAL_UNKNOWN, "journal entry %" PRIu64, f->seq);
         return 0;
     }
-    struct part *p = *hit;
     if (run_is_known(f, p->next)) {
         recover_note(r->rep, RC_JOURNAL_KNOWN, "%s offset %" PRId64, p->name, f->run.base_offset);
         return 0;
@@ -230,6 +262,40 @@ static int replay_collect(void *arg, const struct journal_found *f)
                                           .bytes = bytes,
                                           .len = f->run.len};
     r->cnt++;
+    return 0;
+}
+
+static int replay_damage(void *arg, const struct journal_damage *d)
+{
+    struct replay *r = arg;
+    char where[STORE_PATH_MAX + 160], to[32] = "and above";
+    (void)snprintf(where, sizeof(where),
+                   "%" PRIu64 " bytes at byte %" PRIu64 " of %s, entry %" PRIu64, d->len, d->pos,
+                   r->path, d->seq);
+    if (d->is_mended) {
+        recover_note(r->rep, RC_JOURNAL_MENDED, "%s", where);
+        return 0;
+    }
+    if (d->run == NULL) {
+        recover_note(r->rep, RC_JOURNAL_LOST, "%s, %" PRIu64 " entries, of partitions unknown",
+                     where, d->seq_cnt);
+        return 0;
+    }
+    struct part *p = part_of_run(r, d->run);
+    if (p == NULL) {
+        r->unknown++;
+        recover_note(r->rep, RC_JOURNAL_UNKNOWN, "journal entry %" PRIu64, d->seq);
+        return 0;
+    }
+    if (d->from < p->next) { /* its segment has it */
+        recover_note(r->rep, RC_JOURNAL_KNOWN, "%s offset %" PRId64, p->name, d->from);
+        return 0;
+    }
+    if (d->to >= 0)
+        (void)snprintf(to, sizeof(to), "to %" PRId64, d->to - 1);
+    recover_note(r->rep, RC_JOURNAL_LOST,
+                 "topic %s partition %" PRId32 ": offsets %" PRId64 " %s: %s", p->topic,
+                 p->partition, d->from, to, where);
     return 0;
 }
 
@@ -358,7 +424,9 @@ static int journal_collect(struct data_dir *d, struct replay *r, struct journal_
         return rc;
     r->kept = x->kept;
     r->unknown = 0;
-    int64_t got = journal_walk(buf, len, replay_collect, r);
+    const struct journal_reader reader = {replay_collect, replay_damage, r};
+    r->path = path;
+    int64_t got = journal_walk(buf, len, &reader);
     free(buf);
     x->has_unknown = r->unknown > 0;
     r->rep->cnt[RC_JOURNAL_ENTRY] += got > 0 ? (uint64_t)got : 0;

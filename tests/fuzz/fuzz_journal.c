@@ -52,14 +52,71 @@ static int on_run(void *arg, const struct journal_found *f)
     return 0;
 }
 
+static int on_damage(void *arg, const struct journal_damage *d)
+{
+    const struct bounds *b = arg;
+    ASSERT(d->pos <= b->len);
+    ASSERT(d->len <= b->len - d->pos);
+    ASSERT(d->run == NULL || d->to == -1 || d->to > d->from);
+    return 0;
+}
+
+static void walk(const uint8_t *data, size_t size)
+{
+    uint8_t *p = malloc(size + 1);
+    ASSERT(p != NULL);
+    memcpy(p, data, size);
+    struct bounds b = {p, size};
+    const struct journal_reader r = {on_run, on_damage, &b};
+    ASSERT(journal_walk(p, size, &r) >= 0);
+    free(p);
+}
+
+static void rows_sign(uint8_t *p, const struct journal_head *h)
+{
+    uint64_t rows = (h->len - sizeof(*h)) / sizeof(struct journal_run);
+    for (uint64_t i = 0; i < h->run_cnt && i < rows; i++) {
+        uint8_t *row = p + h->len - (i + 1) * sizeof(struct journal_run);
+        struct journal_run run;
+        memcpy(&run, row, sizeof(run));
+        run.crc = journal_run_crc(&run, h->generation);
+        memcpy(row, &run, sizeof(run));
+    }
+}
+
+/* The entry, twice more behind it, in sequence: then parts of the first two damaged. */
+static void walk_damaged(const uint8_t *entry, size_t len)
+{
+    size_t room = (len + FILE_BLOCK - 1) & ~(size_t)(FILE_BLOCK - 1), bits = len * 8;
+    uint8_t *p = calloc(3, room);
+    struct journal_head h;
+    ASSERT(p != NULL);
+    memcpy(&h, entry, sizeof(h));
+    for (uint32_t i = 0; i < 3; i++) {
+        memcpy(p + i * room, entry, len);
+        h.seq++;
+        rows_sign(p + i * room, &h);
+        h.crc = 0;
+        memcpy(p + i * room, &h, sizeof(h));
+        h.crc = crc32c(0, p + i * room, len);
+        memcpy(p + i * room, &h, sizeof(h));
+    }
+    struct bounds b = {p, 3 * room};
+    const struct journal_reader r = {on_run, on_damage, &b};
+    p[h.crc % bits / 8] ^= (uint8_t)(1u << h.crc % 8);
+    ASSERT(journal_walk(p, 3 * room, &r) == 3); /* whatever the bit: put right */
+    memset(p + room + h.crc % len, 0x5a, len - h.crc % len < 9 ? len - h.crc % len : 9);
+    ASSERT(journal_walk(p, 3 * room, &r) >= 2);
+    free(p);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static bool ready;
     if (!ready)
         accel_init(false);
     ready = true;
-    struct bounds b = {data, size};
-    ASSERT(journal_walk(data, size, on_run, &b) >= 0);
+    walk(data, size);
 
     uint8_t *copy = malloc(size + 1);
     ASSERT(copy != NULL);
@@ -76,8 +133,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         memcpy(copy, &h, sizeof(h));
         h.crc = crc32c(0, copy, size);
         memcpy(copy, &h, sizeof(h));
-        b.p = copy;
-        ASSERT(journal_walk(copy, size, on_run, &b) >= 0);
+        walk(copy, size);
+        if (h.run_cnt <= (size - sizeof(h)) / sizeof(struct journal_run))
+            walk_damaged(copy, size);
     }
     struct producers t = {0};
     struct epochs ep = {0};

@@ -67,6 +67,24 @@ static void pieces_continue_and_combine(void **state)
     free(plain);
 }
 
+static void a_wrong_bit_is_found_and_two_are_not_taken_for_one(void **state)
+{
+    (void)state;
+    struct test_rng rng = {test_seed(3)};
+    static uint8_t buf[70000];
+    rng_fill(&rng, buf, sizeof(buf));
+    for (int i = 0; i < 300; i++) {
+        size_t len = 1 + rng_below(&rng, i % 2 ? 100 : sizeof(buf));
+        uint64_t bit = rng_below(&rng, len * 8), other = rng_below(&rng, len * 8);
+        uint32_t want = crc32c(0, buf, len);
+        assert_int_equal(crc32c_wrong_bit(want, want, len), -1);
+        buf[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        assert_int_equal(crc32c_wrong_bit(crc32c(0, buf, len), want, len), bit);
+        buf[other / 8] ^= (uint8_t)(1u << other % 8);
+        assert_int_equal(crc32c_wrong_bit(crc32c(0, buf, len), want, len), -1);
+    }
+}
+
 static void an_unfit_cpu_gets_the_scalar_twin_and_is_told(void **state)
 {
     (void)state;
@@ -94,4 +112,6 @@ static void an_unfit_cpu_gets_the_scalar_twin_and_is_told(void **state)
 }
 
 TEST_MAIN(TEST(known_vectors), TEST(twins_agree_at_every_length_and_alignment),
-          TEST(pieces_continue_and_combine), TEST(an_unfit_cpu_gets_the_scalar_twin_and_is_told))
+          TEST(pieces_continue_and_combine),
+          TEST(a_wrong_bit_is_found_and_two_are_not_taken_for_one),
+          TEST(an_unfit_cpu_gets_the_scalar_twin_and_is_told))

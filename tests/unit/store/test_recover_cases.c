@@ -300,6 +300,41 @@ static uint32_t case_JOURNAL_GAP(struct env *e)
     return UINT32_MAX; /* offset 0 is gone, 1 is there */
 }
 
+/* Three entries of the journal, one batch each; bits of the second one's body are wrong. */
+static void journal_damaged(struct env *e, bool one_bit)
+{
+    char name[64], path[CATALOG_PATH_MAX + 80];
+    uint64_t len, at = 0;
+    e->sc.drain_age_ms = 60000;
+    fill(e, 3, 1000);
+    journal_file_name(name, &e->cat->dirs[0].id, 0, 1);
+    (void)snprintf(path, sizeof(path), "%s/%s", e->cat->dirs[0].journal_path, name);
+    crash(e);
+    uint8_t *p = content(e, path, 0, &len);
+    for (int64_t next = -1; next != 1; at += FILE_BLOCK) {
+        struct journal_head h;
+        memcpy(&h, p + at, sizeof(h));
+        assert_int_equal(h.magic, JOURNAL_MAGIC);
+        next = (int64_t)load_be64(p + at + sizeof(h));
+    }
+    free(p);
+    flip(e, path, at - FILE_BLOCK + 500);
+    if (!one_bit)
+        flip(e, path, at - FILE_BLOCK + 700);
+}
+
+static uint32_t case_JOURNAL_MENDED(struct env *e)
+{
+    journal_damaged(e, true);
+    return 3;
+}
+
+static uint32_t case_JOURNAL_LOST(struct env *e)
+{
+    journal_damaged(e, false);
+    return UINT32_MAX; /* a reader meets the error at offset 1 */
+}
+
 static void journal_is_written(void *arg, int rc)
 {
     *(int *)arg = rc;
@@ -373,12 +408,23 @@ static void look(struct env *e, uint32_t c)
         assert_false(exists(e, T0 FN_NEXT));
         assert_false(exists(e, T0 "00000000000000000078.log.deleted"));
         break;
+    case RC_JOURNAL_LOST:
+        assert_non_null(
+            strstr(said, "topic t partition 0: offsets 1 and above: 1000 bytes at byte 4136 of "));
+        assert_non_null(strstr(said, "topic t partition 0: offsets 1 to 1 are missing"));
+        assert_ok(env_read(e, 0, 0, buf, sizeof(buf), &x));
+        assert_int_equal(x.r.len, 1000);
+        assert_rc(env_read(e, 0, 1, buf, sizeof(buf), &x), -E_CORRUPT_BATCH);
+        assert_ok(env_read(e, 0, 2, buf, sizeof(buf), &x));
+        assert_int_equal(x.r.len, 1000);
+        break;
     case RC_DAMAGED_BATCH:
         assert_rc(env_read(e, 0, 1, buf, sizeof(buf), &x), -E_CORRUPT_BATCH);
         assert_ok(env_read(e, 0, 2, buf, sizeof(buf), &x));
         assert_true(x.r.len > 0);
         break;
     case RC_JOURNAL_GAP:
+        assert_rc(env_read(e, 0, 0, buf, sizeof(buf), &x), -E_CORRUPT_BATCH);
         assert_ok(env_read(e, 0, 1, buf, sizeof(buf), &x));
         assert_true(x.r.len > 0);
         break;
