@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define HOST_BUFS 2048u /* a little more than PORT_HOST_BUFS, for its rings */
+#define HOST_BUFS 1536u /* a little more than PORT_HOST_BUFS(0), for its rings */
 #define MBUF_BYTES                                                                                 \
     1060u           /* of a packet buffer besides the frame: headroom, header, mempool's own       \
                      */
@@ -43,7 +43,7 @@ static uint32_t memory_mb(const struct conf *c, const struct plan *p)
     uint64_t bytes = c->port_cnt > 0 ? (uint64_t)p->shard_cnt * c->mbufs * (MBUF_BYTES + mtu) : 0;
     for (uint32_t i = 0; i < c->port_cnt; i++)
         if (c->ports[i].host_interface[0] != '\0')
-            bytes += (uint64_t)HOST_BUFS * (MBUF_BYTES + c->ports[i].mtu);
+            bytes += (uint64_t)(HOST_BUFS + c->ports[i].tx_desc) * (MBUF_BYTES + c->ports[i].mtu);
     return BASE_MB + (uint32_t)((bytes + (1u << 20) - 1) >> 20);
 }
 

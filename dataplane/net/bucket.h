@@ -30,7 +30,21 @@ static inline bool bucket_take(const struct bucket_rate *r, uint64_t now_ns, uin
     return true;
 }
 
-/* The same for a bucket that other threads take from at this moment. */
+/* A share of a thread's time for work whose cost is known afterwards: at most 1 / BUCKET_SHARE of
+ * it, and BUCKET_SHARE_AT_ONCE_NS at a time. *free_at (0: now) is when the work done is paid for.
+ */
+#define BUCKET_SHARE 20u
+#define BUCKET_SHARE_AT_ONCE_NS 10000000u
+static inline bool bucket_share_has(uint64_t free_at, uint64_t now_ns)
+{
+    return free_at < now_ns + BUCKET_SHARE_AT_ONCE_NS * BUCKET_SHARE;
+}
+static inline void bucket_share_pay(uint64_t *free_at, uint64_t now_ns, uint64_t cost_ns)
+{
+    *free_at = (*free_at > now_ns ? *free_at : now_ns) + cost_ns * BUCKET_SHARE;
+}
+
+/* bucket_take for a bucket that other threads take from at this moment. */
 static inline bool bucket_take_shared(const struct bucket_rate *r, uint64_t now_ns,
                                       _Atomic uint64_t *full_at)
 {

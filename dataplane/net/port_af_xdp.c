@@ -4,9 +4,10 @@
  * and send channels apart instead (veth among them), and get one queue from the driver, whatever
  * they have. AF_XDP itself binds to any queue that has a receive side, and libxdp counts so, too.
  *
- * As in port_af_packet.c, the driver is linked into this program, so its ioctl is ours: the function
- * below stands before the C library's, passes every call on, and says of separate channels how many
- * pairs they make. Refused: a port per queue (a listener names one port, and so is one order unit). */
+ * As in port_af_packet.c, the driver is linked into this program, so its ioctl is ours: the
+ * function below stands before the C library's, passes every call on, and says of separate channels
+ * how many pairs they make. Refused: a port per queue (a listener names one port, and so is one
+ * order unit). */
 #include <linux/ethtool.h>
 #include <linux/sockios.h>
 #include <net/if.h>

@@ -298,13 +298,13 @@ static void host_destroy(struct port_host *h)
 
 /* Without caches: neither the thread nor all shards are lcores of their own, and buffers must not
  * rest with those that have little to pass. */
-static int host_alloc(struct port_host *h, uint32_t idx)
+static int host_alloc(struct port_host *h, uint32_t idx, uint32_t bufs)
 {
     char name[3][32];
     snprintf(name[0], sizeof(name[0]), "host_pool%u", idx);
     snprintf(name[1], sizeof(name[1]), "host_in%u", idx);
     snprintf(name[2], sizeof(name[2]), "host_out%u", idx);
-    h->pool = rte_pktmbuf_pool_create(name[0], PORT_HOST_BUFS, 0, 0,
+    h->pool = rte_pktmbuf_pool_create(name[0], bufs, 0, 0,
                                       (uint16_t)((RTE_PKTMBUF_HEADROOM + h->len_max + 63) & ~63u),
                                       SOCKET_ID_ANY);
     h->to_kernel = rte_ring_create(name[1], PORT_HOST_RING, SOCKET_ID_ANY, RING_F_SC_DEQ);
@@ -333,10 +333,11 @@ int port_host_add(struct port_hosts *hs, const struct conf_port *c, const struct
     h->len_max = len_max;
     h->tap = h->shard_fd = -1;
     h->rate = bucket_rate(c->host_rate, c->host_rate / 10 + 1);
-    int rc = host_alloc(h, hs->cnt);
+    uint32_t bufs = PORT_HOST_BUFS(c->tx_desc);
+    int rc = host_alloc(h, hs->cnt, bufs);
     if (rc < 0)
-        snprintf(why, cap, "host_interface: %u packet buffers of %u bytes: %s", PORT_HOST_BUFS,
-                 len_max, err_text(rc));
+        snprintf(why, cap, "host_interface: %u packet buffers of %u bytes: %s", bufs, len_max,
+                 err_text(rc));
     if (rc == 0) {
         memcpy(tc.mac, ph->mac, sizeof(tc.mac));
         h->tap = host_tap_open(&tc, why, cap);

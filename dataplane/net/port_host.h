@@ -6,18 +6,20 @@
  *
  * One thread serves all ports of the process; it is no shard and may block. Frames are copied into
  * buffers of their own, so that a slow kernel holds no receive buffer, and what has no room or is
- * above host_rate is a counted drop: the path never slows a shard, and no counter of ingest moves
- * because of it. A tag of the port's VLAN is taken off on the way in and put on on the way out.
- * virtio_user with vhost-net was the alternative: faster, and one more device that must be there.
+ * above host_rate is a counted drop. Shards give these frames at most 5 % of their time (bucket.h):
+ * above that, those for the host are dropped and counted, and those of the host wait here. So the
+ * path never slows a shard, and no counter of ingest moves because of it. A tag of the port's VLAN
+ * is taken off on the way in and put on on the way out. virtio_user with vhost-net was the
+ * alternative: faster, and one more device that must be there.
  */
 #pragma once
 #include "dataplane/net/pkt.h"
 #include <rte_mbuf.h>
 
 #define PORT_HOST_RING 512u /* frames on their way, in each direction */
-#define PORT_HOST_BUFS                                                                             \
-    1536u /* packet buffers: both rings, a burst each, and what is being sent                      \
-           */
+/* Packet buffers: both rings, a burst each, a turn's frames to send, and what the send queue holds.
+ */
+#define PORT_HOST_BUFS(tx_desc) (2 * PORT_HOST_RING + 128u + (tx_desc))
 
 struct port_hosts; /* of all ports */
 struct port_host;  /* of one port */

@@ -1,9 +1,11 @@
 /* port_int.h - what port_setup.c makes and port_rx.c, port_tx.c use. */
 #pragma once
+#include "dataplane/net/bucket.h"
 #include "dataplane/net/ip_reasm.h"
 #include "dataplane/net/pkt.h"
 #include "dataplane/net/port.h"
 #include "dataplane/net/port_host.h"
+#include "lib/base/clock.h"
 #include "lib/base/timer.h"
 #include <rte_ethdev.h>
 #include <rte_mbuf.h>
@@ -45,6 +47,11 @@ struct port_if { /* one port as one shard sees it */
     uint32_t msgs_min; /* hand-over messages that must be free before a burst is taken */
     bool can_tx;       /* queue rxq_first sends, too */
     uint16_t tx_cnt;
+    /* Frames for listeners that came while the log was behind, in order: a port with an exception
+     * path is polled all the same, for the host's frames. They are not counted as seen yet: to the
+     * ledger they are still in the device's queue. NULL: no exception path. */
+    struct rte_mbuf **parked;
+    uint32_t parked_first, parked_cnt, parked_cap;
     struct rte_mbuf *tx[PORT_TX_MAX];
     /* Of the shard with queue 0: sampling the device. */
     bool was_up;
@@ -65,7 +72,20 @@ struct port_set {
     uint8_t *joined;
     uint32_t joined_len_max, joined_cnt;
     struct timer sample;
+    uint64_t host_free_at, tsc_per_us; /* time spent on the hosts' frames: bucket_share */
 };
+
+/* The host's frames have cost the cycles since tsc. Of cnt frames, so much each at most: a thread
+ * that was not running has not worked. */
+#define PORT_HOST_FRAME_NS_MAX 20000u
+static inline void port_host_pay(struct port_set *ps, struct port_if *pi, uint64_t tsc,
+                                 uint32_t cnt)
+{
+    uint64_t ns = (clock_tsc() - tsc) * 1000 / ps->tsc_per_us, max = cnt * PORT_HOST_FRAME_NS_MAX;
+    ns = ns < max ? ns : max;
+    pi->stats->host_ns += ns;
+    bucket_share_pay(&ps->host_free_at, ps->cfg.shard->now_ns, ns);
+}
 
 /* Queue the answer to a PKT_REPLY, or an announcement of own address i. */
 void port_tx_reply(struct port_set *ps, struct port_if *pi, const struct pkt *p);
@@ -82,3 +102,4 @@ bool port_af_packet_is_by_source(unsigned ifindex);
 void port_sample_start(struct port_set *ps);
 void port_sample_stop(struct port_set *ps);
 void port_drain_end(struct port_set *ps); /* nothing is received any more */
+void port_unpark_all(struct port_if *pi); /* their buffers go back */

@@ -146,7 +146,12 @@ static bool host_pass(struct port_set *ps, struct port_if *pi, const struct rte_
     /* Where the device has taken the port's tag, one that is left is the sender's own. */
     bool is_tagged = (m->ol_flags & RTE_MBUF_F_RX_VLAN_STRIPPED) == 0 &&
                      load_be16(p->eth + ETH_TYPE) == ETHERTYPE_VLAN;
-    int why = port_host_pass(pi->port->kernel, m, p, is_tagged, ps->cfg.shard->now_ns);
+    int why = PDROP_host_limit;
+    if (bucket_share_has(ps->host_free_at, ps->cfg.shard->now_ns)) {
+        uint64_t tsc = clock_tsc();
+        why = port_host_pass(pi->port->kernel, m, p, is_tagged, ps->cfg.shard->now_ns);
+        port_host_pay(ps, pi, tsc, 1);
+    }
     if (why < 0)
         t->to_host++;
     else
@@ -154,16 +159,35 @@ static bool host_pass(struct port_set *ps, struct port_if *pi, const struct rte_
     return true;
 }
 
-/* @hot. One burst of one queue; frames taken. */
-static uint32_t burst_rx(struct port_set *ps, struct port_if *pi, uint16_t queue)
+static void host_kick(struct port_set *ps, struct port_if *pi, const struct tally *t)
+{
+    if (likely(t->to_host == 0))
+        return;
+    uint64_t tsc = clock_tsc();
+    port_host_kick(pi->port->kernel);
+    port_host_pay(ps, pi, tsc, (uint32_t)t->to_host);
+}
+
+/* What is neither for a listener nor for the host, nor a fragment. */
+static void answer_act(struct port_set *ps, struct port_if *pi, const struct pkt *p,
+                       struct tally *t)
+{
+    if (p->kind == PKT_DROP) {
+        t->drop[p->why]++;
+        return;
+    }
+    if (p->kind == PKT_REPLY)
+        port_tx_reply(ps, pi, p);
+    t->handled++;
+}
+
+/* @hot. A burst of n frames, behind the last ones in ps->turn. */
+static void burst_act(struct port_set *ps, struct port_if *pi, uint32_t n)
 {
     struct rte_mbuf **m = ps->turn + ps->turn_cnt;
     struct pkt pk[PORT_BURST];
     struct tally t = {0};
     uint32_t listeners = 0, others = 0;
-    uint16_t n = rte_eth_rx_burst(pi->port->dev, queue, m, PORT_BURST);
-    if (n == 0)
-        return 0;
     ps->turn_cnt += n;
     for (uint32_t i = 0; i < n; i++) {
         const uint8_t *p = rte_pktmbuf_mtod(m[i], const uint8_t *);
@@ -184,38 +208,82 @@ static uint32_t burst_rx(struct port_set *ps, struct port_if *pi, uint16_t queue
         others--;
         if (host_pass(ps, pi, m[i], &pk[i], &t))
             continue;
-        switch ((enum pkt_kind)pk[i].kind) {
-        case PKT_UDP:
-            break;
-        case PKT_REPLY:
-            port_tx_reply(ps, pi, &pk[i]);
-            t.handled++;
-            break;
-        case PKT_HANDLED:
-            t.handled++;
-            break;
-        case PKT_DROP:
-            t.drop[pk[i].why]++;
-            break;
-        case PKT_FRAGMENT:
+        if (pk[i].kind == PKT_FRAGMENT)
             fragment_act(ps, pi, &pk[i], &listeners, &t);
-            break;
-        }
+        else
+            answer_act(ps, pi, &pk[i], &t);
     }
-    if (unlikely(t.to_host > 0))
-        port_host_kick(pi->port->kernel);
+    host_kick(ps, pi, &t);
     udp_deliver(ps, pi, pk, n, listeners, &t);
     tally_add(pi, n, &t);
+}
+
+static uint32_t burst_rx(struct port_set *ps, struct port_if *pi, uint16_t queue)
+{
+    uint16_t n = rte_eth_rx_burst(pi->port->dev, queue, ps->turn + ps->turn_cnt, PORT_BURST);
+    if (n > 0)
+        burst_act(ps, pi, n);
+    return n;
+}
+
+/* ---- while the log is behind */
+
+/* As if the oldest parked frames came only now. */
+static uint32_t burst_unpark(struct port_set *ps, struct port_if *pi)
+{
+    uint32_t n = pi->parked_cnt < PORT_BURST ? pi->parked_cnt : PORT_BURST;
+    for (uint32_t i = 0; i < n; i++)
+        ps->turn[ps->turn_cnt + i] = pi->parked[(pi->parked_first + i) % pi->parked_cap];
+    pi->parked_first = (pi->parked_first + n) % pi->parked_cap;
+    pi->parked_cnt -= n;
+    burst_act(ps, pi, n);
+    return n;
+}
+
+/* Serves everybody but the listeners, whose frames wait in order or, above parked_cap, are dropped.
+ */
+__attribute__((noinline, cold)) static uint32_t burst_park(struct port_set *ps, struct port_if *pi,
+                                                           uint16_t queue)
+{
+    struct rte_mbuf *m[PORT_BURST];
+    struct tally t = {0};
+    uint32_t seen = 0, n = rte_eth_rx_burst(pi->port->dev, queue, m, PORT_BURST);
+    for (uint32_t i = 0; i < n; i++) {
+        struct pkt p;
+        frame_parse(ps, pi, m[i], &p);
+        bool for_host = p.kind != PKT_UDP && host_pass(ps, pi, m[i], &p, &t);
+        bool waits = !for_host && (p.kind == PKT_UDP || p.kind == PKT_FRAGMENT);
+        if (waits && pi->parked_cnt < pi->parked_cap) {
+            pi->parked[(pi->parked_first + pi->parked_cnt++) % pi->parked_cap] = m[i];
+            continue;
+        }
+        seen++;
+        t.bytes += m[i]->pkt_len;
+        ps->turn[ps->turn_cnt++] = m[i];
+        if (waits)
+            t.drop[PDROP_log_behind]++;
+        else if (!for_host)
+            answer_act(ps, pi, &p, &t);
+    }
+    host_kick(ps, pi, &t);
+    tally_add(pi, seen, &t);
     return n;
 }
 
 /* The log is behind, or other shards are with what they were handed: better that frames wait in the
- * device, which has room and counts what it loses, than that we take them to drop them. */
+ * device, which has room and counts what it loses, than that we take them to drop them. What is for
+ * the host stands in the same queue and does not wait: with an exception path, burst_park. */
 static bool must_wait(const struct port_set *ps, const struct port_if *pi)
 {
     if (pi->msgs_min > 0 && dgram_handover_free_cnt(ps->cfg.handover) < pi->msgs_min)
         return true;
     return ps->cfg.has_room != NULL && !ps->cfg.has_room(ps->cfg.arg, PORT_BURST);
+}
+
+static bool is_full(const struct port_set *ps, uint32_t done, uint32_t budget)
+{
+    return done >= budget || ps->turn_cnt + PORT_BURST > PORT_TURN_MAX ||
+           ps->joined_cnt + PORT_BURST > PORT_JOINED_MAX;
 }
 
 uint32_t port_rx_poll(struct shard *s, uint32_t budget)
@@ -227,16 +295,22 @@ uint32_t port_rx_poll(struct shard *s, uint32_t budget)
         return 0;
     for (uint32_t k = 0; k < ps->if_cnt; k++) {
         struct port_if *pi = &ps->ifs[(ps->if_next + k) % ps->if_cnt];
+        while (unlikely(pi->parked_cnt > 0) && !must_wait(ps, pi)) {
+            if (is_full(ps, done, budget))
+                goto full;
+            done += burst_unpark(ps, pi);
+        }
         for (uint32_t q = 0; q < pi->rxq_cnt; q++) {
             uint32_t i = (pi->rxq_next + q) % pi->rxq_cnt;
-            if (must_wait(ps, pi)) {
-                waits = true;
+            uint16_t queue = (uint16_t)(pi->rxq_first + i * pi->rxq_step);
+            /* Nothing overtakes what is parked. */
+            bool must_park = must_wait(ps, pi) || pi->parked_cnt > 0;
+            waits |= must_park;
+            if (must_park && (pi->parked == NULL || ps->is_draining))
                 break;
-            }
-            if (done >= budget || ps->turn_cnt + PORT_BURST > PORT_TURN_MAX ||
-                ps->joined_cnt + PORT_BURST > PORT_JOINED_MAX)
+            if (is_full(ps, done, budget))
                 goto full;
-            done += burst_rx(ps, pi, (uint16_t)(pi->rxq_first + i * pi->rxq_step));
+            done += must_park ? burst_park(ps, pi, queue) : burst_rx(ps, pi, queue);
         }
         pi->rxq_next++;
     }

@@ -94,9 +94,17 @@ void port_set_drain(struct port_set *ps, bool take_rest)
         return;
     ps->is_draining = true;
     for (uint32_t i = 0; i < ps->if_cnt; i++)
-        ps->drain_left += ps->ifs[i].rxq_cnt * ps->ifs[i].port->conf->rx_desc;
+        ps->drain_left +=
+            ps->ifs[i].rxq_cnt * ps->ifs[i].port->conf->rx_desc + ps->ifs[i].parked_cnt;
     if (!take_rest)
         port_drain_end(ps);
+}
+
+void port_unpark_all(struct port_if *pi)
+{
+    for (uint32_t i = 0; i < pi->parked_cnt; i++)
+        rte_pktmbuf_free(pi->parked[(pi->parked_first + i) % pi->parked_cap]);
+    pi->parked_cnt = 0;
 }
 
 __attribute__((cold)) void port_drain_end(struct port_set *ps)
@@ -106,7 +114,9 @@ __attribute__((cold)) void port_drain_end(struct port_set *ps)
     port_sample_stop(ps);
     for (uint32_t i = 0; i < ps->if_cnt; i++) {
         struct port_if *pi = &ps->ifs[i];
-        pi->stats->drop[PDROP_restart] += ip_reasm_clear(pi->reasm);
+        pi->stats->seen += pi->parked_cnt;
+        pi->stats->drop[PDROP_restart] += pi->parked_cnt + ip_reasm_clear(pi->reasm);
+        port_unpark_all(pi);
         pi->stats->in_reassembly = 0;
     }
 }

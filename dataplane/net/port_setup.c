@@ -395,6 +395,8 @@ static int pools_create(struct ports *ps, struct why *w)
         uint32_t want = frame_len_max(p->conf), slot = af_packet_slot(p->conf);
         want = RTE_PKTMBUF_HEADROOM + (slot > want ? slot : want);
         need += c->ports[i].rx_desc + c->ports[i].tx_desc;
+        if (c->ports[i].host_interface[0] != '\0')
+            need += c->ports[i].rx_desc; /* parked */
         p->is_scattered = want > RTE_MBUF_DEFAULT_BUF_SIZE &&
                           rte_eth_dev_info_get(p->dev, &info) == 0 &&
                           (info.rx_offload_capa & RTE_ETH_RX_OFFLOAD_SCATTER) != 0;
@@ -624,6 +626,7 @@ int port_set_create(struct ports *p, const struct port_set_cfg *cfg, struct port
     ps->cfg = *cfg;
     ps->ports = p;
     ps->pool = p->pool[id];
+    ps->tsc_per_us = rte_get_tsc_hz() / 1000000;
     for (uint32_t i = 0; i < p->cnt; i++) {
         const struct port *port = &p->port[i];
         uint16_t q = 0;
@@ -647,12 +650,17 @@ int port_set_create(struct ports *p, const struct port_set_cfg *cfg, struct port
             uint32_t want = port->host->listener_cnt * (p->cfg.shard_cnt - 1u);
             pi->msgs_min = want < all / 2 ? want : all / 2;
         }
+        ps->if_cnt++;
         int rc = ip_reasm_create(&pi->reasm);
+        if (rc == 0 && port->kernel != NULL) {
+            pi->parked_cap = port->conf->rx_desc;
+            pi->parked = calloc(pi->parked_cap, sizeof(struct rte_mbuf *));
+            rc = pi->parked != NULL ? 0 : -ENOMEM;
+        }
         if (rc < 0) {
             port_set_destroy(ps);
             return rc;
         }
-        ps->if_cnt++;
     }
     if (joined_alloc(ps) < 0) {
         port_set_destroy(ps);
@@ -672,6 +680,8 @@ void port_set_destroy(struct port_set *ps)
         if (ps->ifs[i].tx_cnt > 0)
             rte_pktmbuf_free_bulk(ps->ifs[i].tx, ps->ifs[i].tx_cnt);
         ip_reasm_destroy(ps->ifs[i].reasm);
+        port_unpark_all(&ps->ifs[i]);
+        free(ps->ifs[i].parked);
     }
     free(ps->joined);
     if (ps->turn_cnt > 0)

@@ -43,19 +43,26 @@ void port_tx_announce(struct port_set *ps, struct port_if *pi, uint32_t i)
                             rte_pktmbuf_tailroom(m)));
 }
 
-/* What the host's own stack sends, as far as there is room. */
-static void host_take(struct port_if *pi)
+/* What the host's own stack sends, as far as there is room and time; how many frames. */
+static uint32_t host_take(struct port_set *ps, struct port_if *pi)
 {
+    if (!bucket_share_has(ps->host_free_at, ps->cfg.shard->now_ns))
+        return 0;
     uint32_t n = port_host_take(pi->port->kernel, pi->tx + pi->tx_cnt, PORT_TX_MAX - pi->tx_cnt);
     pi->tx_cnt += (uint16_t)n;
     pi->stats->from_host += n;
+    return n;
 }
 
 /* @hot. */
-static uint32_t if_flush(struct port_if *pi)
+static uint32_t if_flush(struct port_set *ps, struct port_if *pi)
 {
-    if (unlikely(pi->port->kernel != NULL) && pi->rxq_first == 0)
-        host_take(pi);
+    uint64_t tsc = 0;
+    uint32_t from_host = 0;
+    if (unlikely(pi->port->kernel != NULL) && pi->rxq_first == 0) {
+        tsc = clock_tsc();
+        from_host = host_take(ps, pi);
+    }
     uint32_t n = pi->tx_cnt;
     uint64_t bytes = 0;
     if (n == 0)
@@ -64,6 +71,8 @@ static uint32_t if_flush(struct port_if *pi)
     for (uint32_t i = 0; i < n; i++)
         lens[i] = pi->tx[i]->data_len;
     uint32_t sent = rte_eth_tx_burst(pi->port->dev, pi->rxq_first, pi->tx, (uint16_t)n);
+    if (from_host > 0) /* the few answers of ours among them, too */
+        port_host_pay(ps, pi, tsc, from_host);
     for (uint32_t i = 0; i < sent; i++)
         bytes += lens[i];
     if (sent < n)
@@ -82,7 +91,7 @@ uint32_t port_tx_flush(struct shard *s, uint32_t budget)
     if (ps == NULL)
         return 0;
     for (uint32_t i = 0; i < ps->if_cnt; i++) {
-        n += if_flush(&ps->ifs[i]);
+        n += if_flush(ps, &ps->ifs[i]);
         ip_reasm_turn_end(ps->ifs[i].reasm);
     }
     if (ps->turn_cnt > 0)

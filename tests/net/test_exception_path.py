@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import threading
+import time
 
 import pytest
 from appliance import Appliance, wait_for
@@ -102,7 +103,7 @@ def test_a_server_with_one_port_stays_reachable_while_it_ingests(veth, tmp_path)
         assert " 0% packet loss" in veth.ns_run("ping", "-c", "2", "-i", "0.2", "-W", "5", veth.port_ip)
         assert " 0% packet loss" in run("ping", "-c", "2", "-i", "0.2", "-W", "5", veth.sender_ip)
         talk(veth, echo.port, 1)
-        before = ledgers(a)["ports"][0]
+        before, before_s = ledgers(a)["ports"][0], time.monotonic()
         assert before["to_host"] > 0 and before["from_host"] > 0
         # ingest at a steady rate, and the services at the same time
         sent = 60000
@@ -135,6 +136,12 @@ def test_a_server_with_one_port_stays_reachable_while_it_ingests(veth, tmp_path)
             assert events["durable"] == sent - told[0]["malformed"]
         assert port["host_refused"] == 0 and "host_limit" not in port["dropped"]
         assert "host_full" not in port["dropped"]
+        # its share of the two shards' time: 5 %, and what may be done at once
+        spent_ns = port["host_ns"] - before["host_ns"]
+        bound_ns = 2 * (0.05 * (time.monotonic() - before_s) * 1e9 + 11e6)
+        frames = port["to_host"] + port["from_host"] - before["to_host"] - before["from_host"]
+        print(f"{frames} frames of the host in {spent_ns} ns, at most {bound_ns:.0f}")
+        assert 0 < spent_ns <= bound_ns
         # other protocols: a frame of LLDP arrives at the interface, as it was
         p = subprocess.Popen(["python3", "-c", f"""
 import socket

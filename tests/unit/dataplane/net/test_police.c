@@ -168,6 +168,25 @@ static void shards_share_the_bucket_of_a_prefix_exactly(void **state)
     police_end(p[0], c);
 }
 
+static void work_paid_for_afterwards_gets_its_share_of_time(void **state)
+{
+    uint64_t free_at = 0, worked = 0, start = 5 * SECOND, now = start;
+    /* always more to do, and each piece takes 70 us of this thread's time */
+    for (; now < start + SECOND; now += 100000) {
+        if (!bucket_share_has(free_at, now))
+            continue;
+        bucket_share_pay(&free_at, now, 70000);
+        worked += 70000;
+    }
+    assert_in_range(worked, SECOND / BUCKET_SHARE,
+                    SECOND / BUCKET_SHARE + BUCKET_SHARE_AT_ONCE_NS + 70000);
+    /* a long rest is not saved up beyond what may be done at once */
+    now += 100 * SECOND;
+    for (worked = 0; bucket_share_has(free_at, now); worked += 70000)
+        bucket_share_pay(&free_at, now, 70000);
+    assert_in_range(worked, BUCKET_SHARE_AT_ONCE_NS, BUCKET_SHARE_AT_ONCE_NS + 70000);
+}
+
 static void without_rules_there_is_nothing(void **state)
 {
     struct conf *c = conf_of(0, NULL);
@@ -184,6 +203,7 @@ int main(void)
         TEST(the_longest_prefix_decides_and_order_is_kept),
         TEST(a_full_table_forgets_the_quietest_source),
         TEST(shards_share_the_bucket_of_a_prefix_exactly),
+        TEST(work_paid_for_afterwards_gets_its_share_of_time),
         TEST(without_rules_there_is_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -527,6 +527,65 @@ static void fragments_left_over_are_drops_at_the_end(void **state)
     rig_close(&r);
 }
 
+/* What an exception path changes: the port is polled while the log is behind. */
+static void while_the_log_is_behind_others_are_served_and_datagrams_wait_in_order(void **state)
+{
+    static struct rig r;
+    struct frame f, out;
+    uint8_t data[100] = {0};
+    ring_in = rte_ring_create("k_in", 64, SOCKET_ID_ANY, 0);
+    ring_out = rte_ring_create("k_out", 64, SOCKET_ID_ANY, 0);
+    assert_true(rte_eth_from_rings("k", &ring_in, 1, &ring_out, 1, 0) >= 0);
+    rig_open(&r, "net_ring_k", 1);
+    rig_set_mac(&r);
+    unsigned before = rte_mempool_avail_count(r.ports->pool[0]);
+    struct port_if *pi = &r.s[0].ports->ifs[0];
+    pi->parked_cap = 4;
+    pi->parked = calloc(pi->parked_cap, sizeof(struct rte_mbuf *));
+    no_room = true;
+    for (uint8_t n = 1; n <= 6;
+         n++) { /* the first four wait, among echo requests; two are too many */
+        data[0] = n;
+        f = frame_udp4(3, 1, 514, data, 100);
+        ring_send(&r, &f);
+        f = frame_echo4("ping", 4);
+        ring_send(&r, &f);
+    }
+    rig_settle(&r);
+    struct port_stats st = rig_stats(&r);
+    assert_int_equal(r.got[0], 0);
+    assert_int_equal(st.handled, 6);
+    assert_int_equal(st.drop[PDROP_log_behind], 2);
+    assert_int_equal(st.seen, 8); /* what waits is in the queue still */
+    for (int i = 0; i < 6; i++) {
+        do /* or an announcement */
+            assert_true(ring_take(&out));
+        while (load_be16(out.b + ETH_TYPE) != ETHERTYPE_IP4);
+    }
+    no_room = false;
+    data[0] = 7;
+    f = frame_udp4(3, 1, 514, data, 100);
+    ring_send(&r, &f);
+    rig_settle(&r);
+    assert_int_equal(r.got[0], 5);
+    assert_memory_equal(r.firsts, "\1\2\3\4\7", 5);
+    assert_int_equal(rig_stats(&r).to_udp, 5);
+    /* the ring of parked frames goes round; at the end they are drops */
+    no_room = true;
+    for (int i = 0; i < 3; i++)
+        ring_send(&r, &f);
+    rig_settle(&r);
+    assert_int_equal(rig_stats(&r).seen, 13);
+    port_set_drain(r.s[0].ports, false);
+    assert_int_equal(rig_stats(&r).drop[PDROP_restart], 3);
+    assert_int_equal(rig_stats(&r).seen, 16);
+    while (ring_take(&out))
+        continue;
+    no_room = false;
+    assert_int_equal(rte_mempool_avail_count(r.ports->pool[0]), before);
+    rig_close(&r);
+}
+
 static void refused(const char *device, int want, const char *text, void (*change)(struct conf *))
 {
     struct conf *c = frames_conf();
@@ -591,6 +650,7 @@ int main(void)
         TEST(long_frames_come_in_several_buffers),
         TEST(fragments_keep_their_place_among_whole_datagrams),
         TEST(fragments_left_over_are_drops_at_the_end),
+        TEST(while_the_log_is_behind_others_are_served_and_datagrams_wait_in_order),
         TEST(a_port_that_cannot_work_says_why),
     };
     int rc = cmocka_run_group_tests(tests, NULL, NULL);
