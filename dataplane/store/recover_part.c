@@ -556,7 +556,11 @@ static int part_finish(struct scan *s, struct found *x, bool clean)
         rc = recover_derived(s->o, s->rep, s->dir, recover_state_store(p, s->dir, s->first));
     if (rc == 0)
         rc = snapshots_prune(s, x);
-    if (rc == 0 && (s->was_shortened || p->aborted.cnt > 0)) /* the names of .txnindex files */
+    /* The names of .txnindex files, and that of a segment begun since: who died, or failed, between
+     * its rename and the flush of that would take it for flushed. */
+    int64_t last = p->segs[p->seg_cnt - 1].base;
+    bool is_new = last > 0 && last >= s->po->recovery_point;
+    if (rc == 0 && (s->was_shortened || p->aborted.cnt > 0 || is_new))
         rc = p->dir->io->ops->dir_sync(p->dir->io, s->dir);
     return rc;
 }
