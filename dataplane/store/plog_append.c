@@ -118,12 +118,17 @@ static bool roll_is_due(const struct plog *p, const struct batch_info *b, int64_
     return waited > p->conf.segment_ms - roll_jitter_ms(p);
 }
 
+/* Writes grow with load: who has this much on its way to its segment gets large chunks. Who has
+ * less gets small ones, also for its second: a thousand with a few KiB each have room at a time. */
+#define BUSY_BYTES (4 * CHUNK_SMALL)
+
 /* Chunks for `len` more bytes, all or nothing: they are put behind the tail chunk by copy_in. */
 static bool room_reserve(struct plog *p, uint32_t len, struct list *fresh)
 {
     struct chunk *t = plog_tail_chunk(p);
     uint64_t room = t ? t->cap - t->used : 0;
     uint32_t prefix = t ? 0 : (uint32_t)(plog_active(p)->len & (FILE_BLOCK - 1));
+    bool is_busy = p->end.lsn - p->flushed.lsn >= BUSY_BYTES;
     if (t != NULL && list_is_linked(&t->cache)) { /* it will take bytes: not to be reused now */
         list_del(&t->cache);
         p->keep = t;
@@ -132,7 +137,7 @@ static bool room_reserve(struct plog *p, uint32_t len, struct list *fresh)
     while (room < len) {
         uint64_t missing = len - room + prefix;
         struct chunk *c;
-        if (!staging_take(p->set, t != NULL || missing > CHUNK_SMALL, &c)) {
+        if (!staging_take(p->set, is_busy || missing > CHUNK_SMALL, &c)) {
             for (struct list *n = list_pop_head(fresh); n; n = list_pop_head(fresh))
                 staging_put(p->set->staging, container_of(n, struct chunk, link));
             plog_cache_update(p);
@@ -485,6 +490,7 @@ static void commit_done(struct plog *p)
     set->unflushed_bytes -= p->commit_to.lsn - p->durable.lsn;
     p->durable = p->commit_to;
     p->commit = C_NONE;
+    plog_drain_update(p);
     plog_durable_moved(p);
 }
 
@@ -589,8 +595,6 @@ static void group_hold(struct set_dir *sd)
         if (p->hold_use == JOURNAL_USE_NONE) {
             p->hold_use = use;
             journal_hold(sd->journal, use);
-            p->drain_ns = now_ns(p->set);
-            list_add_tail(&p->set->drain, &p->drain_link);
         }
     }
 }

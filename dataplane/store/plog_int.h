@@ -35,6 +35,7 @@
 #define READ_SHARE 4u         /* one reader has at most this part of the pool */
 #define BLOCKED_CNT_MAX 4096u /* appends that wait for memory */
 #define DRAINS_MAX 64u        /* partitions drained at a time, per directory */
+#define DRAIN_LARGE (4 * CHUNK_LARGE) /* journalled bytes of one that are worth a drain */
 #define TICK_NS UINT64_C(1000000000)
 #define TICK_PLOGS 128u /* partitions looked at per poll during a tick */
 
@@ -92,10 +93,12 @@ struct set_dir {
     uint64_t group_ns;
     bool checkpoint_job, space_job, space_again; /* again: something was removed meanwhile */
     uint32_t draining_cnt;
-    uint64_t staged_bytes; /* appended and not yet flushed to the segments */
-    uint32_t reserved_cnt; /* segments with a reservation */
-    bool no_reserve;       /* the file system does not know how */
-    uint32_t cold_reads;   /* reads of the disk under way, */
+    struct list drain; /* plog.drain_link: plog_drain_update; due first, then by age */
+    struct list drain_use[JOURNAL_FILES_MAX]; /* the same by hold_use: plog.drain_use_link */
+    uint64_t staged_bytes;                    /* appended and not yet flushed to the segments */
+    uint32_t reserved_cnt;                    /* segments with a reservation */
+    bool no_reserve;                          /* the file system does not know how */
+    uint32_t cold_reads;                      /* reads of the disk under way, */
     struct list cold_wait; /* and read_buf.link that wait for their turn, see plog_cold.c */
 };
 
@@ -139,11 +142,11 @@ struct plog {
     uint32_t flush_pending;
     int flush_rc;
 
-    uint64_t hold_use, hold_next; /* journal files needed until drained */
-    uint64_t bad_use;             /* holds a failed entry with bytes of ours; 0: none */
-    uint64_t journal_lsn;         /* end of the last bytes that went to the journal */
-    struct list drain_link;       /* set->drain */
-    uint64_t drain_ns;
+    uint64_t hold_use, hold_next;           /* journal files needed until drained */
+    uint64_t bad_use;                       /* holds a failed entry with bytes of ours; 0: none */
+    uint64_t journal_lsn;                   /* end of the last bytes that went to the journal */
+    struct list drain_link, drain_use_link; /* sd->drain, sd->drain_use[] */
+    uint64_t drain_ns;                      /* since when it waits; 0: it has DRAIN_LARGE */
     bool draining;
 
     bool lease; /* a rewrite is under way */
@@ -219,7 +222,7 @@ struct plog_set {
     struct list *hash; /* power of two */
     uint32_t hash_mask;
 
-    struct list dirty, drain, cache;
+    struct list dirty, cache;
     struct list blocked; /* plog.blocked_link, in the order they began to wait for memory */
     uint32_t blocked_cnt;
     uint64_t blocked_bytes;
@@ -246,7 +249,7 @@ struct plog_set {
 
     bool closing;
     bool is_synced; /* all are closed, and their directories flushed or being so */
-    bool ending; /* being destroyed: no operation is submitted any more */
+    bool ending;    /* being destroyed: no operation is submitted any more */
     int close_rc;
     plog_set_closed_fn *closed;
     void *closed_arg;
@@ -319,8 +322,10 @@ void plog_write_wanted(struct plog *p); /* without the second half */
 void plog_flush_want(struct plog *p, struct mark m);
 void plog_hold_release(struct plog *p);
 void plog_drain_end(struct plog *p);
+void plog_drain_update(struct plog *p); /* after its state, hold, durable or flushed changed */
 void plog_drain_some(struct plog_set *set);
-void seg_reserve_end(struct seg *s); /* its file has been cut, or is given up */
+uint64_t plog_drain_due_ns(const struct set_dir *sd); /* of the next; UINT64_MAX: none waits */
+void seg_reserve_end(struct seg *s);                  /* its file has been cut, or is given up */
 
 /* plog_seg.c */
 int plog_segs_from_part(struct plog *p);

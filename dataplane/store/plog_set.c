@@ -77,6 +77,9 @@ static int set_dirs_create(struct plog_set *set)
         *sd = (struct set_dir){.d = d, .set = set};
         list_init(&sd->group);
         list_init(&sd->cold_wait);
+        list_init(&sd->drain);
+        for (uint32_t n = 0; n < JOURNAL_FILES_MAX; n++)
+            list_init(&sd->drain_use[n]);
         struct journal_conf jc = {
             .dir = d->journal_path,
             .directory_id = d->id,
@@ -128,11 +131,11 @@ int plog_set_create(struct shard *s, struct file_io *io, struct catalog *c,
     set->io = io;
     set->cat = c;
     set->conf = *conf;
-    struct list *lists[] = {
-        &set->all,         &set->dirty,          &set->drain,       &set->cache,
-        &set->blocked,     &set->ready_appends,  &set->ready_reads, &set->ready_waits,
-        &set->ready_lists, &set->ready_detached, &set->read_free,   &set->read_wait,
-        &set->buf_free,    &set->lookup_wait,   &set->read_check};
+    struct list *lists[] = {&set->all,         &set->dirty,         &set->cache,
+                            &set->blocked,     &set->ready_appends, &set->ready_reads,
+                            &set->ready_waits, &set->ready_lists,   &set->ready_detached,
+                            &set->read_free,   &set->read_wait,     &set->buf_free,
+                            &set->lookup_wait, &set->read_check};
     for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
         list_init(lists[i]);
     /* A run must always fit an entry, also in a file of the smallest size. */
@@ -278,8 +281,8 @@ int plog_attach(struct plog_set *set, struct part *part, const struct plog_conf 
 void plog_detach(struct plog *p, plog_detached_fn *done, void *arg)
 {
     ASSERT(p->state != PL_DETACHING);
-    plog_drain_end(p);
     p->state = PL_DETACHING;
+    plog_drain_end(p);
     p->detached = done;
     p->detached_arg = arg;
     if (list_is_linked(&p->dirty_link))
@@ -321,8 +324,8 @@ void plog_set_close(struct plog_set *set, plog_set_closed_fn *done, void *arg)
             set->close_rc = -E_STORAGE;
         if (p->state != PL_OPEN)
             continue;
-        plog_drain_end(p);
         p->state = PL_CLOSING;
+        plog_drain_end(p);
         plog_flush_want(p, p->durable);
         plog_dirty(p);
         plog_pump(p);
@@ -512,19 +515,9 @@ static void timer_set(struct plog_set *set)
         uint64_t due = p->dirty_ns + (uint64_t)set->conf.submit_max_ms * 1000000;
         next = due < next ? due : next;
     }
-    /* The oldest that waits for its age. Behind it they are younger; what is being drained, and
-     * what is fenced, has other things to wait for. */
-    uint32_t seen = 0;
-    list_for_each(it, &set->drain)
-    {
-        const struct plog *p = container_of(it, struct plog, drain_link);
-        if (p->state == PL_OPEN && !p->draining && p->durable.lsn > p->flushed.lsn) {
-            uint64_t due = p->drain_ns + (uint64_t)set->conf.drain_age_ms * 1000000;
-            next = due < next ? due : next;
-            break;
-        }
-        if (++seen == DRAINS_MAX) /* enough: the tick comes anyway */
-            break;
+    for (uint32_t i = 0; i < set->dir_cnt; i++) {
+        uint64_t due = plog_drain_due_ns(&set->dirs[i]);
+        next = due < next ? due : next;
     }
     /* What is overdue waits for a completion, or for a disk that fails: looked at again, but not in
      * every turn. */

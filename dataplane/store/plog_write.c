@@ -4,6 +4,7 @@
 #include <string.h>
 
 static void flush_round_start(struct plog *p);
+static void drain_unlist(struct plog *p);
 
 static void written_advance(struct plog *p)
 {
@@ -164,7 +165,22 @@ void plog_hold_release(struct plog *p)
         return;
     journal_release(p->sd->journal, p->hold_use);
     p->hold_use = JOURNAL_USE_NONE;
-    list_del(&p->drain_link);
+    plog_drain_update(p);
+}
+
+/* What is still held was journalled after the round began: in this use of a file, or a later one.
+ */
+static void hold_move(struct plog *p)
+{
+    if (p->hold_use == JOURNAL_USE_NONE)
+        return;
+    if (p->journal_lsn <= p->flushed.lsn) {
+        plog_hold_release(p);
+    } else if (p->hold_next != p->hold_use) {
+        journal_hold(p->sd->journal, p->hold_next);
+        journal_release(p->sd->journal, p->hold_use);
+        p->hold_use = p->hold_next;
+    }
 }
 
 static void flush_round_done(struct plog *p)
@@ -176,17 +192,11 @@ static void flush_round_done(struct plog *p)
     ASSERT(p->flush_at.lsn >= p->flushed.lsn);
     p->sd->staged_bytes -= p->flush_at.lsn - p->flushed.lsn;
     p->flushed = p->flush_at;
-    if (p->hold_use != JOURNAL_USE_NONE) {
-        if (p->journal_lsn <= p->flushed.lsn) {
-            plog_hold_release(p);
-        } else if (p->hold_next != p->hold_use) {
-            journal_hold(p->sd->journal, p->hold_next);
-            journal_release(p->sd->journal, p->hold_use);
-            p->hold_use = p->hold_next;
-        }
-    }
+    drain_unlist(p); /* its age begins anew, and its use of the journal may be another one */
+    hold_move(p);
     if (p->flushed.lsn >= p->flush_to.lsn)
         plog_drain_end(p);
+    plog_drain_update(p);
     plog_cache_update(p);
     plog_publish(p);
     if (p->commit == C_DIRECT && p->flushed.lsn >= p->commit_to.lsn)
@@ -255,30 +265,56 @@ void plog_flush_want(struct plog *p, struct mark m)
     p->flush_to_use = journal_use(p->sd->journal);
 }
 
-void plog_drain_end(struct plog *p)
+/* ---------------------------------------------------------------------------------------- drains
+ */
+
+static void drain_unlist(struct plog *p)
 {
-    if (!p->draining)
+    if (!list_is_linked(&p->drain_link))
         return;
-    p->draining = false;
-    p->set->draining_cnt--;
-    p->sd->draining_cnt--;
-    if (p->hold_use == JOURNAL_USE_NONE)
-        return;
-    /* More went to the journal meanwhile, which is young: its age begins here. Else a partition
-     * that is written to all the time would be drained back to back instead of once per drain_age.
-     */
-    p->drain_ns = now_ns(p->set);
     list_del(&p->drain_link);
-    list_add_tail(&p->set->drain, &p->drain_link);
+    list_del(&p->drain_use_link);
 }
 
-static void drain_one(struct plog *p)
+/* In the lists of its directory is a partition that a drain would help: it has journalled bytes
+ * that are not flushed in its segments, and none of its drains is under way. */
+void plog_drain_update(struct plog *p)
+{
+    bool waits = p->state == PL_OPEN && !p->draining && p->hold_use != JOURNAL_USE_NONE &&
+                 p->durable.lsn > p->flushed.lsn;
+    if (!waits) {
+        drain_unlist(p);
+        return;
+    }
+    struct set_dir *sd = p->sd;
+    bool is_large = p->durable.lsn - p->flushed.lsn >= DRAIN_LARGE;
+    if (!list_is_linked(&p->drain_link)) {
+        p->drain_ns = now_ns(p->set);
+        list_add_tail(&sd->drain, &p->drain_link);
+        list_add_tail(&sd->drain_use[p->hold_use % JOURNAL_FILES_MAX], &p->drain_use_link);
+    }
+    if (is_large && p->drain_ns != 0) { /* is due as if it were very old */
+        p->drain_ns = 0;
+        list_del(&p->drain_link);
+        list_add_head(&sd->drain, &p->drain_link);
+    }
+}
+
+void plog_drain_end(struct plog *p)
+{
+    if (p->draining) {
+        p->draining = false;
+        p->set->draining_cnt--;
+        p->sd->draining_cnt--;
+    }
+    plog_drain_update(p);
+}
+
+static void drain_start(struct plog *p)
 {
     struct plog_set *set = p->set;
-    /* Its journal entry may still be in flight: nothing to drain then. */
-    if (p->draining || p->state != PL_OPEN || p->durable.lsn <= p->flushed.lsn)
-        return;
     p->draining = true;
+    drain_unlist(p);
     set->draining_cnt++;
     p->sd->draining_cnt++;
     set->st.drains++;
@@ -286,23 +322,40 @@ static void drain_one(struct plog *p)
     plog_pump(p);
 }
 
-/* Journalled bytes go to their segments: when they are old, when the journal runs out of files,
- * when memory runs short. Oldest first. */
+uint64_t plog_drain_due_ns(const struct set_dir *sd)
+{
+    if (list_is_empty(&sd->drain) || sd->draining_cnt >= DRAINS_MAX)
+        return UINT64_MAX; /* the end of one that is under way comes first */
+    const struct plog *p = container_of(sd->drain.next, struct plog, drain_link);
+    return p->drain_ns + (uint64_t)sd->set->conf.drain_age_ms * 1000000;
+}
+
+/* Those that hold the oldest file of the journal, when it runs out of files. */
+static struct plog *drain_for_journal(struct set_dir *sd)
+{
+    if (list_is_empty(&sd->drain) || journal_free_cnt(sd->journal) > 1)
+        return NULL;
+    struct list *at = &sd->drain_use[journal_tail_use(sd->journal) % JOURNAL_FILES_MAX];
+    return list_is_empty(at) ? NULL : container_of(at->next, struct plog, drain_use_link);
+}
+
+static void drain_dir(struct set_dir *sd, bool memory_short)
+{
+    struct plog *p;
+    while (sd->draining_cnt < DRAINS_MAX && (p = drain_for_journal(sd)) != NULL)
+        drain_start(p);
+    while (!list_is_empty(&sd->drain) && (plog_drain_due_ns(sd) <= now_ns(sd->set) ||
+                                          (memory_short && sd->draining_cnt < DRAINS_MAX)))
+        drain_start(container_of(sd->drain.next, struct plog, drain_link));
+}
+
+/* Journalled bytes go to their segments: when they are old, when they are many, when the journal
+ * runs out of files, when memory runs short. Oldest first. One slow disk does not hold up others.
+ */
 void plog_drain_some(struct plog_set *set)
 {
-    uint64_t now = now_ns(set);
     bool memory_short = staging_free_bytes(set->staging) < staging_bytes(set->staging) / 4 &&
                         (list_is_empty(&set->cache) || !list_is_empty(&set->blocked));
-    list_for_each_safe(it, tmp, &set->drain)
-    {
-        struct plog *p = container_of(it, struct plog, drain_link);
-        struct journal *j = p->sd->journal;
-        if (p->sd->draining_cnt >= DRAINS_MAX) /* one slow disk does not hold up the others */
-            continue;
-        bool journal_short = journal_free_cnt(j) <= 1 && p->hold_use == journal_tail_use(j);
-        bool old = now - p->drain_ns >= (uint64_t)set->conf.drain_age_ms * 1000000;
-        bool large = p->durable.lsn - p->flushed.lsn >= 4 * CHUNK_LARGE;
-        if (memory_short || journal_short || old || large)
-            drain_one(p);
-    }
+    for (uint32_t i = 0; i < set->dir_cnt; i++)
+        drain_dir(&set->dirs[i], memory_short);
 }
