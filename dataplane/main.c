@@ -271,6 +271,16 @@ static int open_ports(void)
     return ports_open(&c, &dp.ports, dp.err, sizeof(dp.err));
 }
 
+/* One line of the log for each function that was chosen. */
+static void accel_log(void)
+{
+    char text[STATS_ACCEL_MAX];
+    (void)accel_describe(text, sizeof(text));
+    for (char *rest = text, *line; (line = strsep(&rest, "\n")) != NULL;)
+        if (line[0] != '\0')
+            LOG_INFO("%s", line);
+}
+
 static int open_stats(void)
 {
     char shm[PATH_CAP], ledger[PATH_CAP], err[512] = "";
@@ -289,8 +299,11 @@ static int open_stats(void)
     int cpu[SHARD_MAX];
     for (uint32_t i = 0; i < dp.plan.shard_cnt; i++)
         cpu[i] = dp.plan.shards[i].cpu;
+    char accel[STATS_ACCEL_MAX];
+    (void)accel_describe(accel, sizeof(accel));
     struct stats_create_opts o = {
         .conf = &dp.conf,
+        .accel = accel,
         .shard_cpu = cpu,
         .shard_cnt = (uint16_t)dp.plan.shard_cnt,
         .stage_cnt = pipeline_stage_cnt(),
@@ -457,6 +470,7 @@ static int start(const char *conf_path)
     if (rc < 0)
         return rc;
     accel_init(false);
+    accel_log();
     rc = eal_start(&dp.conf, &dp.plan, dp.err, sizeof(dp.err));
     if (rc < 0)
         return rc;

@@ -620,6 +620,7 @@ static void on_second(struct timer *t, uint64_t now_ns)
     if (!ps->s.stopping)
         scrub_poll(ps->scrub, now_ns);
     police_publish(ps);
+    ingest_rate(ps->s.ingest);
     timer_arm(ps->s.timers, t, now_ns + SECOND_NS, on_second);
 }
 static int second_create(struct pshard *ps)

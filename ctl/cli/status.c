@@ -82,16 +82,31 @@ static void reasons_print(const json_t *list)
     }
 }
 
+/* crc32c: isa-l (...), ... */
+static void acceleration_print(const json_t *o)
+{
+    const char *name;
+    json_t *what;
+    json_object_foreach((json_t *)(uintptr_t)o, name, what)
+        printf("%s: %s\n", name, json_string_value(what));
+}
+
+#define OVERFLOW_MS_MAX 3600000 /* an hour: the gauge's largest value */
 static void shards_print(const json_t *rows)
 {
     const json_t *s;
     size_t i;
-    struct table *t =
-        table_new(">SHARD|>CPU|>BUSY|>LONGEST TURN|>PARTITIONS|>CONNECTIONS|>UNFLUSHED");
+    struct table *t = table_new(
+        ">SHARD|>CPU|>BUSY|>LONGEST TURN|>PARTITIONS|>CONNECTIONS|>UNFLUSHED|>OVERFLOW IN");
     json_array_foreach(rows, i, s)
     {
         char no[CLI_TEXT_MAX], cpu[CLI_TEXT_MAX], busy[CLI_TEXT_MAX], turn[CLI_TEXT_MAX],
-            parts[CLI_TEXT_MAX], conns[CLI_TEXT_MAX], bytes[CLI_TEXT_MAX];
+            parts[CLI_TEXT_MAX], conns[CLI_TEXT_MAX], bytes[CLI_TEXT_MAX], full[CLI_TEXT_MAX];
+        int64_t ms = cli_int(s, "overflow_ms", OVERFLOW_MS_MAX);
+        if (ms < OVERFLOW_MS_MAX)
+            (void)snprintf(full, sizeof(full), "%.1f s", (double)ms / 1000);
+        else
+            (void)snprintf(full, sizeof(full), "> 1 h");
         (void)snprintf(busy, sizeof(busy), "%.1f %%", cli_real(s, "busy_percent", 0));
         (void)snprintf(turn, sizeof(turn), "%" PRId64 " us", cli_int(s, "turn_max_us", 0));
         bool pinned = cli_int(s, "cpu", -1) >= 0;
@@ -99,7 +114,7 @@ static void shards_print(const json_t *rows)
                   pinned ? cli_num(cli_int(s, "cpu", -1), cpu) : "-", busy, turn,
                   cli_num(cli_int(s, "partitions", 0), parts),
                   cli_num(cli_int(s, "connections", 0), conns),
-                  cli_bytes(cli_int(s, "unflushed_bytes", 0), bytes));
+                  cli_bytes(cli_int(s, "unflushed_bytes", 0), bytes), full);
     }
     putchar('\n');
     table_print(t);
@@ -182,6 +197,7 @@ int cmd_status(struct cli *c, int argc, char **argv)
     reasons_print(json_object_get(st, "notes"));
     printf("%s topics, %s partitions\n", cli_num(cli_int(st, "topics", 0), a),
            cli_num(cli_int(st, "partitions", 0), b));
+    acceleration_print(json_object_get(st, "acceleration"));
     shards_print(json_object_get(st, "shards"));
     doors_print(st);
     rules_print(json_object_get(st, "rules"));

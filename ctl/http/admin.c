@@ -205,14 +205,33 @@ static json_t *shards_json(const struct daemon *d, const struct stats_reader *r)
             continue;
         double us = h->tsc_hz == 0 ? 0 : (double)c->shard.turn_max_cycles * 1e6 / (double)h->tsc_hz;
         json_array_append_new(
-            a, json_pack("{s:i, s:i, s:f, s:I, s:I, s:I, s:I}", "shard", (int)i, "cpu",
+            a, json_pack("{s:i, s:i, s:f, s:I, s:I, s:I, s:I, s:I, s:I}", "shard", (int)i, "cpu",
                          (int)h->shard_cpu[i], "busy_percent", d->busy_percent[i], "turn_max_us",
                          (json_int_t)us, "partitions", (json_int_t)c->shard.partitions,
                          "connections", (json_int_t)c->shard.connections, "unflushed_bytes",
-                         (json_int_t)c->shard.unflushed_bytes));
+                         (json_int_t)c->shard.unflushed_bytes, "overflow_ms",
+                         (json_int_t)c->shard.ingest_overflow_ms, "auto_compression_percent",
+                         (json_int_t)c->shard.auto_compression_percent));
     }
     free(c);
     return a;
+}
+/* {"crc32c": "isa-l (...)", ...}: the lines of accel_describe. */
+static json_t *acceleration_json(const struct stats_reader *r)
+{
+    char text[STATS_ACCEL_MAX] = "";
+    json_t *o = json_object();
+    if (r != NULL)
+        memcpy(text, stats_header(r)->accel, sizeof(text));
+    text[sizeof(text) - 1] = '\0';
+    for (char *rest = text, *line; (line = strsep(&rest, "\n")) != NULL;) {
+        char *what = strstr(line, ": ");
+        if (what == NULL)
+            continue;
+        *what = '\0';
+        json_object_set_new(o, line, json_string(what + 2));
+    }
+    return o;
 }
 static const char *kind_transport(int8_t kind)
 {
@@ -327,14 +346,15 @@ void status_get(struct http_call *c)
         json_array_append_new(why, json_string(reasons[i]));
     json_t *o = json_pack(
         "{s:s, s:s, s:i, s:s, s:{s:i, s:I}, s:{s:s, s:i, s:I, s:i, s:o}, s:o, s:o, s:o, s:o, s:i, "
-        "s:i, s:o, s:o}",
+        "s:i, s:o, s:o, s:o}",
         "version", SLUICE_VERSION, "cluster_id", cluster, "node_id", d->identity.node_id,
         "data_dir", d->conf->dir, "sluiced", "pid", (int)getpid(), "uptime_s",
         (json_int_t)((now - d->start_wall_ms) / 1000), "dataplane", "state", phases[d->phase],
         "pid", (int)supervise_pid(d->supervise), "uptime_s", (json_int_t)((now - since) / 1000),
         "starts", (int)d->restarts + 1, "reasons", why, "shards", shards_json(d, r), "ports", ports,
         "listeners", listeners_json(d), "rules", rules_json(d->conf), "topics", (int)img->topic_cnt,
-        "partitions", (int)img->partition_cnt, "ledgers", ledgers_json(r), "notes", notes_json(r));
+        "partitions", (int)img->partition_cnt, "ledgers", ledgers_json(r), "notes", notes_json(r),
+        "acceleration", acceleration_json(r));
     stats_close(r);
     http_answer_json(c, 200, o);
 }

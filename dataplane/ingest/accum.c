@@ -8,8 +8,10 @@
  * is always the next to expire. */
 #include "dataplane/ingest/accum.h"
 #include "dataplane/counters.h"
+#include "dataplane/ingest/auto.h"
 #include "dataplane/store/plog.h"
 #include "lib/base/assert.h"
+#include "lib/base/clock.h"
 #include "lib/batch/build.h"
 #include "lib/batch/layout.h"
 #include "lib/batch/seal.h"
@@ -41,6 +43,7 @@ struct accum {
     uint8_t **buf_free;                      /* a stack: the last one used is the warmest */
     uint32_t batch_bytes, builder_cap, buf_bytes;
     uint64_t linger_ns;
+    struct auto_share auto_share;
     uint8_t *spare;
     struct timer timer; /* wakes the shard for the linger; accum_expire does the work */
     struct ibatch *batches;
@@ -95,6 +98,7 @@ int accum_create(struct shard *s, const struct accum_opts *o, struct accum **ret
     a->s = s;
     a->batch_bytes = o->batch_bytes;
     a->linger_ns = o->linger_ns;
+    auto_init(&a->auto_share);
     uint32_t one = BATCH_HEADER_LEN + o->record_bytes_max;
     a->builder_cap = o->batch_bytes > one ? o->batch_bytes : one;
     size_t bound = 0;
@@ -217,19 +221,33 @@ void accum_on_sealed_reply(struct shard *s, struct msg *m)
 }
 
 /* ---- closing */
+static enum codec_id codec_now(struct accum *a, const struct ibatch *ib, const struct target *t)
+{
+    if (t->codec == CODEC_NONE || !t->is_auto || auto_take(&a->auto_share, a->s->turns))
+        return t->codec;
+    a->s->counters->events[ib->listener].auto_plain_bytes += ib->b.len;
+    return CODEC_NONE;
+}
+
 static int batch_finish(struct accum *a, struct ibatch *ib, const struct target *t)
 {
-    struct seal_opts o = {.codec = t->codec,
+    struct seal_opts o = {.codec = codec_now(a, ib, t),
                           .level = t->level,
                           .producer_id = -1,
                           .producer_epoch = -1,
                           .base_sequence = -1};
     struct shard_stats *st = &a->s->counters->shard;
+    struct event_stats *e = &a->s->counters->events[ib->listener];
     struct span out;
+    uint64_t began = o.codec != CODEC_NONE ? clock_mono_ns() : 0;
     st->ingest_raw_bytes += ib->b.len;
+    e->raw_bytes += ib->b.len;
     int rc = batch_seal(&ib->b, a->s->codecs, &o, a->spare, a->buf_bytes, &out);
+    if (o.codec != CODEC_NONE)
+        e->compress_ns += clock_mono_ns() - began;
     if (rc < 0)
         return rc;
+    e->sealed_bytes += out.len;
     if (out.p == a->spare) {
         uint8_t *was = ib->buf;
         ib->buf = a->spare;
@@ -319,6 +337,8 @@ static void linger_arm(struct accum *a)
 uint32_t accum_expire(struct accum *a, uint64_t now_ns, uint32_t budget)
 {
     uint32_t n = 0;
+    auto_look(&a->auto_share, now_ns, a->s->busy_cycles, a->s->idle_cycles);
+    a->s->counters->shard.auto_compression_percent = a->auto_share.share * 100 / AUTO_SHARE_ALL;
     for (; n < budget && !list_is_empty(&a->open); n++) {
         struct ibatch *ib = container_of(a->open.next, struct ibatch, link);
         if (now_ns - ib->first_ns < a->linger_ns || is_behind(a))
@@ -405,6 +425,16 @@ bool accum_has_room(struct accum *a, uint32_t cnt)
     if (a->open_cnt > a->buf_cnt / 2)
         accum_close(a, container_of(a->open.next, struct ibatch, link)->target);
     return accum_free_cnt(a) >= cnt;
+}
+
+void accum_events(struct accum *a, uint32_t n)
+{
+    auto_events(&a->auto_share, a->s->turns, n);
+}
+
+uint64_t accum_free_bytes(const struct accum *a)
+{
+    return (uint64_t)accum_free_cnt(a) * a->batch_bytes;
 }
 
 bool accum_stream_has_room(const struct accum *a)

@@ -30,6 +30,7 @@ struct target {
     bool dead;         /* a dead letter topic */
     bool stream;       /* of a stream listener */
     enum codec_id codec;
+    bool is_auto; /* codec only while there are cycles to spare (auto.h) */
     int level;
     struct ibatch *open;
 };
@@ -64,6 +65,10 @@ uint32_t accum_free_cnt(const struct accum *a); /* batches that could be opened 
 /* Can `cnt` batches (or half of the pool, if that is less) be opened now? No: the log is behind,
  * and whoever has a queue of his own should leave events there. Once per burst. */
 bool accum_has_room(struct accum *a, uint32_t cnt);
+/* Events that come in this turn, before they are added. @hot */
+void accum_events(struct accum *a, uint32_t n);
+/* Bytes of events that still find a buffer if the log takes nothing more. */
+uint64_t accum_free_bytes(const struct accum *a);
 /* Can an event of a stream find a batch now? */
 bool accum_stream_has_room(const struct accum *a);
 bool accum_is_idle(const struct accum *a); /* no batch open or in flight */

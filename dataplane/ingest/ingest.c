@@ -279,6 +279,7 @@ uint32_t ingest_burst(struct ingest *in, uint16_t li, const struct dgram *dg,
     struct burst_sums sums = {0};
     DASSERT(n <= INGEST_BURST_MAX);
     routes_check(in);
+    accum_events(in->accum, n);
     l->burst(&l->parse, dg, full_len, n, &in->mem, in->rec);
     for (uint32_t i = 0; i < n; i++)
         source_name(in, i, &dg[i].peer);
@@ -353,6 +354,18 @@ uint32_t ingest_room(struct ingest *in, uint32_t n)
         return n;
     uint32_t free = accum_has_room(in->accum, n) ? accum_free_cnt(in->accum) : 0;
     return n < free ? n : free;
+}
+
+void ingest_rate(struct ingest *in)
+{
+    struct shard_stats *st = &in->s->counters->shard;
+    uint64_t ns = in->s->now_ns - in->rate_ns, bytes = st->ingest_raw_bytes - in->rate_bytes;
+    in->rate_ns = in->s->now_ns;
+    in->rate_bytes = st->ingest_raw_bytes;
+    uint64_t free_bytes = accum_free_bytes(in->accum);
+    uint64_t ms = bytes > 0 ? (uint64_t)((double)free_bytes * (double)ns / (double)bytes / 1e6)
+                            : INGEST_OVERFLOW_MS_MAX;
+    st->ingest_overflow_ms = ms < INGEST_OVERFLOW_MS_MAX ? ms : INGEST_OVERFLOW_MS_MAX;
 }
 
 void ingest_dgrams_lost(struct ingest *in, uint16_t listener, uint32_t why, uint64_t cnt)

@@ -38,6 +38,11 @@ uint32_t ingest_room(struct ingest *in, uint32_t n);
 void ingest_dgrams_lost(struct ingest *in, uint16_t listener, uint32_t why, uint64_t cnt);
 void ingest_kernel_drops(struct ingest *in, uint16_t listener, uint64_t cnt);
 
+/* About once a second: the gauge ingest_overflow_ms, how long the buffers would last if the log
+ * took nothing more, at the rate since the last call; at most INGEST_OVERFLOW_MS_MAX. */
+#define INGEST_OVERFLOW_MS_MAX UINT64_C(3600000)
+void ingest_rate(struct ingest *in);
+
 /* The stage "accum": closes batches whose linger is over, goes on with streams that waited. Returns
  * items done. */
 uint32_t ingest_poll(struct ingest *in, uint32_t budget);

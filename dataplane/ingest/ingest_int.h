@@ -43,6 +43,7 @@ struct ingest {
     bool image_seen;
     bool stopping;
     uint32_t listener_cnt;
+    uint64_t rate_ns, rate_bytes; /* at the last ingest_rate */
     struct ilistener *listener;
     _Atomic uint64_t missing;
     struct gelf_input *gelf;     /* NULL: no listener speaks GELF over UDP */

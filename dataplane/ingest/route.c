@@ -26,15 +26,18 @@ static const enum codec_id codec_of[] = {
 };
 
 /* sluice.compression=auto wins, then an explicit compression.type, then the configuration's choice
- * for listener topics. `auto` is gzip level 1. `producer` asks for what the producer chose; here
+ * for listener topics. `auto` is gzip level 1, or
+ * nothing (auto.h). `producer` asks for what the producer chose; here
  * that is us, and we choose none. */
 static void codec_choose(const struct meta_image *img, const struct meta_topic *t,
-                         const struct conf *conf, enum codec_id *ret_id)
+                         const struct conf *conf, enum codec_id *ret_id, bool *ret_auto)
 {
     const char *ours = meta_topic_config(t, "sluice.compression");
     const char *type = config_of_topic(img, t, "compression.type", NULL);
     enum codec_id id = codec_of[conf->listener_compression];
-    if (ours != NULL && strcmp(ours, "auto") == 0)
+    bool is_auto = ours != NULL ? strcmp(ours, "auto") == 0
+                                : type == NULL && conf->listener_compression == CONF_COMP_AUTO;
+    if (is_auto)
         id = CODEC_GZIP;
     else if (type != NULL) {
         int c = codec_by_name(type); /* "uncompressed" and "producer" are no codecs */
@@ -42,6 +45,7 @@ static void codec_choose(const struct meta_image *img, const struct meta_topic *
     } else if (ours != NULL)
         id = CODEC_NONE;
     *ret_id = id;
+    *ret_auto = is_auto;
 }
 
 /* The partitions to use, in order; how many. *ret_local as in struct route. */
@@ -116,12 +120,16 @@ void route_refresh(struct route *r, struct shard *s, struct accum *a)
                                 .dead = r->dead};
     }
     enum codec_id codec;
-    if (r->compression != CONF_RULE_COMP_TOPIC)
+    bool is_auto = false;
+    if (r->compression != CONF_RULE_COMP_TOPIC) {
         codec = codec_of[conf_compression_of(r->compression)];
-    else
-        codec_choose(s->image, t, s->conf, &codec);
+        is_auto = conf_compression_of(r->compression) == CONF_COMP_AUTO;
+    } else {
+        codec_choose(s->image, t, s->conf, &codec, &is_auto);
+    }
     for (uint32_t i = 0; i < cnt; i++) { /* a live change applies to what is sealed from now on */
         r->target[i].codec = codec;
-        r->target[i].level = codec == CODEC_GZIP ? 1 : 0; /* `auto` is gzip level 1, too */
+        r->target[i].is_auto = is_auto;
+        r->target[i].level = codec == CODEC_GZIP ? 1 : 0;
     }
 }

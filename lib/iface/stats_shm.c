@@ -200,6 +200,7 @@ static void header_fill(struct stats_header *h, const struct stats_create_opts *
     h->tsc_hz = o->tsc_hz;
     h->start_wall_ms = o->start_wall_ms;
     h->gap = o->gap;
+    copy_name(h->accel, sizeof(h->accel), o->accel != NULL ? o->accel : "");
     for (uint32_t i = 0; i < o->shard_cnt; i++)
         h->shard_cpu[i] = o->shard_cpu != NULL ? o->shard_cpu[i] : -1;
     for (uint32_t i = 0; i < o->stage_cnt; i++)

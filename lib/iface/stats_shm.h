@@ -23,6 +23,7 @@
 #define STATS_STAGES_MAX 16
 #define STATS_STAGE_NAME_MAX 16
 #define STATS_SHARDS_MAX 64
+#define STATS_ACCEL_MAX 512
 #define STATS_PUBLISH_IDLE_NS UINT64_C(10000000) /* an idle shard publishes this often */
 
 /* ---- what the words are: tables for metrics, status and the checkpoint */
@@ -61,6 +62,7 @@ struct stats_header {
     uint64_t tsc_hz;
     int64_t start_wall_ms;
     struct ledger_gap gap;
+    char accel[STATS_ACCEL_MAX];         /* accel_describe of the dataplane */
     int32_t shard_cpu[STATS_SHARDS_MAX]; /* where it is pinned; -1: nowhere */
     char stage_name[STATS_STAGES_MAX][STATS_STAGE_NAME_MAX];
     char port_name[CONF_PORTS_MAX][CONF_NAME_MAX];
@@ -83,6 +85,7 @@ struct stats_create_opts {
     uint32_t stage_cnt;
     const char *const *stage_names;
     const int *shard_cpu; /* shard_cnt; NULL: not pinned */
+    const char *accel;    /* which kernels were chosen; NULL: not said */
     uint64_t tsc_hz;
     int64_t start_wall_ms;
     const struct counters *carried; /* totals of earlier runs (ledger_recover); NULL: none */

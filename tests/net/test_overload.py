@@ -129,6 +129,7 @@ def test_overload_is_dropped_and_counted_and_over_when_it_is_over(slow):
     assert watch.returncode == 0, why
     seen = json.loads(seen)
     waits = of(ledgers(a), "listeners", "streams")["stream_waits"]
+    pressed = [s["overflow_ms"] for s in a.admin("GET", "/v1/status")[1]["shards"]]
     fs.slow(0)
     well = time.monotonic()
     for s in streams:
@@ -161,6 +162,7 @@ def test_overload_is_dropped_and_counted_and_over_when_it_is_over(slow):
     assert events["durable"] + lost == count
     assert set(events["dropped"]) <= {"no_buffer"}
     assert waits > 0
+    assert min(pressed) < 10000, "time to overflow"
     assert events["durable"] * SIZE > 2 << 20, "the streams have crowded out the datagrams"
     assert memory.most < memory.first + SHARDS * STAGING_MB + 32
 

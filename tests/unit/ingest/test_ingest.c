@@ -5,6 +5,7 @@
  * when the test says so, with success or refusal; MSG_SEALED goes to a second shard the same way.
  */
 #include "dataplane/counters.h"
+#include "dataplane/ingest/auto.h"
 #include "dataplane/ingest/ingest_int.h"
 #include "dataplane/shard/owner_map.h"
 #include "dataplane/store/plog.h"
@@ -725,6 +726,41 @@ static void the_topic_says_how_batches_are_compressed(void **state)
         assert_int_equal(info.attributes & 7, cases[c].attr);
         assert_int_equal(info.record_cnt, 20);
         answer(1, 0);
+        bool plain = cases[c].attr == 0;
+        assert_true(EVENTS(raw_bytes) > 0);
+        assert_true(plain ? EVENTS(sealed_bytes) == EVENTS(raw_bytes)
+                          : EVENTS(sealed_bytes) < EVENTS(raw_bytes) / 2);
+        assert_true(plain == (EVENTS(compress_ns) == 0));
+        counters->events[0].raw_bytes = counters->events[0].sealed_bytes = 0;
+        counters->events[0].compress_ns = 0;
+    }
+}
+
+/* A turn that takes a full budget says that more wait: gzip asked for stays, auto gives way. */
+static void auto_gives_way_while_events_wait(void **state)
+{
+    (void)state;
+    static const char *const types[] = {NULL, "gzip"};
+    for (int c = 0; c < 2; c++) {
+        compression = types[c];
+        shard[0].image = shard[0].image == &images[0] ? &images[1] : &images[0];
+        shard[0].turns += 10;
+        for (uint32_t i = 0; i < 2 * AUTO_BACKLOG && queued_cnt == 0; i++)
+            send_one(1, "<13>1 - h a p m - seq=1");
+        while (queued_cnt > 0)
+            answer(1, 0);
+        for (uint32_t i = 0; i < AUTO_BACKLOG; i++)
+            send_one(2, "<13>1 - h a p m - seq=1");
+        shard[0].now_ns += 10000000;
+        counters->events[0].auto_plain_bytes = 0;
+        (void)ingest_poll(in, 16);
+        assert_true(queued_cnt > 0);
+        struct batch_info info;
+        const struct plog_append *last = queued[queued_cnt - 1];
+        assert_ok(batch_verify(last->batch.p, last->batch.len, &info));
+        assert_int_equal(info.attributes & 7, c);
+        assert_true((EVENTS(auto_plain_bytes) > 0) == (c == 0));
+        answer(APPENDS_MAX, 0);
     }
 }
 
@@ -742,6 +778,7 @@ int main(void)
         T(listeners_choose_fewer_headers_but_dead_letters_keep_theirs),
         T(stopping_drops_datagrams_by_name_and_ends_idle),
         T(the_topic_says_how_batches_are_compressed),
+        T(auto_gives_way_while_events_wait),
         T(ledgers_balance_after_every_step),
         T(batches_that_wait_for_the_disk_hold_no_buffer),
         T(streams_leave_room_for_datagrams),
