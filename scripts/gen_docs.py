@@ -193,7 +193,8 @@ def kafka():
             "`producer_byte_rate` and `consumer_byte_rate` of users, client ids, and both, measured over "
             "all shards with one second of burst (docs/adr/0006). Nobody is authenticated, so every "
             "client is the user `ANONYMOUS`. `request_percentage`, `controller_mutation_rate` and "
-            "`connection_creation_rate` are refused."]
+            "`connection_creation_rate` are refused with INVALID_REQUEST and the reason: nothing enforces "
+            "them. Filters for addresses find no quota, and no user has SCRAM credentials."]
     return "\n".join(out) + "\n"
 
 

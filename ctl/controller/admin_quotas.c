@@ -28,7 +28,10 @@ static bool entity_read(struct pending *p, uint32_t i,
         bool user = span_eq_str(e->entity_type, "user");
         struct quota_name *to = user ? &ret->user : &ret->client;
         if (!user && !span_eq_str(e->entity_type, "client-id")) {
-            row_fail(p, i, KERR_INVALID_REQUEST, "Unhandled client quota entity type: %.*s",
+            row_fail(p, i, KERR_INVALID_REQUEST,
+                     span_eq_str(e->entity_type, "ip")
+                         ? "There are no quotas of addresses here: entity type %.*s"
+                         : "Unhandled client quota entity type: %.*s",
                      shown(e->entity_type), (const char *)e->entity_type.p);
             return false;
         }

@@ -34,6 +34,7 @@ int alter_configs_start(struct kreq *req, struct wire_reader *r);
 int describe_log_dirs_start(struct kreq *req, struct wire_reader *r);
 int elect_leaders_start(struct kreq *req, struct wire_reader *r);
 int incremental_alter_configs_start(struct kreq *req, struct wire_reader *r);
+int describe_user_scram_credentials_start(struct kreq *req, struct wire_reader *r);
 int list_partition_reassignments_start(struct kreq *req, struct wire_reader *r);
 int describe_producers_start(struct kreq *req, struct wire_reader *r);
 int list_config_resources_start(struct kreq *req, struct wire_reader *r);

@@ -549,6 +549,7 @@ static void the_api_table_is_what_we_advertise(void **state)
         {47, "offset_delete", 0, 0, 0, WIRE_NEVER},
         {48, "describe_client_quotas", 0, 1, 0, 1},
         {49, "alter_client_quotas", 0, 1, 0, 1},
+        {50, "describe_user_scram_credentials", 0, 0, 0, 0},
         {55, "describe_quorum", 0, 2, 0, 0},
         {60, "describe_cluster", 0, 2, 0, 0},
         {61, "describe_producers", 0, 0, 0, 0},

@@ -9,6 +9,7 @@ enum {
     SASL_HANDSHAKE = 17,
     API_VERSIONS = 18,
     SASL_AUTHENTICATE = 36,
+    DESCRIBE_USER_SCRAM_CREDENTIALS = 50,
     DESCRIBE_QUORUM = 55,
 };
 
@@ -37,6 +38,38 @@ static void sasl_on_a_plaintext_listener_is_an_illegal_state_and_nothing_closes(
         assert_int_equal(resp.auth_bytes.len, 0);
     }
     assert_false(c->eof || c->closed);
+    client_close(c);
+    close_world();
+}
+
+static void nobody_has_scram_credentials(void **state)
+{
+    (void)state;
+    open_world(NULL);
+    struct client *c = client_open(w);
+    struct describe_user_scram_credentials_request_user users[] = {
+        {span_str("a")}, {span_str("b")}, {span_str("a")}};
+    struct describe_user_scram_credentials_request m;
+    struct describe_user_scram_credentials_response resp;
+    describe_user_scram_credentials_request_init(&m);
+    m.users.null = true;
+    REQUEST(c, DESCRIBE_USER_SCRAM_CREDENTIALS, 0, describe_user_scram_credentials, &m);
+    m.users.null = false;
+    m.users.v = users;
+    m.users.cnt = 3;
+    REQUEST(c, DESCRIBE_USER_SCRAM_CREDENTIALS, 0, describe_user_scram_credentials, &m);
+    world_run(w, 3);
+    RESPONSE(c, DESCRIBE_USER_SCRAM_CREDENTIALS, 0, describe_user_scram_credentials, &resp);
+    assert_int_equal(resp.error_code, 0);
+    assert_int_equal(resp.results.cnt, 0);
+    RESPONSE(c, DESCRIBE_USER_SCRAM_CREDENTIALS, 0, describe_user_scram_credentials, &resp);
+    assert_int_equal(resp.error_code, 0);
+    assert_int_equal(resp.results.cnt, 2);
+    assert_true(span_eq_str(resp.results.v[0].user, "a"));
+    assert_int_equal(resp.results.v[0].error_code, 92);
+    assert_int_equal(resp.results.v[1].error_code, 91);
+    assert_true(span_eq_str(resp.results.v[1].error_message,
+                            "Attempt to describe a user credential that does not exist: b"));
     client_close(c);
     close_world();
 }
@@ -317,4 +350,4 @@ TEST_MAIN(TEST(no_partition_starves_when_every_answer_has_room_for_one_batch),
           TEST(keys_of_topic_and_broker_are_honoured_by_the_next_produce),
           TEST(flush_messages_and_flush_ms_make_every_answer_wait_for_the_flush),
           TEST(sasl_on_a_plaintext_listener_is_an_illegal_state_and_nothing_closes),
-          TEST(the_quorum_of_the_metadata_log_is_this_node))
+          TEST(nobody_has_scram_credentials), TEST(the_quorum_of_the_metadata_log_is_this_node))
