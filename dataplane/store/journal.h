@@ -67,7 +67,7 @@ struct journal_found { /* a run that can be used */
     const uint8_t *bytes;
 };
 struct journal_damage {
-    bool is_mended;        /* one bit, which is put right, or none of a record: nothing is lost */
+    bool is_mended;        /* it was one bit, which is put right: nothing is lost */
     uint64_t pos, len;     /* bytes of the file that are damaged, or that entry's */
     uint64_t seq, seq_cnt; /* the entries; seq 0: not known which */
     /* What is lost of this run: its offsets [from, to), to -1: and all behind it. NULL: nothing is

@@ -6,13 +6,15 @@
  *
  *     the next entry of this use, whole            its runs are taken
  *     the same but for one bit                     put right, reported, its runs are taken
- *     else, and a later entry of this use follows  damaged: reported; batches of it that are whole
- *                                                  are taken, and the walk goes on behind it
+ *     else, and a later entry of this use follows  damaged: reported, row by row while head and
+ *                                                  table are sound; the walk goes on behind it
  *     else                                         the end
  *
  * The bit: the checksum of an entry tells which one it is. That something else was wrong is then as
- * good as impossible: the entry's checksum, those of the batches in it and the fields of its head
- * that are known beforehand all have to agree afterwards.
+ * good as impossible: the entry's checksum, those of its rows and of the batches in it and the
+ * fields of its head that are known beforehand all have to agree afterwards.
+ * Nothing else of a damaged entry is taken: it may also be one of a former use, half overwritten by
+ * the torn first entry of the next, with batches of other partitions where its own were.
  * A use: entries of the former use of the file have another generation. Where the first entry does
  * not say any more which one it is, the next one that is whole does; if that is of the former use
  * after all, its batches lie in their segments already, which replay sees. */
@@ -86,6 +88,22 @@ static bool is_next(const struct journal_head *h, const struct place *at)
     return !at->is_known || (h->generation == at->generation && h->seq == at->seq);
 }
 
+/* The runs fill the entry exactly, and no row is damaged: neither is the head. */
+static bool is_table_sound(const uint8_t *p, const struct journal_head *h)
+{
+    if (!is_cnt_sane(h))
+        return false;
+    uint64_t sum = sizeof(*h), table = table_pos(h);
+    for (uint32_t i = 0; i < h->run_cnt; i++) {
+        struct journal_run run;
+        memcpy(&run, p + table + (uint64_t)i * sizeof(run), sizeof(run));
+        if (run.crc != journal_run_crc(&run, h->generation))
+            return false;
+        sum += run.len;
+    }
+    return h->run_cnt > 0 && sum == table;
+}
+
 /* ---------------------------------------------------------------------------------- one wrong bit
  */
 
@@ -122,21 +140,50 @@ static bool mend_bit(uint8_t *p, uint64_t room, struct journal_head *h)
     return entry_is_whole(p, room, h);
 }
 
+static bool is_run_sound(const uint8_t *p, const struct journal_run *run)
+{
+    int64_t next = run->base_offset;
+    for (uint32_t at = 0; at < run->len;) {
+        struct batch_info b;
+        if (batch_verify(p + at, run->len - at, &b) < 0 || b.base_offset != next)
+            return false;
+        next += b.last_offset_delta + 1;
+        at += b.total_len;
+    }
+    return true;
+}
+
+/* Every row and every batch, by checksums of their own: a torn entry in some ten thousand has one
+ * that a single bit would make right. */
+static bool is_content_sound(const uint8_t *p, const struct journal_head *h)
+{
+    if (!is_table_sound(p, h))
+        return false;
+    uint64_t at = sizeof(*h), table = table_pos(h);
+    for (uint32_t i = 0; i < h->run_cnt; i++) {
+        struct journal_run run;
+        memcpy(&run, p + table + (uint64_t)i * sizeof(run), sizeof(run));
+        if (!is_run_sound(p + at, &run))
+            return false;
+        at += run.len;
+    }
+    return true;
+}
+
 /* The next entry with one wrong bit: puts it right. */
 static bool entry_mend(uint8_t *p, uint64_t room, const struct place *at, struct journal_head *h)
 {
     if (room < sizeof(*h))
         return false;
     memcpy(h, p, sizeof(*h));
+    struct journal_head was = *h;
     if (head_distance(h, at) > 1)
         return false;
-    struct journal_head was = *h;
-    if (is_len_sane(h, room) && entry_crc(p, h) != h->crc && mend_bit(p, room, h)) {
-        if (is_next(h, at))
-            return true;
-    }
+    if (is_len_sane(h, room) && entry_crc(p, h) != h->crc && mend_bit(p, room, h) &&
+        is_next(h, at) && is_content_sound(p, h))
+        return true;
     *h = was;
-    return head_distance(h, at) == 0 && mend_len(p, room, h);
+    return head_distance(h, at) == 0 && mend_len(p, room, h) && is_content_sound(p, h);
 }
 
 /* -------------------------------------------------------------------------------- damaged entries
@@ -180,65 +227,6 @@ static int entry_runs(const uint8_t *p, const struct journal_head *h,
     return 0;
 }
 
-/* The runs of a damaged entry fill it exactly, and no row is damaged: neither is the head. */
-static bool is_table_sound(const uint8_t *p, const struct journal_head *h)
-{
-    if (!is_cnt_sane(h))
-        return false;
-    uint64_t sum = sizeof(*h), table = table_pos(h);
-    for (uint32_t i = 0; i < h->run_cnt; i++) {
-        struct journal_run run;
-        memcpy(&run, p + table + (uint64_t)i * sizeof(run), sizeof(run));
-        if (run.crc != journal_run_crc(&run, h->generation))
-            return false;
-        sum += run.len;
-    }
-    return h->run_cnt > 0 && sum == table;
-}
-
-/* A batch of the run at `at`, where offset `next` is expected, or (is_later) one behind it. */
-static bool is_batch(const uint8_t *p, const struct journal_run *run, uint32_t at, int64_t next,
-                     bool is_later, struct batch_info *b)
-{
-    if (batch_verify(p + at, run->len - at, b) < 0)
-        return false;
-    return is_later ? b->base_offset > next && b->base_offset - next <= INT32_MAX
-                    : b->base_offset == next;
-}
-
-/* d->run is the run, `p` its bytes. 1: some of it is lost, 0: nothing, negative: of a callback. */
-static int run_salvage(const uint8_t *p, struct journal_damage *d, uint64_t generation,
-                       const struct journal_reader *r)
-{
-    struct journal_found f = {.seq = d->seq, .generation = generation, .run = *d->run};
-    uint64_t run_pos = d->pos;
-    int64_t next = d->run->base_offset;
-    int rc = 0, lost = 0;
-    for (uint32_t at = 0; rc >= 0 && at < d->run->len;) {
-        struct batch_info b;
-        uint32_t from = at;
-        while (at < d->run->len && !is_batch(p, d->run, at, next, at > from, &b))
-            at++;
-        if (at > from) {
-            d->pos = run_pos + from;
-            d->len = at - from;
-            d->from = next;
-            d->to = at < d->run->len ? b.base_offset : -1;
-            rc = r->on_damage(r->arg, d);
-            lost = 1;
-        }
-        if (rc < 0 || at == d->run->len)
-            break;
-        f.bytes = p + at;
-        f.run.base_offset = b.base_offset;
-        f.run.len = b.total_len;
-        next = b.base_offset + b.last_offset_delta + 1;
-        at += b.total_len;
-        rc = r->on_run(r->arg, &f);
-    }
-    return rc < 0 ? rc : lost;
-}
-
 /* The entry at `at` is damaged, `next` is the one that is found again. Moves `at` behind what is
  * lost: the damaged entry, or all up to `next` when its length cannot be trusted. */
 static int entry_damaged(const uint8_t *buf, struct place *at, const struct place *next,
@@ -256,22 +244,19 @@ static int entry_damaged(const uint8_t *buf, struct place *at, const struct plac
         *at = *next;
         return r->on_damage(r->arg, &d);
     }
-    uint64_t pos = sizeof(h), table = table_pos(&h), lost = 0;
+    uint64_t pos = at->pos + sizeof(h), table = table_pos(&h);
     int rc = 0;
     d.seq = h.seq;
+    d.to = -1;
     for (uint32_t i = 0; rc >= 0 && i < h.run_cnt; i++) {
         struct journal_run run;
         memcpy(&run, p + table + (uint64_t)i * sizeof(run), sizeof(run));
         d.run = &run;
-        d.pos = at->pos + pos;
-        rc = run_salvage(p + pos, &d, h.generation, r);
-        lost += rc > 0;
-        pos += run.len;
-    }
-    if (rc >= 0 && lost == 0) { /* what is wrong holds no record */
-        d = (struct journal_damage){.is_mended = true, .pos = at->pos, .len = h.len, .seq = h.seq};
-        d.seq_cnt = 1;
+        d.pos = pos;
+        d.len = run.len;
+        d.from = run.base_offset;
         rc = r->on_damage(r->arg, &d);
+        pos += run.len;
     }
     at->pos += entry_room(&h);
     at->seq++;
