@@ -44,9 +44,11 @@ class Load(threading.Thread):
             except BufferError:
                 self.producer.poll(0.05)
                 continue
-            self.producer.poll(0)
-            if self.rate and self.sent / self.rate > time.monotonic() - started:
-                self.producer.poll(self.sent / self.rate - (time.monotonic() - started))
+            except confluent_kafka.KafkaException as e:  # fatal: handed to the test by finish()
+                self.failed.append((i, str(e)))
+                return
+            due = started + self.sent / self.rate if self.rate else 0
+            self.producer.poll(max(0, due - time.monotonic()))  # below 0 it would wait for ever
 
     def finish(self, timeout=120):
         self.stopping.set()

@@ -13,7 +13,7 @@ from load import Load
 
 MIB = 1 << 20
 KEYS = 100
-SETS = ["compaction.interval=50ms", "compaction.rate=12MiB"]
+SETS = ["compaction.interval=50ms", "compaction.rate=32MiB"]
 TOPICS = {
     "plain": {},
     "bounded": {"retention.bytes": str(2 * MIB)},
@@ -54,6 +54,9 @@ class Keyed(threading.Thread):
             except BufferError:
                 self.producer.poll(0.05)
                 continue
+            except confluent_kafka.KafkaException as e:  # fatal: handed to the test by finish()
+                self.failed.append((key, n, str(e)))
+                return
             self.count += 1
             self.producer.poll(max(0, self.count / self.rate - (time.monotonic() - started)))
 
@@ -198,7 +201,8 @@ class MixedLoad:
         while not compacting and time.monotonic() < end:
             compacting = a.metrics_sum("sluice_compaction_active") > 0
         self.compacting += compacting
-        wait_for("appends are in flight", lambda: self.waiting() > 0, every=0.0005)
+        wait_for("appends are in flight", lambda: self.waiting() > 0 or self.failures(),
+                 every=0.0005)
         self.in_flight.append(self.waiting())
         self.crashes += 1
 
