@@ -169,7 +169,10 @@ static void on_sought(struct file_op *op, int res)
     int rc = read_rc(p, res);
     if (rc == 0 && k->read_at + (uint64_t)res < k->pos + BATCH_HEADER_LEN)
         rc = -E_STORAGE; /* the file ends before the log does */
-    k->read_len = (uint32_t)res;
+    /* What was not written when the read began may have come meanwhile, behind its back: the block
+     * that is being filled is written again and again. */
+    uint64_t known = k->seek->to - k->read_at;
+    k->read_len = rc < 0 || (uint64_t)res < known ? (uint32_t)res : (uint32_t)known;
     if (rc < 0)
         disk_done(k, rc);
     else
@@ -182,6 +185,7 @@ static void seek_issue(struct plog_read_io *k)
     k->read_at = k->pos & ~(uint64_t)(FILE_BLOCK - 1);
     uint64_t n = block_end(k->s->written) - k->read_at;
     k->seek->at = k->read_at;
+    k->seek->to = k->s->written;
     buf_read(k->seek, n < SEEK_BYTES ? (uint32_t)n : SEEK_BYTES, on_sought);
 }
 

@@ -539,6 +539,86 @@ static void beside_writes_to_its_disk_a_cold_read_has_two_reads_at_a_time(void *
     stop(e);
 }
 
+/* Readers that go through the log at their own pace, in steps of any size, some starting again
+ * elsewhere, while it grows, rolls and loses its oldest segments: each gets what it asked for. */
+#define READERS 6
+struct reader {
+    struct env_read x;
+    int64_t next;
+    bool busy;
+    uint8_t dst[200000];
+};
+
+static void tune_readers(struct env *e)
+{
+    e->pc.segment_bytes = 1u << 20;
+    e->sc.cold_read_bytes = 12 * READ_IO_BYTES;
+    e->sc.staging_bytes = 2u << 20;
+}
+
+static void reader_step(struct env *e, struct reader *d, struct test_rng *g)
+{
+    struct plog_offsets off;
+    plog_offsets_get(e->parts[0], &off);
+    if (d->busy && !d->x.done)
+        return;
+    if (d->busy && d->x.r.rc == -E_OFFSET_OUT_OF_RANGE) { /* it was too slow */
+        d->busy = false;
+        d->next = off.log_start;
+        return;
+    }
+    if (d->busy) {
+        assert_ok(d->x.r.rc);
+        for (uint32_t at = 0; at < d->x.r.len;) {
+            struct batch_info b;
+            assert_ok(batch_verify(d->dst + at, d->x.r.len - at, &b));
+            assert_int_equal(b.base_offset, d->next);
+            d->next = b.base_offset + b.last_offset_delta + 1;
+            at += b.total_len;
+        }
+        d->busy = false;
+    }
+    if (rng_below(g, 20) == 0 || d->next >= off.durable)
+        d->next = off.log_start + (int64_t)rng_below(g, (uint64_t)(off.durable - off.log_start));
+    if (rng_below(g, 3) == 0)
+        return;
+    d->x = (struct env_read){.r = cold_read(d->dst, sizeof(d->dst))};
+    d->x.r.offset = d->next;
+    d->x.r.max_bytes = 1000 + (uint32_t)rng_below(g, sizeof(d->dst) - 1000);
+    d->busy = true;
+    plog_read(e->parts[0], &d->x.r);
+}
+
+static void cold_readers_get_what_they_asked_for_while_the_log_moves(void **state)
+{
+    static struct reader readers[READERS];
+    for (uint64_t seed = 1; seed <= 8; seed++) {
+        struct test_rng g = {seed};
+        struct env *e = start_seed(seed, 1, tune_readers);
+        memset(readers, 0, sizeof(readers));
+        for (uint64_t i = 0; i < 100; i++)
+            (void)put(e, 0, i + 1, 300 + (uint32_t)rng_below(&g, 60000));
+        for (uint32_t i = 0; i < 4000; i++) {
+            if (rng_below(&g, 100) == 0)
+                (void)put(e, 0, i + 1000, 300 + (uint32_t)rng_below(&g, 60000));
+            if (rng_below(&g, 500) == 0)
+                (void)plog_drop_segments(e->parts[0], 1, false);
+            reader_step(e, &readers[rng_below(&g, READERS)], &g);
+            env_step(e, (uint32_t)rng_below(&g, 3), rng_below(&g, 3) * 1000000);
+        }
+        for (int i = 0; i < 10000; i++) {
+            uint32_t busy = 0;
+            for (uint32_t k = 0; k < READERS; k++)
+                busy += readers[k].busy && !readers[k].x.done;
+            if (busy == 0)
+                break;
+            assert_true(i < 9999);
+            env_step(e, 1, 1000000);
+        }
+        stop(e);
+    }
+}
+
 static void tune_cold_least(struct env *e)
 {
     e->sc.cold_read_bytes = READ_IO_BYTES; /* one buffer */
@@ -1322,6 +1402,7 @@ TEST_MAIN(TEST(a_thousand_partitions_with_4_kib_each_are_durable_after_2_operati
           TEST(a_cold_read_has_several_reads_of_the_disk_at_a_time_but_only_its_share),
           TEST(beside_writes_to_its_disk_a_cold_read_has_two_reads_at_a_time),
           TEST(cold_readers_have_their_turn_in_the_order_they_came),
+          TEST(cold_readers_get_what_they_asked_for_while_the_log_moves),
           TEST(with_the_pool_used_up_cold_readers_wait_and_writers_do_not),
           TEST(damage_on_disk_is_found_when_it_is_read),
           TEST(a_parked_fetch_wakes_when_enough_is_durable_not_when_it_is_appended),

@@ -12,6 +12,7 @@
 
 struct real {
     struct shard s;
+    const struct file_io_ops *ops;
     struct file_io io;
     struct catalog *cat;
     struct plog_set *set;
@@ -40,7 +41,7 @@ static void open_all(struct real *r)
 {
     static const struct uuid cluster = {{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16}};
     char err[CATALOG_ERR_MAX];
-    struct catalog_opts co = {.ops = &file_io_real,
+    struct catalog_opts co = {.ops = r->ops,
                               .dir_cnt = 1,
                               .dirs = {r->log_dir},
                               .cluster_id = &cluster,
@@ -75,7 +76,7 @@ static void open_all(struct real *r)
     assert_ok(recover_data_dirs(r->cat, &ro, &r->rep, &found));
     assert_ok(uring_create(256, &r->s.uring));
     r->s.now_ns = clock_mono_ns();
-    r->io = (struct file_io){.ops = &file_io_real, .uring = r->s.uring};
+    r->io = (struct file_io){.ops = r->ops, .uring = r->s.uring};
     assert_ok(plog_set_create(&r->s, &r->io, r->cat, &sc, &r->set));
     memset(r->parts, 0, sizeof(r->parts));
     for (struct list *n = list_pop_head(&found); n; n = list_pop_head(&found)) {
@@ -192,12 +193,13 @@ static uint32_t count(struct real *r, int part)
     return cnt;
 }
 
-static void the_store_runs_on_a_real_file_system(void **state)
+static void store_runs(const struct file_io_ops *ops)
 {
     static struct real r;
     accel_init(false);
     log_set_level(LOG_LEVEL_WARN);
     char *dir = test_tmpdir();
+    r.ops = ops;
     snprintf(r.log_dir, sizeof(r.log_dir), "%s/log", dir);
     struct env_batch eb = {.tag = 7,
                            .len = 4096,
@@ -228,4 +230,26 @@ static void the_store_runs_on_a_real_file_system(void **state)
     test_tmpdir_remove(dir);
 }
 
-TEST_MAIN(TEST(the_store_runs_on_a_real_file_system))
+static void the_store_runs_on_a_real_file_system(void **state)
+{
+    store_runs(&file_io_real);
+}
+
+static int open_buffered(struct file_io *io, const char *path, int flags, struct file **ret)
+{
+    int rc = file_io_real.open(io, path, flags & ~FILE_DIRECT, ret);
+    if (rc == 0)
+        assert_false(file_is_direct(*ret));
+    return rc;
+}
+
+/* As on a file system that refuses it at open (which one does depends on the kernel). */
+static void the_store_runs_where_direct_io_is_refused(void **state)
+{
+    struct file_io_ops ops = file_io_real;
+    ops.open = open_buffered;
+    store_runs(&ops);
+}
+
+TEST_MAIN(TEST(the_store_runs_on_a_real_file_system),
+          TEST(the_store_runs_where_direct_io_is_refused))
