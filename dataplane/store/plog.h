@@ -189,6 +189,7 @@ bool plog_segment_get(const struct plog *p, uint32_t idx, struct plog_segment *r
  * already. A suspect is cleared when it was looked at; a read that meets damage makes it one again.
  */
 bool plog_scrub_claim(struct plog *p, uint32_t idx, uint64_t pass);
+bool plog_scrub_is_due(const struct plog *p, uint32_t idx, uint64_t pass); /* would it be new? */
 void plog_suspect_clear(struct plog *p, int64_t base);
 /* A rewrite met damage in it: the scrubber should look. */
 void plog_suspect_set(struct plog *p, int64_t base);

@@ -199,6 +199,11 @@ bool plog_segment_get(const struct plog *p, uint32_t idx, struct plog_segment *r
     return true;
 }
 
+bool plog_scrub_is_due(const struct plog *p, uint32_t idx, uint64_t pass)
+{
+    return p->segs[idx]->scrub_pass != pass;
+}
+
 bool plog_scrub_claim(struct plog *p, uint32_t idx, uint64_t pass)
 {
     struct seg *s = p->segs[idx];

@@ -203,6 +203,7 @@ static void scrub_done(struct dirjob *j)
 struct pick {
     struct scrub *s;
     bool suspects;
+    bool held; /* a segment of this pass is under a rewrite's lease: the pass is not over */
 };
 static bool pick_from(void *arg, struct plog *p)
 {
@@ -212,8 +213,12 @@ static bool pick_from(void *arg, struct plog *p)
     for (uint32_t i = 0; s->cnt < TARGETS_MAX && plog_segment_get(p, i, &g); i++) {
         if (!g.sealed || (k->suspects && !g.suspect))
             continue;
-        if (!plog_scrub_begin(p)) /* its segments are being rewritten: later */
+        if (!k->suspects && !plog_scrub_is_due(p, i, s->pass))
+            continue;
+        if (!plog_scrub_begin(p)) { /* its segments are being rewritten: later */
+            k->held = true;
             break;
+        }
         if (!k->suspects && !plog_scrub_claim(p, i, s->pass)) {
             plog_scrub_end(p);
             continue;
@@ -239,14 +244,14 @@ static bool pick_from(void *arg, struct plog *p)
 
 static void pick(struct scrub *s, uint64_t now_ns)
 {
-    struct pick k = {s, true};
+    struct pick k = {.s = s, .suspects = true};
     s->cnt = s->at = 0;
     s->is_urgent = plog_set_suspects(s->conf.set) > 0;
     if (s->is_urgent)
         plog_set_each(s->conf.set, pick_from, &k);
     if (s->cnt > 0)
         return;
-    s->is_urgent = k.suspects = false;
+    s->is_urgent = k.suspects = k.held = false;
     if (s->conf.rate_bytes == 0 || (!s->in_pass && now_ns < s->pass_next_ns))
         return;
     if (!s->in_pass) {
@@ -256,7 +261,7 @@ static void pick(struct scrub *s, uint64_t now_ns)
         s->pass_next_ns = now_ns + s->conf.interval_ns;
     }
     plog_set_each(s->conf.set, pick_from, &k);
-    if (s->cnt == 0) {
+    if (s->cnt == 0 && !k.held) {
         s->in_pass = false;
         s->st.passes++;
     }

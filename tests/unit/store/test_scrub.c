@@ -106,6 +106,26 @@ static void a_pass_finds_what_nobody_has_read(void **state)
     stop(e);
 }
 
+static void a_pass_is_not_over_while_a_rewrite_has_the_rest(void **state)
+{
+    struct env *e = filled();
+    struct scrub *s = scrubber(e, 1u << 20);
+    assert_true(plog_lease_take(e->parts[0]));
+    struct scrub_stats st = seconds(e, s, 5);
+    assert_int_equal(st.segments, 0);
+    assert_int_equal(st.passes, 0);
+    plog_lease_put(e->parts[0]);
+    st = seconds(e, s, 5);
+    assert_int_equal(st.segments, 4);
+    assert_int_equal(st.passes, 1);
+    assert_true(plog_lease_take(e->parts[0])); /* the next pass: all was seen, or none */
+    st = seconds(e, s, 5);
+    assert_int_equal(st.passes, 1);
+    plog_lease_put(e->parts[0]);
+    scrub_destroy(s);
+    stop(e);
+}
+
 static void a_pass_keeps_to_its_rate(void **state)
 {
     struct env *e = filled();
@@ -200,7 +220,8 @@ static void offsets_out_of_order_are_an_error_and_not_other_records(void **state
     stop(e);
 }
 
-TEST_MAIN(TEST(a_pass_finds_what_nobody_has_read), TEST(a_pass_keeps_to_its_rate),
+TEST_MAIN(TEST(a_pass_finds_what_nobody_has_read),
+          TEST(a_pass_is_not_over_while_a_rewrite_has_the_rest), TEST(a_pass_keeps_to_its_rate),
           TEST(a_read_that_meets_damage_has_it_looked_at_at_once),
           TEST(damage_in_the_active_segment_closes_it_first),
           TEST(what_is_lost_stays_lost_and_all_else_stays_after_a_restart),
