@@ -163,7 +163,16 @@ def test_files_that_cannot_be_read_are_named(tmp_path, ordinary_user):
         assert a.stop() == 0
         who = {"user": ordinary_user, "group": ordinary_user} if ordinary_user else {}
         journals = os.path.join(a.dir, "journal")
-        for path in (os.path.join(a.dir, "log", "t-0"), journals,
+        # a partition is left out alone, and named
+        path = os.path.join(a.dir, "log", "t-0")
+        mode = os.stat(path).st_mode
+        os.chmod(path, 0)
+        a.start()
+        wait_for("the partition's directory is named",
+                 lambda: any(path in line and "Permission denied" in line for line in a.output().splitlines()))
+        os.chmod(path, mode)
+        assert a.stop() == 0
+        for path in (journals,
                      os.path.join(journals, sorted(os.listdir(journals))[0]),
                      os.path.join(a.dir, "log", "__cluster_metadata-0")):
             mode = os.stat(path).st_mode

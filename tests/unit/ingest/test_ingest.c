@@ -351,6 +351,38 @@ static void a_topic_that_changes_closes_its_batches_first(void **state)
     assert_int_equal(durable_cnt, 2);
 }
 
+/* Each reason so many times, found so many times, and no other. */
+static void what_cannot_be_stored_is_counted_by_its_reason(void **state)
+{
+    (void)state;
+    static char big[20000];
+    uint64_t want[EDROP_CNT] = {[EDROP_no_topic] = 3,
+                                [EDROP_no_dlq_topic] = 4,
+                                [EDROP_too_large] = 5,
+                                [EDROP_seal_failed] = 6};
+    memset(big, 'x', sizeof(big) - 1);
+    memcpy(big, "<13>seq=7 ", 10);
+    in->listener[0].parse.event_bytes_max = sizeof(big); /* more than its batches were made for */
+    for (uint64_t i = 0; i < want[EDROP_too_large]; i++)
+        send_one(1, big);
+    run_dry();
+    for (uint32_t i = 0; i < in->listener[0].route[0].cnt; i++)
+        in->listener[0].route[0].target[i].codec = CODEC_CNT; /* a codec that there is not */
+    for (uint64_t i = 0; i < want[EDROP_seal_failed]; i++)
+        send_one(1, "<13>seq=1");
+    run_dry();
+    has_topic[0] = has_topic[1] = false;
+    shard[0].image = shard[0].image == &images[0] ? &images[1] : &images[0];
+    for (uint64_t i = 0; i < want[EDROP_no_topic]; i++)
+        send_one(1, "<13>seq=1");
+    for (uint64_t i = 0; i < want[EDROP_no_dlq_topic]; i++)
+        send_one(1, "no priority");
+    run_dry();
+    for (uint32_t why = 0; why < EDROP_CNT; why++)
+        assert_int_equal(counters->events[0].drop[why], want[why]);
+    assert_int_equal(EVENTS(durable), 0);
+}
+
 static void refusals_and_lost_partitions_are_named_drops(void **state)
 {
     (void)state;
@@ -774,6 +806,7 @@ int main(void)
         T(a_topic_that_changes_closes_its_batches_first),
         T(refusals_and_lost_partitions_are_named_drops),
         T(without_own_partitions_batches_go_to_their_owner),
+        T(what_cannot_be_stored_is_counted_by_its_reason),
         T(an_event_larger_than_the_pool_allows_is_cut_not_lost),
         T(listeners_choose_fewer_headers_but_dead_letters_keep_theirs),
         T(stopping_drops_datagrams_by_name_and_ends_idle),
