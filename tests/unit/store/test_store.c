@@ -50,6 +50,41 @@ static void a_thousand_partitions_with_4_kib_each_are_durable_after_2_operations
     stop(e);
 }
 
+static void tune_large_4_files(struct env *e)
+{
+    tune_large(e);
+    e->sc.journal_file_cnt = 4;
+}
+
+/* Five times 4 KiB is more than a small chunk: the second one is small too. */
+static void a_thousand_partitions_with_20_kib_each_wait_for_no_memory_and_no_drain(void **state)
+{
+    struct env *e = start(1000, tune_large_4_files);
+    struct bulk *b = calloc(1000, sizeof(*b));
+    struct env_batch eb = plain(1, 4096);
+    uint8_t *bytes = env_batch_build(&eb);
+    struct plog_set_stats st;
+    for (int round = 0; round < 5; round++) {
+        for (uint32_t i = 0; i < 1000; i++) {
+            b[i] = (struct bulk){.a = {.wait_durable = true,
+                                       .batch = span_of(bytes, 4096),
+                                       .max_timestamp_ms = eb.ts,
+                                       .done = bulk_done}};
+            plog_append(e->parts[i], &b[i].a);
+        }
+        for (int turn = 0; turn < 100 && !b[999].done; turn++)
+            env_step(e, 8, 100000);
+        for (uint32_t i = 0; i < 1000; i++)
+            assert_true(b[i].done);
+    }
+    plog_set_stats_get(e->set, &st);
+    assert_int_equal(st.append_blocked, 0);
+    assert_int_equal(st.drains, 0);
+    free(bytes);
+    free(b);
+    stop(e);
+}
+
 static void no_append_is_acknowledged_before_its_flush(void **state)
 {
     struct env *e = start(1, NULL);
@@ -1385,6 +1420,7 @@ static void a_directory_without_metadata_is_removed_only_if_it_never_held_data(v
 }
 
 TEST_MAIN(TEST(a_thousand_partitions_with_4_kib_each_are_durable_after_2_operations),
+          TEST(a_thousand_partitions_with_20_kib_each_wait_for_no_memory_and_no_drain),
           TEST(no_append_is_acknowledged_before_its_flush),
           TEST(acks_1_is_answered_at_once_and_flushed_within_20_ms),
           TEST(a_large_batch_goes_straight_to_its_segment),
