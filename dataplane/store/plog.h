@@ -234,6 +234,7 @@ struct plog_rewrite_src {
     struct last_record *producers; /* by producer_id */
     uint32_t producer_cnt;
 };
+/* 0, -ENOMEM, -E_BUSY: not now (producers_last). */
 NODISCARD int plog_rewrite_src(const struct plog *p, struct plog_rewrite_src *ret);
 void plog_rewrite_src_fini(struct plog_rewrite_src *s);
 /* Put one rewritten segment (.cleaned files, flushed) in the place of `cnt` old ones. The caller's

@@ -99,6 +99,8 @@ int plog_rewrite_src(const struct plog *p, struct plog_rewrite_src *ret)
 {
     const struct aborted_txns *a = &p->part->aborted;
     struct plog_rewrite_src s = {0};
+    struct plog_offsets off;
+    plog_offsets_get(p, &off);
     strcpy(s.dir, p->dir); /* one of path_join */
     s.aborted.v = malloc((a->cnt + 1) * sizeof(*s.aborted.v));
     s.producers = malloc((p->part->producers.cnt + 1) * sizeof(*s.producers));
@@ -109,7 +111,12 @@ int plog_rewrite_src(const struct plog *p, struct plog_rewrite_src *ret)
     if (a->cnt > 0)
         memcpy(s.aborted.v, a->v, a->cnt * sizeof(*a->v));
     s.aborted.cnt = s.aborted.cap = a->cnt;
-    s.producer_cnt = producers_last(&p->part->producers, s.producers);
+    int n = producers_last(&p->part->producers, off.durable, s.producers);
+    if (n < 0) {
+        plog_rewrite_src_fini(&s);
+        return n;
+    }
+    s.producer_cnt = (uint32_t)n;
     *ret = s;
     return 0;
 }

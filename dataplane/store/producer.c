@@ -335,21 +335,25 @@ static int by_producer_id(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-uint32_t producers_last(const struct producers *t, struct last_record *v)
+int producers_last(const struct producers *t, int64_t durable, struct last_record *v)
 {
     uint32_t n = 0;
     for (uint32_t i = 0; i < t->cap; i++) {
         const struct producer *p = t->slots[i];
         if (p == NULL || p->epoch < 0)
             continue;
-        v[n++] = (struct last_record){
-            .producer_id = p->id,
-            .data_offset = p->batch_cnt > 0 ? batch_at(p, p->batch_cnt - 1u)->last_offset : -1,
-            .epoch = p->epoch};
+        uint32_t k = p->batch_cnt;
+        while (k > 0 && batch_at(p, k - 1)->last_offset >= durable)
+            k--;
+        if (k == 0 && p->batch_cnt == PRODUCER_BATCHES)
+            return -E_BUSY;
+        v[n++] = (struct last_record){.producer_id = p->id,
+                                      .data_offset = k > 0 ? batch_at(p, k - 1)->last_offset : -1,
+                                      .epoch = p->epoch};
     }
     if (n > 0)
         qsort(v, n, sizeof(*v), by_producer_id);
-    return n;
+    return (int)n;
 }
 
 int producers_encode(const struct producers *t, uint8_t **ret, size_t *ret_len)

@@ -70,11 +70,13 @@ uint32_t producers_list(const struct producers *t, struct producer_view *v, uint
 /* Where a producer left off, for a rewrite that must leave it in the log. */
 struct last_record {
     int64_t producer_id;
-    int64_t data_offset; /* of its last batch of records; -1: only a marker is known */
+    int64_t data_offset; /* of its last durable batch of records; -1: only a marker is known */
     int16_t epoch;
 };
-/* All of them, by producer_id; `v` has room for t->cnt. Count. */
-uint32_t producers_last(const struct producers *t, struct last_record *v);
+/* All of them, by producer_id; `v` has room for t->cnt. A batch at or above `durable` is none that a
+ * crash leaves: the one before it is what the producer goes on from then. Count, or -E_BUSY: none of
+ * the batches that are known of a producer is durable yet. */
+NODISCARD int producers_last(const struct producers *t, int64_t durable, struct last_record *v);
 
 /* Snapshot file (version 1), malloc'd. */
 NODISCARD int producers_encode(const struct producers *t, uint8_t **ret, size_t *ret_len);

@@ -213,7 +213,7 @@ static void begin(struct compaction *c, struct look *k)
     if (plog_rewrite_src(p, &w->src) < 0 || segs_get(w, p, first, cnt) < 0) {
         work_fini(c);
         plog_lease_put(p);
-        return; /* no memory: at the next look */
+        return; /* no memory, or busy: at the next look */
     }
     w->o = (struct compact_opts){.io = c->conf.io,
                                  .dir = w->src.dir,

@@ -143,7 +143,24 @@ static void a_snapshot_keeps_the_last_batch_of_everybody(void **state)
     producers_fini(&u);
 }
 
-TEST_MAIN(TEST(a_batch_without_producer_id_is_always_new),
+static void a_rewrite_keeps_the_last_durable_batch(void **state)
+{
+    struct producers t = {0};
+    struct last_record v[1];
+    for (int i = 0; i < 3; i++)
+        add(&t, batch(9, 0, i * 10, 10, 100 + i * 10));
+    assert_int_equal(producers_last(&t, 130, v), 1);
+    assert_int_equal(v[0].data_offset, 129);
+    assert_int_equal(producers_last(&t, 120, v), 1); /* the third can be lost yet */
+    assert_int_equal(v[0].data_offset, 119);
+    for (int i = 3; i < 7; i++)
+        add(&t, batch(9, 0, i * 10, 10, 100 + i * 10));
+    assert_int_equal(producers_last(&t, 120, v), -E_BUSY); /* the second is not known any more */
+    producers_fini(&t);
+}
+
+TEST_MAIN(TEST(a_rewrite_keeps_the_last_durable_batch),
+          TEST(a_batch_without_producer_id_is_always_new),
           TEST(the_last_five_batches_are_recognized_and_no_more),
           TEST(a_gap_is_refused_and_an_unknown_producer_may_start_anywhere),
           TEST(sequences_wrap_from_the_largest_int_to_zero),
