@@ -174,10 +174,24 @@ def has_read(members, values):
     return seen >= set(values)
 
 
-def once(members, values):
-    """No record is read twice where nobody has died."""
+def once(members, values, partitions=PARTITIONS):
+    """No record is read twice where nobody has died; a partition's records are read in order."""
     count = collections.Counter(v for m in members for v in m.values)
     assert all(count[v] == 1 for v in values), "a record is read twice without a rebalance"
+    at = {v: i for i, v in enumerate(values)}
+    for m in members:
+        read = [at[v] for v in m.values if v in at]
+        for p in range(partitions):
+            mine = [i for i in read if i % partitions == p]
+            assert mine == sorted(mine), f"{m.driver.name}: partition {p} is read out of order: {mine}"
+
+
+def read_by_another(s, topic, rounds):
+    """What the group has read is what the checker finds in the topic, and in that order."""
+    want = [{"p": i % PARTITIONS, "v": v} for values in rounds for i, v in enumerate(values)]
+    seen = s.checker.call("read", topic=topic, partitions=list(range(PARTITIONS)), count=len(want),
+                          **{"from": "beginning"})["records"]
+    assert by_partition(seen, "v") == by_partition(want, "v")
 
 
 def group(s, protocol):
@@ -221,7 +235,9 @@ def group(s, protocol):
             wait_for(f"{driver.name} resumes", lambda: has_read([m], values[3]))
             assert m.error is None, m.error
             assert sorted(m.values) == sorted(values[3]), "committed records are read again"
+            once([m], values[3])
             m.leave()
+        read_by_another(s, topic, values.values())
 
     yield "killed", killed
     yield "joins", joins
@@ -247,6 +263,7 @@ def static(s):
         wait_for("all is read", lambda: has_read([a, b], values))
         once([a, b], values)
         assert a.assignments == before, "the other member was rebalanced"
+        read_by_another(s, topic, [values])
         a.leave()
     finally:
         other.kill()

@@ -135,7 +135,7 @@ class Seen:
                 {"p": i % (matrix.PARTITIONS * 2), "k": None, "v": v, "h": []}
                 for i, v in enumerate(values)])
             wait_for("all is read", lambda: matrix.has_read(members, values))
-            matrix.once(members, values)
+            matrix.once(members, values, matrix.PARTITIONS * 2)
         finally:
             for m in members:
                 m.leave()

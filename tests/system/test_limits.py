@@ -146,8 +146,8 @@ ME = "ANONYMOUS"  # who is not authenticated
 
 def test_quotas_of_every_kind_of_entity_are_in_force_in_kafkas_order_also_after_a_restart(tmp_path):
     """From the least to the most specific: each that is added is the one in force; so are those below it again
-    when they are removed one by one, after kill -9 of the dataplane and a restart of everything. What is in
-    force is seen by whether a client is told to wait: every other one allows any rate."""
+    when they are removed one by one, the upper half after a restart of everything, the lower half after kill -9 of
+    the dataplane. What is in force is seen by whether a client is told to wait: every other one allows any rate."""
     order = [[("client-id", None)], [("client-id", "app")], [("user", None)], [("user", None), ("client-id", None)],
              [("user", None), ("client-id", "app")], [("user", ME)], [("user", ME), ("client-id", None)],
              [("user", ME), ("client-id", "app")]]
@@ -178,7 +178,11 @@ def test_quotas_of_every_kind_of_entity_are_in_force_in_kafkas_order_also_after_
         wait_for("the topic is served", lambda: a.end_offset("told") > 0)
         assert describe_quotas(a, []) == want
         for level in range(len(order) - 1, -1, -1):
-            check(level, "after the restart")
+            if level == 3:
+                a.kill_dataplane()
+                wait_for("the topic is served again", lambda: a.end_offset("told") > 0)
+                assert describe_quotas(a, []) == {tuple(e): want[tuple(e)] for e in order[:4]}
+            check(level, "after the restart" if level > 3 else "after kill -9")
             for key in ("producer_byte_rate", "consumer_byte_rate"):
                 alter_quota(a, order[level], key, None)
         assert told_to_wait(a, "app") == (0, 0) and describe_quotas(a, []) == {}
