@@ -18,6 +18,7 @@ POINTS = {
         "api_versions_of_an_unknown_version_is_answered_in_version_0",
         "a_bad_software_name_is_an_invalid_request", "api_versions_lists_exactly_what_is_served",
         "what_cannot_be_understood_closes_the_connection",
+        "bytes_after_a_whole_request_are_not_looked_at",
         "headers_of_the_wrong_version_end_in_kafkas_answer", "the_api_table_is_what_we_advertise",
         "test_api_versions_answers_the_ranges_of_the_table"],
     "2 order and flow control": [
@@ -53,6 +54,7 @@ POINTS = {
         "every_version_appends_and_tells_the_offset",
         "what_is_wrong_with_a_partition_is_told_for_that_partition",
         "acks_all_waits_for_the_flush_and_acks_1_does_not", "a_timeout_is_answered_and_the_data_stays",
+        "internal_topics_take_records_of_kafkas_admin_client_alone",
         "the_base_offset_must_be_0", "counts_must_agree_and_be_positive",
         "attribute_bits_of_the_broker_are_refused", "compacted_topics_need_keys",
         "batches_that_are_too_large_are_refused_with_their_own_errors",
@@ -68,6 +70,7 @@ POINTS = {
         "test_a_duplicate_is_answered_with_the_original_offset_also_after_a_restart"],
     "8 sequences": [
         "a_gap_is_refused_and_an_unknown_producer_may_start_anywhere",
+        "an_idempotent_producer_that_asks_again_gets_another_id",
         "sequences_wrap_from_the_largest_int_to_zero",
         "a_new_epoch_starts_at_zero_and_an_old_one_is_fenced",
         "a_duplicate_is_known_after_a_restart_and_after_a_crash",
@@ -105,11 +108,12 @@ POINTS = {
         "a_silent_member_is_removed_after_its_session",
         "leaving_rebalances_and_each_member_gets_its_own_answer",
         "a_static_member_comes_back_without_a_rebalance", "a_full_group_takes_nobody",
+        "a_commit_keeps_a_member_in_its_group_and_a_fetch_does_not", "what_members_say_of_themselves_is_opaque",
         "a_restart_finds_the_group_and_waits_a_session_for_its_members",
         "an_unknown_group_is_dead_or_not_found_from_version_6_on",
         "groups_are_listed_by_state_and_type_and_deleted_when_empty"],
     "11 offsets": [
-        "commits_are_checked_as_kafka_does", "what_was_never_committed_is_minus_one_and_no_error",
+        "commits_are_checked_as_kafka_does", "partitions_are_refused_one_by_one", "what_was_never_committed_is_minus_one_and_no_error",
         "every_version_of_offset_fetch_says_the_same", "a_commit_is_acknowledged_and_seen_when_it_is_durable",
         "append_errors_become_errors_of_the_coordinator",
         "offsets_expire_when_nobody_used_them_for_long", "a_deleted_topic_takes_its_offsets_along",

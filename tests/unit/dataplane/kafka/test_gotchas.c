@@ -8,6 +8,7 @@ enum {
     METADATA = 3,
     SASL_HANDSHAKE = 17,
     API_VERSIONS = 18,
+    INIT_PRODUCER_ID = 22,
     SASL_AUTHENTICATE = 36,
     DESCRIBE_USER_SCRAM_CREDENTIALS = 50,
     DESCRIBE_QUORUM = 55,
@@ -342,7 +343,81 @@ static void no_partition_starves_when_every_answer_has_room_for_one_batch(void *
     close_world();
 }
 
-TEST_MAIN(TEST(no_partition_starves_when_every_answer_has_room_for_one_batch),
+/* A Produce as a client of this name sends it. */
+static int16_t produce_as(struct client *c, const char *name, const char *topic, struct span b)
+{
+    enum { HEAD = 4 + 2 + 2 + 4 }; /* size, key, version, correlation; then the client id */
+    struct produce1 p;
+    size_t len, n = strlen(name), old = 2 + strlen("test");
+    uint8_t *was = request_bytes(PRODUCE, 9, 1009, (write_fn *)(void *)produce_request_write,
+                                 produce1(&p, topic, 0, b, 1), &len);
+    uint8_t *now = malloc(len + n);
+    assert_memory_equal(was + HEAD + 2, "test", 4);
+    memcpy(now, was, HEAD);
+    store_be16(now + HEAD, (uint16_t)n);
+    memcpy(now + HEAD + 2, name, n);
+    memcpy(now + HEAD + 2 + n, was + HEAD + old, len - HEAD - old);
+    len += 2 + n - old;
+    store_be32(now, (uint32_t)len - 4);
+    client_send(c, now, len);
+    free(was);
+    free(now);
+    world_run(w, 5);
+    return take_produce(c, 9).error_code;
+}
+
+static void internal_topics_take_records_of_kafkas_admin_client_alone(void **state)
+{
+    (void)state;
+    open_world(NULL);
+    world_topic(w, "__consumer_offsets", NULL);
+    world_topic(w, "_sluice.gaps", NULL);
+    struct client *c = client_open(w);
+    struct span b = make_batch(1, 10, NULL);
+    assert_int_equal(produce_as(c, "__admin", "__consumer_offsets", b), 17);
+    assert_int_equal(world_plog(w, "__consumer_offsets", 0)->next, 0);
+    assert_int_equal(produce_as(c, "__admin_client", "__consumer_offsets", b), 0);
+    assert_int_equal(world_plog(w, "__consumer_offsets", 0)->next, 1);
+    assert_int_equal(produce_as(c, "__admin_client", "_sluice.gaps", b), 17);
+    free((void *)(uintptr_t)b.p);
+    client_close(c);
+    close_world();
+}
+
+/* KIP-360: such a producer raises its epoch by itself; the broker has a new id for who asks. */
+static void an_idempotent_producer_that_asks_again_gets_another_id(void **state)
+{
+    (void)state;
+    open_world(NULL);
+    struct client *c = client_open(w);
+    struct init_producer_id_request m;
+    struct init_producer_id_response first, again;
+    init_producer_id_request_init(&m);
+    m.transactional_id = SPAN_NULL;
+    world_run(w, 5);
+    for (int16_t v = 3; v <= 5; v++) {
+        m.producer_id = -1;
+        m.producer_epoch = -1;
+        REQUEST(c, INIT_PRODUCER_ID, v, init_producer_id, &m);
+        world_run(w, 2);
+        RESPONSE(c, INIT_PRODUCER_ID, v, init_producer_id, &first);
+        assert_int_equal(first.error_code, 0);
+        m.producer_id = first.producer_id;
+        m.producer_epoch = first.producer_epoch;
+        REQUEST(c, INIT_PRODUCER_ID, v, init_producer_id, &m);
+        world_run(w, 2);
+        RESPONSE(c, INIT_PRODUCER_ID, v, init_producer_id, &again);
+        assert_int_equal(again.error_code, 0);
+        assert_true(again.producer_id > first.producer_id);
+        assert_int_equal(again.producer_epoch, 0);
+    }
+    client_close(c);
+    close_world();
+}
+
+TEST_MAIN(TEST(internal_topics_take_records_of_kafkas_admin_client_alone),
+          TEST(an_idempotent_producer_that_asks_again_gets_another_id),
+          TEST(no_partition_starves_when_every_answer_has_room_for_one_batch),
           TEST(operations_nobody_asked_for_are_int32_min),
           TEST(a_topic_created_again_is_unknown_by_its_old_id),
           TEST(an_offset_out_of_range_says_minus_one_everywhere),

@@ -364,7 +364,57 @@ static void when_the_offsets_topic_goes_its_groups_go(void **state)
     close_world();
 }
 
-TEST_MAIN(TEST(commits_are_checked_as_kafka_does), TEST(partitions_are_refused_one_by_one),
+static void a_commit_keeps_a_member_in_its_group_and_a_fetch_does_not(void **state)
+{
+    open_groups(NULL, 0);
+    struct pair p = open_pair();
+    for (int i = 0; i < 4; i++) { /* sessions are 10 s */
+        struct fetch_n f;
+        struct fetch_response out;
+        world_run(w, 3000);
+        assert_int_equal(
+            commit(p.c[0],
+                   (struct commit1){.member = p.id[0], .generation = p.generation, .offset = i}),
+            0);
+        REQUEST(p.c[1], 1, 12, fetch, fetch_n(&f, "t", 1, 0, 1));
+        world_run(w, 2);
+        RESPONSE(p.c[1], 1, 12, fetch, &out);
+    }
+    assert_int_equal(heartbeat(p.c[0], p.id[0], NULL, p.generation), KE_REBALANCE);
+    assert_int_equal(heartbeat(p.c[1], p.id[1], NULL, p.generation), KE_UNKNOWN_MEMBER);
+    assert_int_equal(committed(p.c[0], "g"), 3);
+    close_world();
+}
+
+/* Connect has a format of its own: what members say is handed on, and only of "consumer" read. */
+static void what_members_say_of_themselves_is_opaque(void **state)
+{
+    static const char *const said = "\xff\x80\x01not a subscription";
+    open_groups(NULL, 0);
+    struct client *c = client_open(w);
+    struct join_opts o = {.type = "connect", .protos = {"sessioned", said}};
+    o.member = enter(c, o);
+    world_run(w, 5);
+    struct join_group_response r = take_join(c, 9);
+    assert_int_equal(r.error_code, 0);
+    assert_int_equal(r.members.cnt, 1);
+    assert_string_equal(str(r.members.v[0].metadata), said);
+    const char *as[] = {o.member, "\x80\xfenot an assignment"};
+    send_sync_v(c, 4, "g", o.member, NULL, r.generation_id, as, 1);
+    struct sync_group_response s;
+    RESPONSE(c, 14, 4, sync_group, &s);
+    assert_int_equal(s.error_code, 0);
+    assert_string_equal(str(s.assignment), as[1]);
+    struct describe_groups_response_group g = describe(c, 5, "g");
+    assert_string_equal(str(g.group_state), "Stable");
+    assert_string_equal(str(g.protocol_type), "connect");
+    assert_string_equal(str(g.members.v[0].member_metadata), said);
+    close_world();
+}
+
+TEST_MAIN(TEST(a_commit_keeps_a_member_in_its_group_and_a_fetch_does_not),
+          TEST(what_members_say_of_themselves_is_opaque), TEST(commits_are_checked_as_kafka_does),
+          TEST(partitions_are_refused_one_by_one),
           TEST(a_commit_is_acknowledged_and_seen_when_it_is_durable),
           TEST(append_errors_become_errors_of_the_coordinator),
           TEST(what_was_never_committed_is_minus_one_and_no_error),

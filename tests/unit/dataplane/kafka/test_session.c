@@ -40,6 +40,8 @@ static void api_versions_lists_exactly_what_is_served(void **state)
             assert_non_null(a);
             assert_true(api_at(i)->min >= a->min && api_at(i)->max <= a->max);
             assert_int_equal(resp.api_keys.v[i].max_version, api_at(i)->max);
+            if (i > 0) /* not Produce */
+                assert_int_equal(resp.api_keys.v[i].min_version, api_at(i)->min);
         }
         assert_int_equal(resp.api_keys.v[0].min_version, 0); /* Produce, for old librdkafka */
         if (v >= 3) {
@@ -116,6 +118,25 @@ static void what_cannot_be_understood_closes_the_connection(void **state)
         assert_true(c->eof || c->closed);
         client_close(c);
     }
+    close_world();
+}
+
+static void bytes_after_a_whole_request_are_not_looked_at(void **state)
+{
+    (void)state;
+    static const uint8_t req[] = {0, 18, 0, 0, 0, 0, 0, 7, 0, 1, 'x', 0xff, 1, 2, 3};
+    open_world(NULL);
+    struct client *c = client_open(w);
+    struct span f;
+    for (int i = 0; i < 2; i++) { /* and the next request begins behind them */
+        raw_frame(c, req, sizeof(req));
+        world_run(w, 2);
+        assert_true(client_take(c, &f));
+        assert_int_equal(load_be32(f.p), 7);
+        assert_int_equal(load_be16(f.p + 4), 0);
+    }
+    assert_false(c->eof || c->closed);
+    client_close(c);
     close_world();
 }
 
@@ -556,6 +577,7 @@ TEST_MAIN(TEST(api_versions_lists_exactly_what_is_served),
           TEST(api_versions_of_an_unknown_version_is_answered_in_version_0),
           TEST(a_bad_software_name_is_an_invalid_request),
           TEST(what_cannot_be_understood_closes_the_connection),
+          TEST(bytes_after_a_whole_request_are_not_looked_at),
           TEST(a_frame_size_outside_the_limits_closes_the_connection),
           TEST(requests_may_arrive_byte_by_byte_and_many_at_once),
           TEST(responses_leave_in_request_order_although_owners_answer_otherwise),
