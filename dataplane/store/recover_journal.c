@@ -200,7 +200,7 @@ static int run_cmp(const void *a, const void *b)
 {
     const struct replay_run *x = a, *y = b;
     if (x->p != y->p)
-        return x->p < y->p ? -1 : 1;
+        return part_id_cmp(&x->p, &y->p); /* not by address: a history replays the same way */
     if (x->kept != y->kept)
         return x->kept < y->kept ? -1 : 1;
     if (x->seq != y->seq)
