@@ -17,6 +17,8 @@
 #include "lib/batch/seal.h"
 #include <sys/mman.h>
 
+#define BEHIND_LINGER_NS UINT64_C(1000000000)
+
 struct ibatch {
     struct plog_append append; /* first: begins with struct msg */
     struct accum *accum;
@@ -310,12 +312,17 @@ void accum_close_all(struct accum *a)
         accum_close(a, container_of(a->open.next, struct ibatch, link)->target);
 }
 
-/* The log is behind: of the batches it was given, half of all there are wait for the disk, or
- * three eighths of the buffers for room in it. The end of one of those makes a turn happen. */
-static bool is_behind(const struct accum *a)
+bool accum_is_behind(const struct accum *a)
 {
     return a->batch_cnt - a->free_cnt - a->open_cnt > a->batch_cnt / 2 ||
            a->buf_cnt - a->buf_free_cnt - a->open_cnt > a->buf_cnt * 3 / 8;
+}
+
+/* A log that is behind gets full batches. But not for ever: one disk can be behind for long, and
+ * the batches of another one, or of streams that wait for these very buffers, do not fill. */
+static uint64_t linger_now(const struct accum *a)
+{
+    return accum_is_behind(a) && a->linger_ns < BEHIND_LINGER_NS ? BEHIND_LINGER_NS : a->linger_ns;
 }
 
 /* The timer only makes a turn happen: the poll stage of that turn closes the batch. */
@@ -327,11 +334,12 @@ static void linger_over(struct timer *t, uint64_t now_ns)
 
 static void linger_arm(struct accum *a)
 {
-    if (a->s->timers == NULL || timer_is_armed(&a->timer) || list_is_empty(&a->open) ||
-        is_behind(a))
+    if (a->s->timers == NULL || list_is_empty(&a->open))
         return;
     struct ibatch *head = container_of(a->open.next, struct ibatch, link);
-    timer_arm(a->s->timers, &a->timer, head->first_ns + a->linger_ns, linger_over);
+    uint64_t due = head->first_ns + linger_now(a);
+    if (!timer_is_armed(&a->timer) || a->timer.deadline_ns > due)
+        timer_arm(a->s->timers, &a->timer, due, linger_over);
 }
 
 uint32_t accum_expire(struct accum *a, uint64_t now_ns, uint32_t budget)
@@ -341,7 +349,7 @@ uint32_t accum_expire(struct accum *a, uint64_t now_ns, uint32_t budget)
     a->s->counters->shard.auto_compression_percent = a->auto_share.share * 100 / AUTO_SHARE_ALL;
     for (; n < budget && !list_is_empty(&a->open); n++) {
         struct ibatch *ib = container_of(a->open.next, struct ibatch, link);
-        if (now_ns - ib->first_ns < a->linger_ns || is_behind(a))
+        if (now_ns - ib->first_ns < linger_now(a))
             break;
         accum_close(a, ib->target);
     }

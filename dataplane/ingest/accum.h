@@ -67,6 +67,9 @@ uint32_t accum_free_cnt(const struct accum *a); /* batches that could be opened 
 bool accum_has_room(struct accum *a, uint32_t cnt);
 /* Events that come in this turn, before they are added. @hot */
 void accum_events(struct accum *a, uint32_t n);
+/* Of the batches the log was given, half of all there are wait for the disk, or three eighths of the
+ * buffers for room in it. */
+bool accum_is_behind(const struct accum *a);
 /* Bytes of events that still find a buffer if the log takes nothing more. */
 uint64_t accum_free_bytes(const struct accum *a);
 /* Can an event of a stream find a batch now? */

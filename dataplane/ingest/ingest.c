@@ -362,9 +362,15 @@ void ingest_rate(struct ingest *in)
     uint64_t ns = in->s->now_ns - in->rate_ns, bytes = st->ingest_raw_bytes - in->rate_bytes;
     in->rate_ns = in->s->now_ns;
     in->rate_bytes = st->ingest_raw_bytes;
-    uint64_t free_bytes = accum_free_bytes(in->accum);
-    uint64_t ms = bytes > 0 ? (uint64_t)((double)free_bytes * (double)ns / (double)bytes / 1e6)
-                            : INGEST_OVERFLOW_MS_MAX;
+    if (bytes > 0 ||
+        !accum_is_behind(in->accum)) { /* behind and without a buffer it seals nothing */
+        in->rate_last_ns = ns;
+        in->rate_last_bytes = bytes;
+    }
+    uint64_t free_bytes = accum_free_bytes(in->accum), ms = INGEST_OVERFLOW_MS_MAX;
+    if (in->rate_last_bytes > 0)
+        ms = (uint64_t)((double)free_bytes * (double)in->rate_last_ns /
+                        (double)in->rate_last_bytes / 1e6);
     st->ingest_overflow_ms = ms < INGEST_OVERFLOW_MS_MAX ? ms : INGEST_OVERFLOW_MS_MAX;
 }
 

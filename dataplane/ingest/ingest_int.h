@@ -43,7 +43,8 @@ struct ingest {
     bool image_seen;
     bool stopping;
     uint32_t listener_cnt;
-    uint64_t rate_ns, rate_bytes; /* at the last ingest_rate */
+    uint64_t rate_ns, rate_bytes;           /* at the last ingest_rate */
+    uint64_t rate_last_ns, rate_last_bytes; /* the last interval in which anything was sealed */
     struct ilistener *listener;
     _Atomic uint64_t missing;
     struct gelf_input *gelf;     /* NULL: no listener speaks GELF over UDP */

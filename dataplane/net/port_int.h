@@ -51,7 +51,7 @@ struct port_if { /* one port as one shard sees it */
      * path is polled all the same, for the host's frames. They are not counted as seen yet: to the
      * ledger they are still in the device's queue. NULL: no exception path. */
     struct rte_mbuf **parked;
-    uint32_t parked_first, parked_cnt, parked_cap;
+    uint32_t parked_first, parked_cnt, parked_cap, parked_bufs;
     struct rte_mbuf *tx[PORT_TX_MAX];
     /* Of the shard with queue 0: sampling the device. */
     bool was_up;

@@ -232,16 +232,19 @@ static uint32_t burst_rx(struct port_set *ps, struct port_if *pi, uint16_t queue
 static uint32_t burst_unpark(struct port_set *ps, struct port_if *pi)
 {
     uint32_t n = pi->parked_cnt < PORT_BURST ? pi->parked_cnt : PORT_BURST;
-    for (uint32_t i = 0; i < n; i++)
-        ps->turn[ps->turn_cnt + i] = pi->parked[(pi->parked_first + i) % pi->parked_cap];
+    for (uint32_t i = 0; i < n; i++) {
+        struct rte_mbuf *m = pi->parked[(pi->parked_first + i) % pi->parked_cap];
+        pi->parked_bufs -= m->nb_segs;
+        ps->turn[ps->turn_cnt + i] = m;
+    }
     pi->parked_first = (pi->parked_first + n) % pi->parked_cap;
     pi->parked_cnt -= n;
     burst_act(ps, pi, n);
     return n;
 }
 
-/* Serves everybody but the listeners, whose frames wait in order or, above parked_cap, are dropped.
- */
+/* Serves everybody but the listeners, whose frames wait in order or, above parked_cap buffers, are
+ * dropped. */
 __attribute__((noinline, cold)) static uint32_t burst_park(struct port_set *ps, struct port_if *pi,
                                                            uint16_t queue)
 {
@@ -253,7 +256,8 @@ __attribute__((noinline, cold)) static uint32_t burst_park(struct port_set *ps, 
         frame_parse(ps, pi, m[i], &p);
         bool for_host = p.kind != PKT_UDP && host_pass(ps, pi, m[i], &p, &t);
         bool waits = !for_host && (p.kind == PKT_UDP || p.kind == PKT_FRAGMENT);
-        if (waits && pi->parked_cnt < pi->parked_cap) {
+        if (waits && pi->parked_bufs + m[i]->nb_segs <= pi->parked_cap) {
+            pi->parked_bufs += m[i]->nb_segs;
             pi->parked[(pi->parked_first + pi->parked_cnt++) % pi->parked_cap] = m[i];
             continue;
         }

@@ -104,7 +104,7 @@ void port_unpark_all(struct port_if *pi)
 {
     for (uint32_t i = 0; i < pi->parked_cnt; i++)
         rte_pktmbuf_free(pi->parked[(pi->parked_first + i) % pi->parked_cap]);
-    pi->parked_cnt = 0;
+    pi->parked_cnt = pi->parked_bufs = 0;
 }
 
 __attribute__((cold)) void port_drain_end(struct port_set *ps)

@@ -114,7 +114,7 @@ http: {{bind: '127.0.0.1:0'}}
                 metrics = a.metrics()
                 taken = [metrics[f'sluice_stage_items_total{{shard="{s}",stage="port_rx"}}'] for s in range(SHARDS)]
                 print(f"frames by queue: {taken}")
-                assert min(taken) > COUNT / SHARDS / 2, "a queue was not used"
+                assert min(taken) > sum(taken) / SHARDS / 4, "a queue was not used"
             records = read_records(a, "syslog")
             assert len(records) == found["events"][0]["durable"]
             used = assert_sources_in_order(records, "order", SOURCES)

@@ -22,7 +22,11 @@ class ForgetFS:
         self.faults = os.path.join(self.backing, "faults")
         self.delay_ms = delay_ms
         self.process = None
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
 
     def start(self):
         self.process = subprocess.Popen(

@@ -201,9 +201,8 @@ class MixedLoad:
         while not compacting and time.monotonic() < end:
             compacting = a.metrics_sum("sluice_compaction_active") > 0
         self.compacting += compacting
-        wait_for("appends are in flight", lambda: self.waiting() > 0 or self.failures(),
-                 every=0.0005)
-        self.in_flight.append(self.waiting())
+        self.in_flight.append(wait_for("appends are in flight", lambda: self.waiting() or self.failures(),
+                                       every=0.0005))
         self.crashes += 1
 
     def failures(self):

@@ -4,9 +4,15 @@
  * DescribeUserScramCredentials, without which kafka-configs describes no quota of a user: there are
  * no credentials. */
 #include "dataplane/kafka/handlers.h"
+#include <stdlib.h>
 #include <string.h>
 
-enum { ERR_ILLEGAL_SASL_STATE = 34, ERR_RESOURCE_NOT_FOUND = 91, ERR_DUPLICATE_RESOURCE = 92 };
+enum {
+    ERR_ILLEGAL_SASL_STATE = 34,
+    ERR_INVALID_REQUEST = 42,
+    ERR_RESOURCE_NOT_FOUND = 91,
+    ERR_DUPLICATE_RESOURCE = 92
+};
 
 int sasl_handshake_start(struct kreq *req, struct wire_reader *r)
 {
@@ -36,6 +42,10 @@ int sasl_authenticate_start(struct kreq *req, struct wire_reader *r)
     return 0;
 }
 
+/* More users than anybody has, and more of a name than a message needs. */
+#define USERS_MAX 10000u
+#define NAME_SHOWN_MAX 255u
+
 static int scram_result(struct kreq *req, struct span user, bool is_repeated,
                         struct describe_user_scram_credentials_response_result *out)
 {
@@ -43,27 +53,26 @@ static int scram_result(struct kreq *req, struct span user, bool is_repeated,
         is_repeated
             ? "Cannot describe SCRAM credentials for the same user twice in a single request: "
             : "Attempt to describe a user credential that does not exist: ");
-    uint8_t *text = arena_alloc(&req->arena, (size_t)why.len + user.len);
+    uint32_t shown = user.len < NAME_SHOWN_MAX ? user.len : NAME_SHOWN_MAX;
+    uint8_t *text = arena_alloc(&req->arena, (size_t)why.len + shown);
     if (text == NULL)
         return -E_LIMIT;
     memcpy(text, why.p, why.len);
-    if (user.len > 0)
-        memcpy(text + why.len, user.p, user.len);
+    if (shown > 0)
+        memcpy(text + why.len, user.p, shown);
     describe_user_scram_credentials_response_result_init(out);
     out->user = user;
     out->error_code = is_repeated ? ERR_DUPLICATE_RESOURCE : ERR_RESOURCE_NOT_FOUND;
-    out->error_message = span_of(text, why.len + user.len);
+    out->error_message = span_of(text, why.len + shown);
     return 0;
 }
 
-/* How many of users[0..cnt) have this name. */
-static uint32_t named(const struct describe_user_scram_credentials_request_user *users,
-                      uint32_t cnt, struct span name)
+static int by_name(const void *a, const void *b)
 {
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < cnt; i++)
-        n += span_eq(users[i].name, name);
-    return n;
+    const struct describe_user_scram_credentials_request_user *x = a, *y = b;
+    uint32_t len = x->name.len < y->name.len ? x->name.len : y->name.len;
+    int c = len > 0 ? memcmp(x->name.p, y->name.p, len) : 0;
+    return c != 0 ? c : (x->name.len > y->name.len) - (x->name.len < y->name.len);
 }
 
 int describe_user_scram_credentials_start(struct kreq *req, struct wire_reader *r)
@@ -75,18 +84,22 @@ int describe_user_scram_credentials_start(struct kreq *req, struct wire_reader *
         return rc;
     describe_user_scram_credentials_response_init(&resp);
     resp.error_message = SPAN_NULL;
-    uint64_t need = 0;
-    for (uint32_t i = 0; i < in.users.cnt; i++)
-        need += sizeof(*resp.results.v) + 128 + in.users.v[i].name.len;
-    kreq_arena_allow(req, need);
+    if (in.users.cnt > USERS_MAX) {
+        resp.error_code = ERR_INVALID_REQUEST;
+        resp.error_message = span_str("Too many users in one request: at most 10000");
+        KREQ_RESPOND(req, describe_user_scram_credentials_response, &resp);
+        return 0;
+    }
+    kreq_arena_allow(req, in.users.cnt * (sizeof(*resp.results.v) + 128 + NAME_SHOWN_MAX));
     resp.results.v = arena_array(&req->arena, in.users.cnt, sizeof(*resp.results.v));
     if (resp.results.v == NULL)
         return -E_LIMIT;
-    for (uint32_t i = 0; i < in.users.cnt && rc == 0; i++) {
-        struct span name = in.users.v[i].name;
-        if (named(in.users.v, i, name) == 0) /* else it has its result */
-            rc = scram_result(req, name, named(in.users.v, in.users.cnt, name) > 1,
-                              &resp.results.v[resp.results.cnt++]);
+    if (in.users.cnt > 1)
+        qsort(in.users.v, in.users.cnt, sizeof(*in.users.v), by_name);
+    for (uint32_t i = 0, n; i < in.users.cnt && rc == 0; i += n) {
+        for (n = 1; i + n < in.users.cnt && by_name(&in.users.v[i], &in.users.v[i + n]) == 0;)
+            n++;
+        rc = scram_result(req, in.users.v[i].name, n > 1, &resp.results.v[resp.results.cnt++]);
     }
     if (rc < 0)
         return rc;

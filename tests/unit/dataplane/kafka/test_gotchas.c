@@ -48,8 +48,10 @@ static void nobody_has_scram_credentials(void **state)
     (void)state;
     open_world(NULL);
     struct client *c = client_open(w);
+    static uint8_t longest[WIRE_STRING_MAX];
+    memset(longest, 'z', sizeof(longest));
     struct describe_user_scram_credentials_request_user users[] = {
-        {span_str("a")}, {span_str("b")}, {span_str("a")}};
+        {span_str("a")}, {span_of(longest, sizeof(longest))}, {span_str("b")}, {span_str("a")}};
     struct describe_user_scram_credentials_request m;
     struct describe_user_scram_credentials_response resp;
     describe_user_scram_credentials_request_init(&m);
@@ -57,7 +59,7 @@ static void nobody_has_scram_credentials(void **state)
     REQUEST(c, DESCRIBE_USER_SCRAM_CREDENTIALS, 0, describe_user_scram_credentials, &m);
     m.users.null = false;
     m.users.v = users;
-    m.users.cnt = 3;
+    m.users.cnt = 4;
     REQUEST(c, DESCRIBE_USER_SCRAM_CREDENTIALS, 0, describe_user_scram_credentials, &m);
     world_run(w, 3);
     RESPONSE(c, DESCRIBE_USER_SCRAM_CREDENTIALS, 0, describe_user_scram_credentials, &resp);
@@ -65,7 +67,8 @@ static void nobody_has_scram_credentials(void **state)
     assert_int_equal(resp.results.cnt, 0);
     RESPONSE(c, DESCRIBE_USER_SCRAM_CREDENTIALS, 0, describe_user_scram_credentials, &resp);
     assert_int_equal(resp.error_code, 0);
-    assert_int_equal(resp.results.cnt, 2);
+    assert_int_equal(resp.results.cnt, 3);
+    assert_int_equal(resp.results.v[2].user.len, sizeof(longest)); /* its message is shorter */
     assert_true(span_eq_str(resp.results.v[0].user, "a"));
     assert_int_equal(resp.results.v[0].error_code, 92);
     assert_int_equal(resp.results.v[1].error_code, 91);
