@@ -395,7 +395,7 @@ struct text {
     uint32_t len;
 };
 static struct text of_source[256], of_pri[192], listener, reason;
-static const char *const field_name[4] = {"\10host", "\6app", "\14procid", "\12msgid"};
+static const char field_name[4][8] = {"\10host", "\6app", "\14procid", "\12msgid"};
 static const uint32_t field_name_len[4] = {5, 4, 7, 6};
 
 /* A header in wire form: zig-zag lengths of one byte. */
