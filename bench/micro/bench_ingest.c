@@ -713,5 +713,8 @@ int main(int argc, char **argv)
         printf("cycles_%s %.1f\n", stage_name[i], (double)cycles[i] / (double)events);
     printf("cycles %.1f\n", (double)took / (double)events);
     logs_close(wall_s);
+    (void)rte_eth_dev_stop(0);
+    (void)rte_eth_dev_close(0);
+    (void)rte_eal_cleanup();
     return sink == 1 && bad_frames == 0; /* never: the compiler may not leave the work out */
 }
