@@ -118,7 +118,8 @@ static bool roll_is_due(const struct plog *p, const struct batch_info *b, int64_
     return waited > p->conf.segment_ms - roll_jitter_ms(p);
 }
 
-/* Writes grow with load: who has this much on its way to its segment gets large chunks. Who has
+/* Writes grow with load: who has this much on its way to its segment, what comes now included, gets
+ * large chunks. Who has
  * less gets small ones, also for its second: a thousand with a few KiB each have room at a time. */
 #define BUSY_BYTES (4 * CHUNK_SMALL)
 
@@ -128,7 +129,7 @@ static bool room_reserve(struct plog *p, uint32_t len, struct list *fresh)
     struct chunk *t = plog_tail_chunk(p);
     uint64_t room = t ? t->cap - t->used : 0;
     uint32_t prefix = t ? 0 : (uint32_t)(plog_active(p)->len & (FILE_BLOCK - 1));
-    bool is_busy = p->end.lsn - p->flushed.lsn >= BUSY_BYTES;
+    bool is_busy = p->end.lsn - p->flushed.lsn + len >= BUSY_BYTES;
     if (t != NULL && list_is_linked(&t->cache)) { /* it will take bytes: not to be reused now */
         list_del(&t->cache);
         p->keep = t;
