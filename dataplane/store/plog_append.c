@@ -119,8 +119,8 @@ static bool roll_is_due(const struct plog *p, const struct batch_info *b, int64_
 }
 
 /* Writes grow with load: who has this much on its way to its segment, what comes now included, gets
- * large chunks. Who has
- * less gets small ones, also for its second: a thousand with a few KiB each have room at a time. */
+ * large chunks. Who has less gets small ones, also for its second: a thousand with a few KiB each
+ * have room at a time. */
 #define BUSY_BYTES (4 * CHUNK_SMALL)
 
 /* Chunks for `len` more bytes, all or nothing: they are put behind the tail chunk by copy_in. */
