@@ -206,17 +206,23 @@ static int real_mkdir(struct file_io *io, const char *path)
     return mkdir(path, 0750) == 0 ? 0 : -errno;
 }
 
-static int real_dir_sync(struct file_io *io, const char *path)
+/* One flush through a directory: of its names, or with syncfs of its whole file system. */
+static int dir_flush(struct file_io *io, const char *path, int (*flush)(int fd))
 {
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (fd < 0)
         return -errno;
     count(&io->stats.flushes, 1);
-    int rc = fsync(fd) == 0 ? 0 : -errno;
+    int rc = flush(fd) == 0 ? 0 : -errno;
     if (rc < 0)
         count(&io->stats.flush_errors, 1);
     close(fd);
     return rc;
+}
+
+static int real_dir_sync(struct file_io *io, const char *path)
+{
+    return dir_flush(io, path, fsync);
 }
 
 /* Those whose syncfs writes data and names, tells errors of either, and is not left to somebody
@@ -241,17 +247,7 @@ static bool real_can_sync_all(struct file_io *io, const char *path)
 
 static int real_sync_all(struct file_io *io, const char *path)
 {
-    if (!real_can_sync_all(io, path))
-        return -EOPNOTSUPP;
-    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0)
-        return -errno;
-    count(&io->stats.flushes, 1);
-    int rc = syncfs(fd) == 0 ? 0 : -errno;
-    if (rc < 0)
-        count(&io->stats.flush_errors, 1);
-    close(fd);
-    return rc;
+    return real_can_sync_all(io, path) ? dir_flush(io, path, syncfs) : -EOPNOTSUPP;
 }
 
 static int real_list(struct file_io *io, const char *path, file_list_fn *fn, void *arg)
