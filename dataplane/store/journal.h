@@ -70,10 +70,9 @@ struct journal_damage {
     bool is_mended;        /* it was one bit, which is put right: nothing is lost */
     uint64_t pos, len;     /* bytes of the file that are damaged, or that entry's */
     uint64_t seq, seq_cnt; /* the entries; seq 0: not known which */
-    /* What is lost of this run: its offsets [from, to), to -1: and all behind it. NULL: nothing is
-     * lost (is_mended), or nobody knows what stood there. */
+    /* This run is lost, from its base offset on. NULL: nothing is lost (is_mended), or nobody knows
+     * what stood there. */
     const struct journal_run *run;
-    int64_t from, to;
 };
 struct journal_reader { /* a negative answer ends the walk with it */
     int (*on_run)(void *arg, const struct journal_found *f);

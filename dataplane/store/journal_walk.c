@@ -247,14 +247,12 @@ static int entry_damaged(const uint8_t *buf, struct place *at, const struct plac
     uint64_t pos = at->pos + sizeof(h), table = table_pos(&h);
     int rc = 0;
     d.seq = h.seq;
-    d.to = -1;
     for (uint32_t i = 0; rc >= 0 && i < h.run_cnt; i++) {
         struct journal_run run;
         memcpy(&run, p + table + (uint64_t)i * sizeof(run), sizeof(run));
         d.run = &run;
         d.pos = pos;
         d.len = run.len;
-        d.from = run.base_offset;
         rc = r->on_damage(r->arg, &d);
         pos += run.len;
     }

@@ -268,7 +268,7 @@ static int replay_collect(void *arg, const struct journal_found *f)
 static int replay_damage(void *arg, const struct journal_damage *d)
 {
     struct replay *r = arg;
-    char where[STORE_PATH_MAX + 160], to[32] = "and above";
+    char where[STORE_PATH_MAX + 160];
     (void)snprintf(where, sizeof(where),
                    "%" PRIu64 " bytes at byte %" PRIu64 " of %s, entry %" PRIu64, d->len, d->pos,
                    r->path, d->seq);
@@ -287,15 +287,14 @@ static int replay_damage(void *arg, const struct journal_damage *d)
         recover_note(r->rep, RC_JOURNAL_UNKNOWN, "journal entry %" PRIu64, d->seq);
         return 0;
     }
-    if (d->from < p->next) { /* its segment has it */
-        recover_note(r->rep, RC_JOURNAL_KNOWN, "%s offset %" PRId64, p->name, d->from);
+    int64_t from = d->run->base_offset;
+    if (from < p->next) { /* its segment has it */
+        recover_note(r->rep, RC_JOURNAL_KNOWN, "%s offset %" PRId64, p->name, from);
         return 0;
     }
-    if (d->to >= 0)
-        (void)snprintf(to, sizeof(to), "to %" PRId64, d->to - 1);
     recover_note(r->rep, RC_JOURNAL_LOST,
-                 "topic %s partition %" PRId32 ": offsets %" PRId64 " %s: %s", p->topic,
-                 p->partition, d->from, to, where);
+                 "topic %s partition %" PRId32 ": offsets %" PRId64 " and above: %s", p->topic,
+                 p->partition, from, where);
     return 0;
 }
 
