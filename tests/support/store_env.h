@@ -281,17 +281,22 @@ static inline void env_read_done(struct plog_read *r)
 {
     container_of(r, struct env_read, r)->done = true;
 }
+/* A read of what comes at and behind `offset`, to be given to plog_read. */
+static inline struct plog_read env_read_make(int64_t offset, uint8_t *dst, uint32_t cap)
+{
+    return (struct plog_read){.offset = offset,
+                              .current_leader_epoch = -1,
+                              .last_fetched_epoch = -1,
+                              .max_bytes = cap,
+                              .min_one_batch = true,
+                              .dst = dst,
+                              .dst_cap = cap,
+                              .done = env_read_done};
+}
 static inline int env_read(struct env *e, uint32_t part, int64_t offset, uint8_t *dst, uint32_t cap,
                            struct env_read *x)
 {
-    *x = (struct env_read){.r = {.offset = offset,
-                                 .current_leader_epoch = -1,
-                                 .last_fetched_epoch = -1,
-                                 .max_bytes = cap,
-                                 .min_one_batch = true,
-                                 .dst = dst,
-                                 .dst_cap = cap,
-                                 .done = env_read_done}};
+    *x = (struct env_read){.r = env_read_make(offset, dst, cap)};
     plog_read(e->parts[part], &x->r);
     for (int i = 0; i < 10000 && !x->done; i++)
         env_step(e, 1000, 100000);

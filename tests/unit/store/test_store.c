@@ -508,18 +508,6 @@ static void tune_cold(struct env *e)
     e->sc.cold_read_bytes = 2u << 20; /* 16 buffers, 4 for one reader */
 }
 
-static struct plog_read cold_read(uint8_t *dst, uint32_t cap)
-{
-    return (struct plog_read){.offset = 0,
-                              .current_leader_epoch = -1,
-                              .last_fetched_epoch = -1,
-                              .max_bytes = cap,
-                              .min_one_batch = true,
-                              .dst = dst,
-                              .dst_cap = cap,
-                              .done = env_read_done};
-}
-
 /* 40 batches of partition 0 that are on disk only, with a store just opened. */
 static struct env *start_cold(uint32_t parts)
 {
@@ -535,7 +523,7 @@ static struct env *start_cold(uint32_t parts)
 /* Reads them all in one; the most operations of the disk that were under way at a time. */
 static uint32_t read_cold(struct env *e)
 {
-    struct env_read x = {.r = cold_read(buf, sizeof(buf))};
+    struct env_read x = {.r = env_read_make(0, buf, sizeof(buf))};
     uint32_t most = 0;
     plog_read(e->parts[0], &x.r);
     for (int i = 0; i < 1000 && !x.done; i++) {
@@ -617,7 +605,7 @@ static void reader_step(struct env *e, struct reader *d, struct test_rng *g)
         d->next = off.log_start + (int64_t)rng_below(g, (uint64_t)(off.durable - off.log_start));
     if (rng_below(g, 3) == 0)
         return;
-    d->x = (struct env_read){.r = cold_read(d->dst, sizeof(d->dst))};
+    d->x = (struct env_read){.r = env_read_make(0, d->dst, sizeof(d->dst))};
     d->x.r.offset = d->next;
     d->x.r.max_bytes = 1000 + (uint32_t)rng_below(g, sizeof(d->dst) - 1000);
     d->busy = true;
@@ -672,7 +660,7 @@ static void with_the_pool_used_up_cold_readers_wait_and_writers_do_not(void **st
     struct plog_set_stats before, after;
     plog_set_stats_get(e->set, &before);
     for (uint32_t i = 0; i < 8; i++) {
-        reads[i] = (struct env_read){.r = cold_read(dst[i], sizeof(dst[i]))};
+        reads[i] = (struct env_read){.r = env_read_make(0, dst[i], sizeof(dst[i]))};
         plog_read(e->parts[i], &reads[i].r);
     }
     plog_set_stats_get(e->set, &after);
@@ -706,13 +694,13 @@ static void cold_readers_have_their_turn_in_the_order_they_came(void **state)
     assert_ok(env_close(e));
     assert_ok(env_open(e));
     for (uint32_t i = 0; i < 4; i++) {
-        reads[i] = (struct env_read){.r = cold_read(dst[i], sizeof(dst[i]))};
+        reads[i] = (struct env_read){.r = env_read_make(0, dst[i], sizeof(dst[i]))};
         plog_read(e->parts[i], &reads[i].r);
     }
     for (int i = 0; i < 1000 && !reads[0].done; i++)
         env_step(e, 1, 1000);
     assert_true(reads[0].done);
-    again = (struct env_read){.r = cold_read(dst[0], sizeof(dst[0]))};
+    again = (struct env_read){.r = env_read_make(0, dst[0], sizeof(dst[0]))};
     plog_read(e->parts[0], &again.r);
     for (int i = 0; i < 4000 && !again.done; i++) {
         for (uint32_t k = 1; k + 1 < 4; k++)
