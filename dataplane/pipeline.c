@@ -491,7 +491,7 @@ static void streams_drain(struct pshard *ps)
 static bool streams_is_drained(struct pshard *ps)
 {
     uint64_t now = ps->s.now_ns;
-    if (ps->streams->conn_cnt == 0)
+    if (ps->streams->conn_cnt == 0 && ps->streams->listening == 0)
         return true;
     if (now - ps->drain_ns > STREAMS_DRAIN_MAX_NS ||
         (now - ps->drain_ns > STREAMS_QUIET_NS && now - ps->streamed_ns > STREAMS_QUIET_NS &&

@@ -365,6 +365,7 @@ static int sim_listen(struct net *n, const struct net_addr *addr, uint32_t backl
         l->addr.port = port_free(sn->w);
     l->opts = conn_opts_complete(opts);
     l->open = true;
+    n->listening++;
     return (int)sn->listener_cnt++;
 }
 
@@ -587,6 +588,7 @@ static void sim_drain(struct net *n)
     struct sim_net *sn = net_of(n);
     for (uint32_t i = 0; i < sn->listener_cnt; i++)
         sn->listeners[i].open = false;
+    n->listening = 0;
 }
 
 static void sim_destroy(struct net *n)

@@ -18,6 +18,7 @@
 #include "lib/base/assert.h"
 #include "lib/base/timer.h"
 #include "lib/iface/net_addr.h"
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
@@ -519,7 +520,7 @@ static void on_accept_retry(struct timer *t, uint64_t now_ns)
 static void accept_one(struct nu_listener *l, int fd)
 {
     struct nu_net *nn = l->net;
-    struct nu_conn *nc = l->closing ? NULL : nu_conn_new(nn, fd, &l->opts);
+    struct nu_conn *nc = nu_conn_new(nn, fd, &l->opts);
     if (nc == NULL) {
         struct linger now = {.l_onoff = 1, .l_linger = 0};
         (void)setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now)); /* else it is a FIN */
@@ -532,6 +533,18 @@ static void accept_one(struct nu_listener *l, int fd)
     nn->n.st.accepts++;
     conn_raise(&nn->t, &nc->c, NET_EV_ACCEPT);
     recv_arm(nc);
+}
+
+/* Who connected before the end is served: the kernel said yes to them, and their first bytes may
+ * be here already. */
+static void listener_close(struct nu_listener *l)
+{
+    if (fcntl(l->fd, F_SETFL, O_NONBLOCK) == 0)
+        for (int fd; (fd = accept4(l->fd, NULL, NULL, SOCK_CLOEXEC)) >= 0;)
+            accept_one(l, fd);
+    (void)close(l->fd);
+    l->fd = -1;
+    l->net->n.listening--;
 }
 
 static void on_accept(struct uring_op *op, int res, int buf_id, bool more)
@@ -547,8 +560,7 @@ static void on_accept(struct uring_op *op, int res, int buf_id, bool more)
     if (l->armed)
         return;
     if (l->closing) {
-        (void)close(l->fd); /* a listener has nothing to lose */
-        l->fd = -1;
+        listener_close(l);
     } else if (res >= 0 || res == -ECONNABORTED || res == -EINTR || res == -EAGAIN) {
         accept_arm(l);
     } else { /* -EMFILE, -ENFILE, -ENOMEM, -ENOBUFS, ...: it does not get better at once */
@@ -569,6 +581,7 @@ int net_uring_listen_fd(struct net *n, int fd, const struct conn_opts *opts)
     l->op.done = on_accept;
     sock_addr(fd, getsockname, &l->addr);
     accept_arm(l);
+    n->listening++;
     return (int)nn->listener_cnt++;
 }
 
@@ -788,13 +801,17 @@ static void nu_drain(struct net *n)
             continue;
         l->closing = true;
         timer_cancel(nn->timers, &l->retry);
-        if (l->armed) {
+        if (l->armed)
             cancel(nn, &l->op);
-        } else {
-            (void)close(l->fd); /* a listener has nothing to lose */
-            l->fd = -1;
-        }
+        else
+            listener_close(l);
     }
+}
+
+static void reap_or_wait(struct nu_net *nn)
+{
+    if (uring_reap(nn->cfg.uring, 256) == 0)
+        uring_wait(nn->cfg.uring, 10 * NS_PER_MS);
 }
 
 static void nu_destroy(struct net *n)
@@ -803,6 +820,8 @@ static void nu_destroy(struct net *n)
     if (n == NULL)
         return;
     nu_drain(n);
+    while (n->listening > 0)
+        reap_or_wait(nn);
     for (uint32_t i = 0; i < nn->t.fresh; i++) {
         struct nu_conn *nc = (struct nu_conn *)conn_at(&nn->t, i);
         if (nc->c.phase == CONN_LIVE) {
@@ -811,8 +830,7 @@ static void nu_destroy(struct net *n)
         }
     }
     while (nn->ops > 0)
-        if (uring_reap(nn->cfg.uring, 256) == 0)
-            uring_wait(nn->cfg.uring, 10 * NS_PER_MS);
+        reap_or_wait(nn);
     for (uint32_t i = 0; i < nn->t.fresh; i++) {
         struct conn *c = conn_at(&nn->t, i);
         if (c->phase != CONN_FREE)

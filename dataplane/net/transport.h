@@ -187,7 +187,8 @@ struct net_ops {
     void (*set_user)(struct net *, conn_id, void *);
     /* Memory that send may reference without copying (DMA backends); others return 0. */
     int (*mem_register)(struct net *, void *, size_t, uint64_t iova);
-    /* Stop accepting and close the listeners; connections live on. For shutdown and upgrades. */
+    /* Take who is connected already, close the listeners; connections live on. Over when
+     * `listening` is 0: who connected before this call is an ACCEPT by then. For shutdown. */
     void (*drain)(struct net *);
     /* Reset what is left and free everything; no more events. All buffers lent upward must have
      * been put back. */
@@ -201,6 +202,7 @@ struct net {
     uint16_t shard, nshards;
     uint64_t now; /* set by poll */
     uint32_t conn_cnt, conn_max;
+    uint32_t listening; /* listeners not closed yet */
     struct net_stats {
         uint64_t accepts, connects, closes, resets, timeouts, rx_bytes, tx_bytes, rx_segs, tx_segs;
         uint64_t accept_refused; /* connections reset because conn_max was reached */

@@ -13,6 +13,8 @@
 #include "lib/iface/net_addr.h"
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 enum { CLI, SRV };
 #define LOG_MAX 65536
@@ -1020,6 +1022,41 @@ static void the_simulated_network_repeats_by_seed(void **state)
     assert_true(sim_run_digest(1) != sim_run_digest(2));
 }
 
+/* The kernel completes connections by itself: who has one at the drain may have sent already. */
+static void who_connected_before_the_drain_is_served(void **state)
+{
+    struct rig r;
+    int fd[3];
+    struct sockaddr_storage ss;
+    rig_open(&r, &backends[1]);
+    socklen_t len = net_addr_to_sockaddr(&r.at, &ss);
+    for (int i = 0; i < 3; i++) {
+        fd[i] = socket(ss.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        assert_int_equal(connect(fd[i], (struct sockaddr *)&ss, len), 0);
+        assert_int_equal(send(fd[i], "hello", 5, 0), 5);
+    }
+    r.net[SRV]->ops->drain(r.net[SRV]);
+    for (uint64_t since = r.now; r.net[SRV]->listening > 0; rig_poll(&r))
+        assert_false(rig_timed_out(&r, since));
+    assert_int_equal(r.net[SRV]->conn_cnt, 3);
+    settle(&r, 3);
+    uint32_t served = 0;
+    for (uint32_t i = 0; i < r.log_cnt; i++) {
+        if (r.log[i].net != SRV || r.log[i].ev.what != NET_EV_ACCEPT)
+            continue;
+        recv_exactly(&r, SRV, r.log[i].ev.conn, 5);
+        served++;
+    }
+    assert_int_equal(served, 3);
+    int late = socket(ss.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(connect(late, (struct sockaddr *)&ss, len), -1);
+    assert_int_equal(errno, ECONNREFUSED);
+    (void)close(late);
+    for (int i = 0; i < 3; i++)
+        (void)close(fd[i]);
+    rig_close(&r);
+}
+
 /* ---- main ---- */
 
 typedef void claim_fn(const struct backend *be);
@@ -1073,7 +1110,7 @@ static void run_one(void **state)
 int main(void)
 {
     static struct run runs[CLAIM_CNT * BACKEND_CNT];
-    static struct CMUnitTest tests[CLAIM_CNT * BACKEND_CNT + 1];
+    static struct CMUnitTest tests[CLAIM_CNT * BACKEND_CNT + 2];
     static char names[CLAIM_CNT * BACKEND_CNT][120];
     size_t n = 0;
     for (size_t b = 0; b < BACKEND_CNT; b++) {
@@ -1086,5 +1123,6 @@ int main(void)
         }
     }
     tests[n++] = (struct CMUnitTest)cmocka_unit_test(the_simulated_network_repeats_by_seed);
+    tests[n++] = (struct CMUnitTest)cmocka_unit_test(who_connected_before_the_drain_is_served);
     return cmocka_run_group_tests_name("transport", tests, NULL, NULL);
 }
