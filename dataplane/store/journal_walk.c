@@ -107,39 +107,6 @@ static bool is_table_sound(const uint8_t *p, const struct journal_head *h)
 /* ---------------------------------------------------------------------------------- one wrong bit
  */
 
-/* Its length is what the checksum is taken over: every bit of it has to be tried. */
-static bool mend_len(uint8_t *p, uint64_t room, struct journal_head *h)
-{
-    for (int i = 0; i < 32; i++) {
-        struct journal_head t = *h;
-        t.len ^= UINT32_C(1) << i;
-        if (!is_len_sane(&t, room) || !is_cnt_sane(&t) || entry_crc(p, &t) != t.crc)
-            continue;
-        memcpy(p, &t, sizeof(t));
-        *h = t;
-        return true;
-    }
-    return false;
-}
-
-static bool mend_bit(uint8_t *p, uint64_t room, struct journal_head *h)
-{
-    uint32_t is = entry_crc(p, h), diff = is ^ h->crc;
-    int64_t bit = crc32c_wrong_bit(is, h->crc, h->len);
-    if (bit >= 0) {
-        p[bit / 8] ^= (uint8_t)(1u << bit % 8);
-        if (entry_is_whole(p, room, h))
-            return true;
-        p[bit / 8] ^= (uint8_t)(1u << bit % 8);
-    }
-    memcpy(h, p, sizeof(*h));
-    if ((diff & (diff - 1)) != 0)
-        return false;
-    h->crc = is; /* the checksum itself */
-    memcpy(p, h, sizeof(*h));
-    return entry_is_whole(p, room, h);
-}
-
 static bool is_run_sound(const uint8_t *p, const struct journal_run *run)
 {
     int64_t next = run->base_offset;
@@ -170,20 +137,63 @@ static bool is_content_sound(const uint8_t *p, const struct journal_head *h)
     return true;
 }
 
-/* The next entry with one wrong bit: puts it right. */
+/* Its length is what the checksum is taken over: every bit of it has to be tried. */
+static bool mend_len(uint8_t *p, uint64_t room, struct journal_head *h)
+{
+    for (int i = 0; i < 32; i++) {
+        struct journal_head t = *h;
+        t.len ^= UINT32_C(1) << i;
+        if (!is_len_sane(&t, room) || !is_cnt_sane(&t) || entry_crc(p, &t) != t.crc ||
+            !is_content_sound(p, &t))
+            continue;
+        memcpy(p, &t, sizeof(t));
+        *h = t;
+        return true;
+    }
+    return false;
+}
+
+static bool is_mended(const uint8_t *p, uint64_t room, const struct place *at,
+                      struct journal_head *h)
+{
+    return entry_is_whole(p, room, h) && is_next(h, at) && is_content_sound(p, h);
+}
+
+/* A change that does not make all of it right is taken back. */
+static bool mend_bit(uint8_t *p, uint64_t room, const struct place *at, struct journal_head *h)
+{
+    const struct journal_head was = *h;
+    uint32_t is = entry_crc(p, h), diff = is ^ h->crc;
+    int64_t bit = crc32c_wrong_bit(is, h->crc, h->len);
+    if (bit >= 0) {
+        p[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        if (is_mended(p, room, at, h))
+            return true;
+        p[bit / 8] ^= (uint8_t)(1u << bit % 8);
+    }
+    *h = was;
+    if ((diff & (diff - 1)) != 0)
+        return false;
+    h->crc = is; /* the checksum itself */
+    memcpy(p, h, sizeof(*h));
+    if (is_mended(p, room, at, h))
+        return true;
+    *h = was;
+    memcpy(p, h, sizeof(*h));
+    return false;
+}
+
+/* The next entry with one wrong bit: puts it right, or changes nothing. */
 static bool entry_mend(uint8_t *p, uint64_t room, const struct place *at, struct journal_head *h)
 {
     if (room < sizeof(*h))
         return false;
     memcpy(h, p, sizeof(*h));
-    struct journal_head was = *h;
     if (head_distance(h, at) > 1)
         return false;
-    if (is_len_sane(h, room) && entry_crc(p, h) != h->crc && mend_bit(p, room, h) &&
-        is_next(h, at) && is_content_sound(p, h))
+    if (is_len_sane(h, room) && entry_crc(p, h) != h->crc && mend_bit(p, room, at, h))
         return true;
-    *h = was;
-    return head_distance(h, at) == 0 && mend_len(p, room, h) && is_content_sound(p, h);
+    return head_distance(h, at) == 0 && mend_len(p, room, h);
 }
 
 /* -------------------------------------------------------------------------------- damaged entries

@@ -1,4 +1,5 @@
 /* What is read back from a file of the journal when bytes of it are not those written. */
+#include "accel/crc32c.h"
 #include "dataplane/store/journal.h"
 #include "tests/support/store_env.h"
 #include "tests/support/test.h"
@@ -343,7 +344,39 @@ static void overwritten_bytes_cost_one_entry(void **state)
     }
 }
 
-TEST_MAIN(TEST(a_flipped_bit_anywhere_loses_nothing_and_is_reported),
+/* Its checksum would be right again, a batch of it would not: nothing of it is taken or changed. */
+static void a_rejected_mend_leaves_the_bytes_as_they_were(void **state)
+{
+    struct book k;
+    struct seen s;
+    (void)state;
+    book_write(&k, 3, 5);
+    const struct entry *e = &k.e[k.first + 1];
+    struct journal_head h;
+    uint8_t *p = malloc(k.len);
+    const struct journal_reader r = {on_run, on_damage, &s};
+    k.b[e->pos + sizeof(h) + 70] ^= 0xff; /* in the first batch; then the entry's checksum fits */
+    memcpy(&h, k.b + e->pos, sizeof(h));
+    h.crc = 0;
+    memcpy(k.b + e->pos, &h, sizeof(h));
+    h.crc = crc32c(0, k.b + e->pos, e->len);
+    memcpy(k.b + e->pos, &h, sizeof(h));
+    for (uint64_t bit = 0; bit < 8 * e->len; bit += 37) {
+        k.b[e->pos + bit / 8] ^= (uint8_t)(1u << bit % 8);
+        memcpy(p, k.b, k.len);
+        s = (struct seen){.k = &k};
+        assert_int_equal(journal_walk(p, k.len, &r), 4);
+        assert_int_equal(s.mended, 0);
+        assert_true(s.lost + s.unknown > 0);
+        assert_memory_equal(p, k.b, k.len);
+        k.b[e->pos + bit / 8] ^= (uint8_t)(1u << bit % 8);
+    }
+    free(p);
+    book_fini(&k);
+}
+
+TEST_MAIN(TEST(a_rejected_mend_leaves_the_bytes_as_they_were),
+          TEST(a_flipped_bit_anywhere_loses_nothing_and_is_reported),
           TEST(a_torn_last_entry_is_the_end_and_no_damage),
           TEST(a_torn_first_entry_makes_up_nothing),
           TEST(a_torn_reuse_takes_no_batch_of_another_entry),
