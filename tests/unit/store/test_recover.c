@@ -1,9 +1,7 @@
 /* What a start makes of damage: nothing is deleted because it is damaged, and what can be rebuilt
  * is. */
-#include "accel/crc32c.h"
 #include "dataplane/store/format.h"
 #include "dataplane/store/plog_int.h"
-#include "lib/batch/layout.h"
 #include "tests/unit/store/steps.h"
 
 static char said[64u << 10];
@@ -61,31 +59,6 @@ static void flip(struct env *e, const char *name, uint64_t pos)
     free(p);
 }
 
-static void zero(struct env *e, const char *name, uint64_t pos, uint64_t n)
-{
-    char path[256];
-    uint64_t len;
-    uint8_t *p = content(e, name, &len);
-    assert_true(pos + n <= len);
-    memset(p + pos, 0, n);
-    (void)snprintf(path, sizeof(path), ENV_DIR "/t-0/%s", name);
-    fake_disk_put(e->disk, path, p, len);
-    free(p);
-}
-
-/* The batch at pos, changed since, is as if it had been written so. */
-static void batch_crc_again(struct env *e, const char *name, uint64_t pos, uint64_t n)
-{
-    char path[256];
-    uint64_t len;
-    uint8_t *p = content(e, name, &len);
-    assert_true(pos + n <= len);
-    store_be32(p + pos + BATCH_CRC, crc32c(0, p + pos + BATCH_CRC_START, n - BATCH_CRC_START));
-    (void)snprintf(path, sizeof(path), ENV_DIR "/t-0/%s", name);
-    fake_disk_put(e->disk, path, p, len);
-    free(p);
-}
-
 static void tune_no_checkpoint(struct env *e)
 {
     e->sc.checkpoint_ms = 1000000000;
@@ -103,7 +76,7 @@ static void segments_behind_damage_are_kept_whatever_the_checkpoint_says(void **
     env_settle(e);
     crash(e);
     uint8_t *was = content(e, SEG("06"), &len);
-    zero(e, SEG("04"), 512, 512); /* as a write that was cut off leaves it */
+    flip(e, SEG("04"), 500);
     reopen(e);
     assert_int_equal(count_all(e, 0), 4);
     assert_int_equal(e->rep.cnt[RC_LATER_SEGMENT], 3);
@@ -128,7 +101,7 @@ static void segments_behind_damage_are_kept_whatever_the_checkpoint_says(void **
         (void)put(e, 0, i + 100, 100000);
     env_settle(e);
     crash(e);
-    zero(e, SEG("04"), 512, 512); /* as a write that was cut off leaves it */
+    flip(e, SEG("04"), 500);
     reopen(e);
     assert_true(exists(e, SEG("06") ".quarantine"));
     assert_true(exists(e, SEG("06") ".quarantine.1"));
@@ -351,67 +324,7 @@ static void a_directory_without_its_name_plate_is_an_empty_mount_point(void **st
     fake_disk_free(x.disk);
 }
 
-/* Nothing but the log has these batches, and no checkpoint says that they were flushed. */
-static void a_flipped_bit_above_the_recovery_point_loses_at_most_one_batch(void **state)
-{
-    struct test_rng rng = {test_seed(11)};
-    (void)state;
-    for (int round = 0; round < 60; round++) {
-        struct env *e = start(1, tune_no_checkpoint);
-        static const char *const segs[] = {SEG("00"), SEG("02"), SEG("04")};
-        uint32_t lost = 0;
-        for (uint64_t i = 0; i < 6; i++) /* two to a segment */
-            (void)put(e, 0, i + 1, 100000);
-        env_settle(e);
-        crash(e);
-        const char *seg = segs[rng_below(&rng, 3)];
-        uint64_t at = rng_below(&rng, round % 2 ? 200000 : 61) + (round % 4 == 2 ? 100000 : 0);
-        if (round % 5 == 0 &&
-            at % 100000 >= BATCH_HEADER_LEN) { /* sectors of zeros prove nothing */
-            zero(e, seg, at / 512 * 512, 512);
-            batch_crc_again(e, seg, at / 100000 * 100000, 100000);
-        }
-        flip(e, seg, at);
-        reopen(e);
-        for (int64_t o = 0; o < 6; o++) {
-            struct env_read x;
-            int rc = env_read(e, 0, o, buf, sizeof(buf), &x);
-            lost += rc < 0 || x.r.len == 0;
-        }
-        bool told = strstr(said, "DAMAGED") != NULL;
-        bool unseen = at % 100000 >= BATCH_LEADER_EPOCH && at % 100000 < BATCH_MAGIC;
-        if (lost > 1 || (!told && !unseen))
-            fail_msg("%s byte %" PRIu64 ": %u lost:\n%s", seg, at, lost, said);
-        assert_int_equal(e->rep.cnt[RC_LATER_SEGMENT], 0);
-        stop(e);
-    }
-}
-
-/* What was never flushed does not come back, whatever sector of it is missing, and though a batch
- * of the same write lies whole behind it: its producer offers both again. */
-static void a_torn_write_above_the_recovery_point_is_cut_off(void **state)
-{
-    struct test_rng rng = {test_seed(12)};
-    (void)state;
-    for (int round = 0; round < 40; round++) {
-        struct env *e = start(1, tune_no_checkpoint);
-        for (uint64_t i = 0; i < 6; i++)
-            (void)put(e, 0, i + 1, 100000);
-        env_settle(e);
-        crash(e);
-        zero(e, SEG("04"), (1 + rng_below(&rng, 100000 / 512 - 1)) * 512,
-             512 * (1 + rng_below(&rng, 8)));
-        reopen(e);
-        assert_int_equal(count_all(e, 0), 4);
-        assert_int_equal(e->rep.cnt[RC_DAMAGED_BATCH] + e->rep.cnt[RC_DAMAGED_FIELD], 0);
-        assert_int_equal(put(e, 0, 5, 100000).a.base_offset, 4);
-        stop(e);
-    }
-}
-
-TEST_MAIN(TEST(a_flipped_bit_above_the_recovery_point_loses_at_most_one_batch),
-          TEST(a_torn_write_above_the_recovery_point_is_cut_off),
-          TEST(a_directory_whose_disk_fails_at_the_start_is_left_out_alone),
+TEST_MAIN(TEST(a_directory_whose_disk_fails_at_the_start_is_left_out_alone),
           TEST(a_directory_without_its_name_plate_is_an_empty_mount_point),
           TEST(a_partition_that_nobody_touched_costs_a_start_no_write_and_no_flush),
           TEST(segments_behind_damage_are_kept_whatever_the_checkpoint_says),
