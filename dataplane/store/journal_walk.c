@@ -137,22 +137,6 @@ static bool is_content_sound(const uint8_t *p, const struct journal_head *h)
     return true;
 }
 
-/* Its length is what the checksum is taken over: every bit of it has to be tried. */
-static bool mend_len(uint8_t *p, uint64_t room, struct journal_head *h)
-{
-    for (int i = 0; i < 32; i++) {
-        struct journal_head t = *h;
-        t.len ^= UINT32_C(1) << i;
-        if (!is_len_sane(&t, room) || !is_cnt_sane(&t) || entry_crc(p, &t) != t.crc ||
-            !is_content_sound(p, &t))
-            continue;
-        memcpy(p, &t, sizeof(t));
-        *h = t;
-        return true;
-    }
-    return false;
-}
-
 static bool is_mended(const uint8_t *p, uint64_t room, const struct place *at,
                       struct journal_head *h)
 {
@@ -160,9 +144,21 @@ static bool is_mended(const uint8_t *p, uint64_t room, const struct place *at,
 }
 
 /* A change that does not make all of it right is taken back. */
-static bool mend_bit(uint8_t *p, uint64_t room, const struct place *at, struct journal_head *h)
+static bool mend_head(uint8_t *p, uint64_t room, const struct place *at, struct journal_head to,
+                      struct journal_head *h)
 {
     const struct journal_head was = *h;
+    memcpy(p, &to, sizeof(to));
+    if (is_mended(p, room, at, h))
+        return true;
+    memcpy(p, &was, sizeof(was));
+    *h = was;
+    return false;
+}
+
+static bool mend_bit(uint8_t *p, uint64_t room, const struct place *at, struct journal_head *h)
+{
+    struct journal_head to = *h;
     uint32_t is = entry_crc(p, h), diff = is ^ h->crc;
     int64_t bit = crc32c_wrong_bit(is, h->crc, h->len);
     if (bit >= 0) {
@@ -170,16 +166,21 @@ static bool mend_bit(uint8_t *p, uint64_t room, const struct place *at, struct j
         if (is_mended(p, room, at, h))
             return true;
         p[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        *h = to;
     }
-    *h = was;
-    if ((diff & (diff - 1)) != 0)
-        return false;
-    h->crc = is; /* the checksum itself */
-    memcpy(p, h, sizeof(*h));
-    if (is_mended(p, room, at, h))
-        return true;
-    *h = was;
-    memcpy(p, h, sizeof(*h));
+    to.crc = is; /* the checksum itself */
+    return (diff & (diff - 1)) == 0 && mend_head(p, room, at, to, h);
+}
+
+/* Its length is what the checksum is taken over: every bit of it has to be tried. */
+static bool mend_len(uint8_t *p, uint64_t room, const struct place *at, struct journal_head *h)
+{
+    for (int i = 0; i < 32; i++) {
+        struct journal_head to = *h;
+        to.len ^= UINT32_C(1) << i;
+        if (mend_head(p, room, at, to, h))
+            return true;
+    }
     return false;
 }
 
@@ -193,7 +194,7 @@ static bool entry_mend(uint8_t *p, uint64_t room, const struct place *at, struct
         return false;
     if (is_len_sane(h, room) && entry_crc(p, h) != h->crc && mend_bit(p, room, at, h))
         return true;
-    return head_distance(h, at) == 0 && mend_len(p, room, h);
+    return head_distance(h, at) == 0 && mend_len(p, room, at, h);
 }
 
 /* -------------------------------------------------------------------------------- damaged entries
