@@ -266,20 +266,9 @@ static void verify_txns(struct env *e, uint32_t part, const struct txns *t)
         assert_true(off.stable == off.durable || off.stable < off.log_start);
     uint32_t told = 0; /* of t->aborted */
     for (int64_t next = off.log_start; next < off.stable;) {
-        struct env_read x = {.r = {.offset = next,
-                                   .current_leader_epoch = -1,
-                                   .last_fetched_epoch = -1,
-                                   .max_bytes = sizeof(bytes),
-                                   .min_one_batch = true,
-                                   .isolation = PLOG_READ_COMMITTED,
-                                   .dst = bytes,
-                                   .dst_cap = sizeof(bytes),
-                                   .done = env_read_done}};
-        plog_read(e->parts[part], &x.r);
-        for (int k = 0; k < 10000 && !x.done; k++)
-            env_step(e, 1000, 100000);
-        assert_true(x.done);
-        assert_int_equal(x.r.rc, 0);
+        struct env_read x = {.r = env_read_make(next, bytes, sizeof(bytes))};
+        x.r.isolation = PLOG_READ_COMMITTED;
+        assert_int_equal(env_read_run(e, part, &x), 0);
         assert_true(x.r.len > 0);
         for (uint32_t at = 0; at < x.r.len; at += batch_total_len(bytes + at))
             next = batch_last_offset(bytes + at) + 1;

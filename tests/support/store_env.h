@@ -293,13 +293,17 @@ static inline struct plog_read env_read_make(int64_t offset, uint8_t *dst, uint3
                               .dst_cap = cap,
                               .done = env_read_done};
 }
-static inline int env_read(struct env *e, uint32_t part, int64_t offset, uint8_t *dst, uint32_t cap,
-                           struct env_read *x)
+static inline int env_read_run(struct env *e, uint32_t part, struct env_read *x)
 {
-    *x = (struct env_read){.r = env_read_make(offset, dst, cap)};
     plog_read(e->parts[part], &x->r);
     for (int i = 0; i < 10000 && !x->done; i++)
         env_step(e, 1000, 100000);
     ASSERT(x->done);
     return x->r.rc;
+}
+static inline int env_read(struct env *e, uint32_t part, int64_t offset, uint8_t *dst, uint32_t cap,
+                           struct env_read *x)
+{
+    *x = (struct env_read){.r = env_read_make(offset, dst, cap)};
+    return env_read_run(e, part, x);
 }

@@ -93,20 +93,10 @@ static struct plog_offsets offsets(struct env *e)
 /* A read_committed read from `offset`; the aborted transactions are the caller's to free. */
 static struct env_read read_committed(struct env *e, int64_t offset, uint32_t cap)
 {
-    struct env_read x = {.r = {.offset = offset,
-                               .current_leader_epoch = -1,
-                               .last_fetched_epoch = -1,
-                               .max_bytes = cap,
-                               .min_one_batch = true,
-                               .isolation = PLOG_READ_COMMITTED,
-                               .dst = buf,
-                               .dst_cap = sizeof(buf),
-                               .done = env_read_done}};
-    plog_read(e->parts[0], &x.r);
-    for (int i = 0; i < 10000 && !x.done; i++)
-        env_step(e, 1000, 100000);
-    assert_true(x.done);
-    assert_ok(x.r.rc);
+    struct env_read x = {.r = env_read_make(offset, buf, sizeof(buf))};
+    x.r.max_bytes = cap;
+    x.r.isolation = PLOG_READ_COMMITTED;
+    assert_ok(env_read_run(e, 0, &x));
     return x;
 }
 
