@@ -105,9 +105,11 @@ class Sequence:
         assert self.send(bootstrap, self.next + 1)[0] == 45
 
 
-def take_all(clients, taken, n):
+def take_all(clients, taken, total):
+    """Each group's member goes on until the group has at least `total` values: a poll brings up to five, so it
+    may have some more already."""
     for group, values in taken.items():
-        values += clients(f"take {group} {n}").split(",")
+        values += clients(f"take {group} {total - len(values)}").split(",")
 
 
 def sluice(base, address, *sets):
@@ -195,7 +197,7 @@ def test_out_to_kafka_and_back_with_living_clients(tmp_path):
             [r[5] for r in before["txn", "read_uncommitted"] if r[5]][-4:] + ["t35", "t36"]
         java("begin")
         java("more 2")
-        take_all(java, taken, 10)
+        take_all(java, taken, 20)
         java("create made-by-kafka 3 retention.ms=86400000")
         java("fill made-by-kafka zstd 30")
         java("fill data gzip 30")
@@ -214,7 +216,7 @@ def test_out_to_kafka_and_back_with_living_clients(tmp_path):
         java("more 1")
         java("abort")
         java("fresh")
-        take_all(java, taken, 10)
+        take_all(java, taken, 30)
         java("fill made-by-kafka none 6")
         before = contents(address, topics)
         assert a.stop() == 0
@@ -230,7 +232,7 @@ def test_out_to_kafka_and_back_with_living_clients(tmp_path):
         java("begin")
         java("more 2")
         java("commit")
-        take_all(java, taken, 10)
+        take_all(java, taken, 40)
         java("fill data lz4 30")
         before, cluster = contents(address, topics), java("cluster")
         kafka.stop(signal.SIGKILL)
@@ -291,7 +293,7 @@ def test_a_directory_that_kafka_made_and_its_snapshots(tmp_path):
             assert java("cluster") == cluster
             java("commit")
             assert java("send 2") == str(4)
-            take_all(java, taken, 10)
+            take_all(java, taken, 20)
             java("create made-by-sluice 2")
             java("fill made-by-sluice lz4 20")
             topics.append("made-by-sluice")
@@ -302,7 +304,7 @@ def test_a_directory_that_kafka_made_and_its_snapshots(tmp_path):
             assert contents(address, topics) == before
             assert java("cluster") == cluster
             assert java("send 2") == str(6)
-            take_all(java, taken, 10)
+            take_all(java, taken, 30)
             java("create last 1 cleanup.policy=compact")
             for _ in range(3):
                 kcat_keyed(address, "last")
