@@ -13,6 +13,8 @@ static struct accel_choice chosen = {
     .gzip_text = "isa-l igzip level 1",
 };
 
+static char offload_text[160] = "no device: shards compress";
+
 struct accel_choice accel_choose(bool has_sse42, bool has_pclmul, bool force_soft)
 {
     struct accel_choice c = {
@@ -44,6 +46,11 @@ void accel_init(bool force_soft)
     crc32c_impl = chosen.crc32c;
 }
 
+void accel_offload(const char *text)
+{
+    snprintf(offload_text, sizeof(offload_text), "%s", text);
+}
+
 size_t accel_describe(char *buf, size_t cap)
 {
     int n =
@@ -52,8 +59,10 @@ size_t accel_describe(char *buf, size_t cap)
                  "gzip: %s\n"
                  "snappy: libsnappy, 32 KiB blocks in xerial framing\n"
                  "lz4: liblz4 %s, 64 KiB independent blocks\n"
-                 "zstd: libzstd %s\n",
-                 chosen.crc32c_text, chosen.gzip_text, LZ4_versionString(), ZSTD_versionString());
+                 "zstd: libzstd %s\n"
+                 "offload: %s\n",
+                 chosen.crc32c_text, chosen.gzip_text, LZ4_versionString(), ZSTD_versionString(),
+                 offload_text);
     if (n < 0 || cap == 0)
         return 0;
     return (size_t)n < cap ? (size_t)n : cap - 1;

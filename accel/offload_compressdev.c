@@ -1,5 +1,5 @@
-/* offload_compressdev.c - see offload.h. A compressdev gives raw DEFLATE (RFC 1951); the gzip header
- * and trailer (RFC 1952) are written here, its CRC32 by the device where it has one. */
+/* offload_compressdev.c - see offload.h. A compressdev gives raw DEFLATE (RFC 1951); the gzip
+ * header and trailer (RFC 1952) are written here, its CRC32 by the device where it has one. */
 #include "accel/offload.h"
 #include "lib/base/assert.h"
 #include <isa-l/crc.h>
@@ -266,9 +266,8 @@ static int xforms_make(struct offload *o, const struct rte_compressdev_capabilit
 static int dev_start(struct offload *o, uint16_t queue_cnt,
                      const struct rte_compressdev_capabilities *cap)
 {
-    struct rte_compressdev_config c = {.socket_id = o->socket,
-                                       .nb_queue_pairs = queue_cnt,
-                                       .max_nb_priv_xforms = LEVELS + 1};
+    struct rte_compressdev_config c = {
+        .socket_id = o->socket, .nb_queue_pairs = queue_cnt, .max_nb_priv_xforms = LEVELS + 1};
     int rc = rte_compressdev_configure(o->dev, &c);
     for (uint16_t i = 0; rc == 0 && i < queue_cnt; i++)
         rc = rte_compressdev_queue_pair_setup(o->dev, i, OFFLOAD_SLOTS * 2, o->socket);

@@ -5,6 +5,7 @@
  *                    --no-huge together with --in-memory)
  *   PCI devices only those named in conf.ports (-a); none named: --no-pci
  *   vdevs            conf.ports[i].device as it stands (--vdev)
+ *                    conf.compression_device likewise
  *   lcores           lcore 0 (the main thread) on the plan's other CPUs, lcore i + 1 = shard i;
  * several lcores may share a CPU What EAL logs goes to our log. Runs on: the main thread, once per
  * process. */

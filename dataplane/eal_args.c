@@ -1,5 +1,6 @@
 /* eal_args.c - configuration + plan -> EAL's argument vector. */
 #include "dataplane/eal.h"
+#include "accel/offload.h"
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,6 +45,8 @@ static uint32_t memory_mb(const struct conf *c, const struct plan *p)
     for (uint32_t i = 0; i < c->port_cnt; i++)
         if (c->ports[i].host_interface[0] != '\0')
             bytes += (uint64_t)(HOST_BUFS + c->ports[i].tx_desc) * (MBUF_BYTES + c->ports[i].mtu);
+    if (c->compression_device[0] != '\0')
+        bytes += p->shard_cnt * offload_queue_bytes((uint32_t)c->batch_bytes);
     return BASE_MB + (uint32_t)((bytes + (1u << 20) - 1) >> 20);
 }
 
@@ -65,14 +68,20 @@ static bool add_lcores(struct eal_args *a, const struct plan *p)
     return ok;
 }
 
+static bool add_device(struct eal_args *a, const char *d)
+{
+    return is_pci(d) ? add(a, "-a") && add(a, "%s", d) : add(a, "--vdev=%s", d);
+}
+
 static bool add_devices(struct eal_args *a, const struct conf *c)
 {
-    uint32_t pci = 0;
-    bool shares_memory = false, ok = true;
+    bool has_offload = c->compression_device[0] != '\0';
+    uint32_t pci = has_offload && is_pci(c->compression_device);
+    bool shares_memory = false, ok = !has_offload || add_device(a, c->compression_device);
     for (uint32_t i = 0; i < c->port_cnt; i++) {
         const char *d = c->ports[i].device;
         pci += is_pci(d);
-        ok = ok && (is_pci(d) ? add(a, "-a") && add(a, "%s", d) : add(a, "--vdev=%s", d));
+        ok = ok && add_device(a, d);
         shares_memory |= strncmp(d, "net_memif", 9) == 0 || strncmp(d, "net_vhost", 9) == 0 ||
                          strncmp(d, "net_virtio_user", 15) == 0;
     }

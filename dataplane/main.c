@@ -10,6 +10,7 @@
  * where); 2 for a wrong command line; 3 when stopping took too long: the next start then recovers.
  */
 #include "accel/accel.h"
+#include "accel/offload.h"
 #include "dataplane/control/control.h"
 #include "dataplane/control/reserve.h"
 #include "dataplane/eal.h"
@@ -63,6 +64,7 @@ struct dataplane {
     struct ledger_gap gap;
     struct stats_shm *stats;
     struct ports *ports;
+    struct offload *offload;
     struct pipeline *pipeline;
     struct catalog *catalog;
     struct list found; /* partitions that recovery found */
@@ -271,6 +273,17 @@ static int open_ports(void)
     return ports_open(&c, &dp.ports, dp.err, sizeof(dp.err));
 }
 
+static int open_offload(void)
+{
+    if (dp.conf.compression_device[0] == '\0')
+        return 0;
+    int rc = offload_open(dp.conf.compression_device, (uint16_t)dp.plan.shard_cnt,
+                          dp.conf.batch_bytes, &dp.offload, dp.err, sizeof(dp.err));
+    if (rc == 0)
+        accel_offload(offload_describe(dp.offload));
+    return rc;
+}
+
 /* One line of the log for each function that was chosen. */
 static void accel_log(void)
 {
@@ -358,6 +371,7 @@ static int start_shards(void)
                               .stats = dp.stats,
                               .catalog = dp.catalog,
                               .ports = dp.ports,
+                              .offload = dp.offload,
                               .door_cnt = dp.door_cnt,
                               .doors = dp.doors};
     int rc = mbox_net_create((uint16_t)(dp.plan.shard_cnt + 1), MBOX_RING_CAP, &dp.mboxes);
@@ -470,14 +484,17 @@ static int start(const char *conf_path)
     if (rc < 0)
         return rc;
     accel_init(false);
-    accel_log();
     rc = eal_start(&dp.conf, &dp.plan, dp.err, sizeof(dp.err));
     if (rc < 0)
         return rc;
     dp.eal_up = true;
     rc = open_ports();
     if (rc == 0)
-        rc = open_stats();
+        rc = open_offload();
+    if (rc < 0)
+        return rc;
+    accel_log();
+    rc = open_stats();
     if (rc == 0)
         rc = start_shards();
     return rc < 0 ? rc : start_control();
@@ -495,6 +512,7 @@ static void undo(void)
     if (dp.pipeline != NULL)
         (void)on_every_shard(shard_undo); /* cannot fail but for lcores that never started */
     pipeline_destroy(dp.pipeline);
+    offload_close(dp.offload);
     ports_close(dp.ports);
     stats_destroy(dp.stats);
     mbox_net_destroy(dp.mboxes);

@@ -11,6 +11,7 @@
  * need its answers, until all shards have replied. */
 #include "dataplane/pipeline.h"
 #include "accel/codec.h"
+#include "accel/offload.h"
 #include "dataplane/control/apply.h"
 #include "dataplane/counters.h"
 #include "dataplane/ingest/ingest.h"
@@ -203,6 +204,10 @@ static uint32_t st_accum(struct shard *s, uint32_t budget)
 {
     return ingest_poll(s->ingest, budget);
 }
+static uint64_t st_accum_next(struct shard *s)
+{
+    return ingest_has_work(s->ingest) ? 0 : UINT64_MAX;
+}
 static uint32_t st_kafka(struct shard *s, uint32_t budget)
 {
     return kafka_poll(s, budget);
@@ -249,7 +254,7 @@ static const struct stage turn[] = {
     {"streams", st_streams, 32, st_streams_next}, /* kernel TCP -> the same, held back when full */
     {"conn", st_conn, 64, st_conn_next},          /* what happened to Kafka connections */
     {"kafka", st_kafka, 64, st_kafka_next},       /* requests in, responses out */
-    {"accum", st_accum, 16, NULL},                /* linger is over: seal what is still open */
+    {"accum", st_accum, 16, st_accum_next},       /* linger is over: seal what is still open */
     {"plog", st_plog, 64, NULL},          /* appends above -> commit groups, writes, reads */
     {"timer", st_timer, 64, NULL},        /* flush rhythm, linger, parked fetches, idling */
     {"stop", st_stop, 1, st_stop_next},   /* sees what the stages above have finished */
@@ -331,13 +336,19 @@ static void io_destroy(struct pshard *ps)
     uring_destroy(ps->s.uring);
 }
 
-/* Compression contexts. */
+/* Compression: contexts, and a queue of the device. */
 static int codecs_create(struct pshard *ps)
 {
-    return codec_ctx_create(&ps->s.codecs);
+    int rc = codec_ctx_create(&ps->s.codecs);
+    if (rc == 0 && ps->p->o.offload != NULL)
+        rc = offload_queue_open(ps->p->o.offload, ps->s.id, &ps->s.offload);
+    if (rc < 0)
+        codec_ctx_destroy(ps->s.codecs);
+    return rc;
 }
 static void codecs_destroy(struct pshard *ps)
 {
+    offload_queue_close(ps->s.offload);
     codec_ctx_destroy(ps->s.codecs);
 }
 
@@ -1044,6 +1055,7 @@ void pipeline_bind_handlers(void)
 {
     msg_handlers[MSG_STOP].request = on_stop;
     kafka_bind_handlers(msg_handlers);
+    msg_handlers[MSG_SEAL] = (struct msg_handlers){ingest_on_seal, ingest_on_seal_reply};
     msg_handlers[MSG_SEALED] = (struct msg_handlers){ingest_on_sealed, ingest_on_sealed_reply};
     msg_handlers[MSG_SPACE_GAP].reply = upkeep_on_gap_reply;
     msg_handlers[MSG_DGRAMS] = (struct msg_handlers){on_dgrams, on_dgrams_reply};

@@ -12,6 +12,7 @@
 
 struct stats_shm;
 struct ports;    /* net/port.h */
+struct offload;  /* accel/offload.h */
 struct pipeline; /* what shards have in common: read-only but for the count of closed shards */
 struct pshard;   /* a shard with everything it owns */
 
@@ -33,6 +34,7 @@ struct pipeline_opts {
     struct stats_shm *stats; /* NULL: counters are not published */
     struct catalog *catalog; /* open, recovered */
     struct ports *ports;     /* open; NULL: none are configured */
+    struct offload *offload; /* open; NULL: none is configured */
     uint32_t door_cnt;
     struct door *doors; /* the caller's; shards take their descriptors */
 };

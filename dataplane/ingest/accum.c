@@ -2,35 +2,37 @@
  *
  * An open batch has a buffer large enough for the sealed form of a full one, and keeps it until the
  * log has a copy: mostly inside plog_append. So a few buffers serve all batches in turn and stay in
- * the processor's cache, while many batches wait for the disk. One spare buffer is kept besides:
- * sealing with a codec writes into the spare and swaps, the open buffer becomes the next spare.
- * Open batches are listed in the order of their first record, so with one linger for all the head
- * is always the next to expire. */
+ * the processor's cache, while many batches wait for the disk. A closed batch is sealed by
+ * sealer.c, at once or later; those of one partition go to the log in the order in which they were
+ * closed, so a sealed batch waits in its lane behind one that is not. Lanes are chosen by
+ * partition. Open batches are listed in the order of their first record, so with one linger for all
+ * the head is always the next to expire. */
 #include "dataplane/ingest/accum.h"
 #include "dataplane/counters.h"
-#include "dataplane/ingest/auto.h"
+#include "dataplane/ingest/sealer.h"
 #include "dataplane/store/plog.h"
 #include "lib/base/assert.h"
 #include "lib/base/clock.h"
 #include "lib/batch/build.h"
 #include "lib/batch/layout.h"
-#include "lib/batch/seal.h"
 #include <sys/mman.h>
 
 #define BEHIND_LINGER_NS UINT64_C(1000000000)
+#define LANES 64u
 
 struct ibatch {
     struct plog_append append; /* first: begins with struct msg */
     struct accum *accum;
     struct shard *receiver; /* remote append: set by the partition's owner */
-    struct list link;       /* accum.free or accum.open */
+    struct list link;       /* accum.free, accum.open or a lane */
     struct target *target;  /* while OPEN */
     struct batch_builder b;
-    uint8_t *buf;      /* NULL: given back, the log has a copy */
-    uint64_t first_ns; /* time of the first record */
+    struct seal_job seal; /* seal.buf NULL: given back, the log has a copy */
+    uint64_t first_ns;    /* time of the first record */
     uint32_t record_cnt;
     uint16_t listener;
-    bool dead, stream;
+    uint16_t owner; /* of the partition, when the batch was closed */
+    bool dead, stream, sealed;
 };
 static_assert(offsetof(struct ibatch, append) == 0, "a plog_append is its ibatch");
 static_assert(offsetof(struct plog_append, msg) == 0, "a message is its plog_append");
@@ -45,8 +47,8 @@ struct accum {
     uint8_t **buf_free;                      /* a stack: the last one used is the warmest */
     uint32_t batch_bytes, builder_cap, buf_bytes;
     uint64_t linger_ns;
-    struct auto_share auto_share;
-    uint8_t *spare;
+    struct sealer *sealer;
+    struct list lane[LANES];
     struct timer timer; /* wakes the shard for the linger; accum_expire does the work */
     struct ibatch *batches;
     void *mem;
@@ -56,10 +58,10 @@ struct accum {
 /* ---- the pool */
 static void buf_put(struct accum *a, struct ibatch *ib)
 {
-    if (ib->buf == NULL)
+    if (ib->seal.buf == NULL)
         return;
-    a->buf_free[a->buf_free_cnt++] = ib->buf;
-    ib->buf = NULL;
+    a->buf_free[a->buf_free_cnt++] = ib->seal.buf;
+    ib->seal.buf = NULL;
     a->stream_buf_cnt -= ib->stream;
     a->s->counters->shard.ingest_buffers_used = a->buf_cnt - a->buf_free_cnt;
 }
@@ -83,7 +85,7 @@ static struct ibatch *batch_get(struct accum *a, bool stream)
         return NULL;
     struct ibatch *ib = container_of(n, struct ibatch, link);
     a->free_cnt--;
-    ib->buf = a->buf_free[--a->buf_free_cnt];
+    ib->seal.buf = a->buf_free[--a->buf_free_cnt];
     ib->stream = stream;
     a->stream_cnt += stream;
     a->stream_buf_cnt += stream;
@@ -91,6 +93,7 @@ static struct ibatch *batch_get(struct accum *a, bool stream)
     return ib;
 }
 
+static void seal_done(void *arg, struct seal_job *j);
 int accum_create(struct shard *s, const struct accum_opts *o, struct accum **ret)
 {
     struct accum *a = calloc(1, sizeof(*a));
@@ -100,7 +103,6 @@ int accum_create(struct shard *s, const struct accum_opts *o, struct accum **ret
     a->s = s;
     a->batch_bytes = o->batch_bytes;
     a->linger_ns = o->linger_ns;
-    auto_init(&a->auto_share);
     uint32_t one = BATCH_HEADER_LEN + o->record_bytes_max;
     a->builder_cap = o->batch_bytes > one ? o->batch_bytes : one;
     size_t bound = 0;
@@ -120,23 +122,29 @@ int accum_create(struct shard *s, const struct accum_opts *o, struct accum **ret
     if (a->batches == NULL || a->buf_free == NULL)
         goto undo_batches;
     /* untouched pages cost nothing: an idle listener keeps only what it used at its busiest */
-    a->mem_len = (size_t)a->buf_bytes * (a->buf_cnt + 1);
+    a->mem_len = (size_t)a->buf_bytes * a->buf_cnt;
     a->mem = mmap(NULL, a->mem_len, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (a->mem == MAP_FAILED) {
         rc = -errno;
         goto undo_batches;
     }
-    a->spare = a->mem;
+    rc = sealer_create(s, a->buf_bytes, seal_done, a, &a->sealer);
+    if (rc < 0)
+        goto undo_mem;
     list_init(&a->free);
     list_init(&a->open);
+    for (uint32_t i = 0; i < LANES; i++)
+        list_init(&a->lane[i]);
     for (uint32_t i = a->buf_cnt; i > 0; i--)
-        a->buf_free[a->buf_free_cnt++] = (uint8_t *)a->mem + (size_t)i * a->buf_bytes;
+        a->buf_free[a->buf_free_cnt++] = (uint8_t *)a->mem + (size_t)(i - 1) * a->buf_bytes;
     for (uint32_t i = a->batch_cnt; i > 0; i--) {
         a->batches[i - 1].accum = a;
         batch_put(a, &a->batches[i - 1]);
     }
     *ret = a;
     return 0;
+undo_mem:
+    (void)munmap(a->mem, a->mem_len);
 undo_batches:
     free(a->buf_free);
     free(a->batches);
@@ -151,6 +159,7 @@ void accum_destroy(struct accum *a)
     ASSERT(accum_is_idle(a));
     if (a->s->timers != NULL && timer_is_armed(&a->timer))
         timer_cancel(a->s->timers, &a->timer);
+    sealer_destroy(a->sealer);
     (void)munmap(a->mem, a->mem_len);
     free(a->buf_free);
     free(a->batches);
@@ -223,62 +232,22 @@ void accum_on_sealed_reply(struct shard *s, struct msg *m)
 }
 
 /* ---- closing */
-static enum codec_id codec_now(struct accum *a, const struct ibatch *ib, const struct target *t)
-{
-    if (t->codec == CODEC_NONE || !t->is_auto || auto_take(&a->auto_share, a->s->turns))
-        return t->codec;
-    a->s->counters->events[ib->listener].auto_plain_bytes += ib->b.len;
-    return CODEC_NONE;
-}
-
-static int batch_finish(struct accum *a, struct ibatch *ib, const struct target *t)
-{
-    struct seal_opts o = {.codec = codec_now(a, ib, t),
-                          .level = t->level,
-                          .producer_id = -1,
-                          .producer_epoch = -1,
-                          .base_sequence = -1};
-    struct shard_stats *st = &a->s->counters->shard;
-    struct event_stats *e = &a->s->counters->events[ib->listener];
-    struct span out;
-    uint64_t began = o.codec != CODEC_NONE ? clock_mono_ns() : 0;
-    st->ingest_raw_bytes += ib->b.len;
-    e->raw_bytes += ib->b.len;
-    int rc = batch_seal(&ib->b, a->s->codecs, &o, a->spare, a->buf_bytes, &out);
-    if (o.codec != CODEC_NONE)
-        e->compress_ns += clock_mono_ns() - began;
-    if (rc < 0)
-        return rc;
-    e->sealed_bytes += out.len;
-    if (out.p == a->spare) {
-        uint8_t *was = ib->buf;
-        ib->buf = a->spare;
-        a->spare = was;
-    }
-    st->ingest_seals++;
-    st->ingest_sealed_bytes += out.len;
-    ib->append.batch = out;
-    return 0;
-}
-
-static void batch_submit(struct accum *a, struct ibatch *ib, const struct target *t)
+static void batch_submit(struct accum *a, struct ibatch *ib)
 {
     struct plog_append *ap = &ib->append;
-    ap->topic_id = t->topic_id;
-    ap->partition = t->partition;
     ap->origin = PLOG_INGEST;
     ap->wait_durable = true;
     ap->max_timestamp_ms = ib->b.max_timestamp;
     ap->rc = 0;
     ap->is_copied = false;
-    if (t->owner != a->s->id) {
+    if (ib->owner != a->s->id) {
         ap->msg.type = MSG_SEALED;
         ap->done = NULL; /* set by the receiver */
         a->s->counters->shard.ingest_remote++;
-        mbox_send(a->s->mbox, t->owner, &ap->msg);
+        mbox_send(a->s->mbox, ib->owner, &ap->msg);
         return;
     }
-    struct plog *p = plog_set_find(a->s->plogs, &t->topic_id, t->partition);
+    struct plog *p = plog_set_find(a->s->plogs, &ap->topic_id, ap->partition);
     if (p == NULL) {
         batch_drop(ib, EDROP_no_partition);
         return;
@@ -287,6 +256,47 @@ static void batch_submit(struct accum *a, struct ibatch *ib, const struct target
     plog_append(p, ap);
     if (ap->is_copied)
         buf_put(a, ib);
+}
+
+/* Sealed, and first in its lane. */
+static void batch_sealed(struct accum *a, struct ibatch *ib)
+{
+    struct shard_stats *st = &a->s->counters->shard;
+    struct event_stats *e = &a->s->counters->events[ib->listener];
+    e->compress_ns += ib->seal.ns;
+    if (ib->seal.starved)
+        e->auto_plain_bytes += ib->b.len;
+    if (ib->seal.rc < 0) {
+        batch_drop(ib, EDROP_seal_failed);
+        return;
+    }
+    st->ingest_seals++;
+    st->ingest_sealed_bytes += ib->seal.out.len;
+    e->sealed_bytes += ib->seal.out.len;
+    ib->append.batch = ib->seal.out;
+    batch_submit(a, ib);
+}
+
+static struct list *lane_of(struct accum *a, const struct ibatch *ib)
+{
+    const uint8_t *id = ib->append.topic_id.b;
+    return &a->lane[(id[0] + id[15] + (uint32_t)ib->append.partition) % LANES];
+}
+
+/* On a later turn: what waited behind this batch goes with it. */
+static void seal_done(void *arg, struct seal_job *j)
+{
+    struct accum *a = arg;
+    struct ibatch *ib = container_of(j, struct ibatch, seal);
+    struct list *lane = lane_of(a, ib);
+    ib->sealed = true;
+    while (!list_is_empty(lane)) {
+        struct ibatch *head = container_of(lane->next, struct ibatch, link);
+        if (!head->sealed)
+            break;
+        list_del(&head->link);
+        batch_sealed(a, head);
+    }
 }
 
 /* @hot ends: once per batch. */
@@ -300,10 +310,23 @@ void accum_close(struct accum *a, struct target *t)
     ib->target = NULL;
     list_del(&ib->link);
     a->open_cnt--;
-    if (batch_finish(a, ib, t) < 0)
-        batch_drop(ib, EDROP_seal_failed);
+    ib->append.topic_id = t->topic_id;
+    ib->append.partition = t->partition;
+    ib->owner = t->owner;
+    ib->seal.opts = (struct seal_opts){.codec = t->codec,
+                                       .level = t->level,
+                                       .producer_id = -1,
+                                       .producer_epoch = -1,
+                                       .base_sequence = -1};
+    ib->seal.is_auto = t->is_auto;
+    a->s->counters->shard.ingest_raw_bytes += ib->b.len;
+    a->s->counters->events[ib->listener].raw_bytes += ib->b.len;
+    struct list *lane = lane_of(a, ib);
+    ib->sealed = sealer_seal(a->sealer, &ib->seal);
+    if (likely(ib->sealed && list_is_empty(lane)))
+        batch_sealed(a, ib);
     else
-        batch_submit(a, ib, t);
+        list_add_tail(lane, &ib->link);
 }
 
 void accum_close_all(struct accum *a)
@@ -344,9 +367,7 @@ static void linger_arm(struct accum *a)
 
 uint32_t accum_expire(struct accum *a, uint64_t now_ns, uint32_t budget)
 {
-    uint32_t n = 0;
-    auto_look(&a->auto_share, now_ns, a->s->busy_cycles, a->s->idle_cycles);
-    a->s->counters->shard.auto_compression_percent = a->auto_share.share * 100 / AUTO_SHARE_ALL;
+    uint32_t n = sealer_poll(a->sealer);
     for (; n < budget && !list_is_empty(&a->open); n++) {
         struct ibatch *ib = container_of(a->open.next, struct ibatch, link);
         if (now_ns - ib->first_ns < linger_now(a))
@@ -368,7 +389,8 @@ static struct ibatch *batch_open(struct accum *a, struct target *t)
     ib->dead = t->dead;
     ib->record_cnt = 0;
     ib->first_ns = a->s->now_ns;
-    batch_builder_init(&ib->b, ib->buf, a->builder_cap);
+    ib->seal.b = &ib->b;
+    batch_builder_init(&ib->b, ib->seal.buf, a->builder_cap);
     t->open = ib;
     list_add_tail(&a->open, &ib->link);
     a->open_cnt++;
@@ -437,7 +459,7 @@ bool accum_has_room(struct accum *a, uint32_t cnt)
 
 void accum_events(struct accum *a, uint32_t n)
 {
-    auto_events(&a->auto_share, a->s->turns, n);
+    sealer_events(a->sealer, n);
 }
 
 uint64_t accum_free_bytes(const struct accum *a)
@@ -453,5 +475,20 @@ bool accum_stream_has_room(const struct accum *a)
 
 bool accum_is_idle(const struct accum *a)
 {
-    return a->free_cnt == a->batch_cnt;
+    return a->free_cnt == a->batch_cnt && sealer_is_idle(a->sealer);
+}
+
+bool accum_has_work(const struct accum *a)
+{
+    return sealer_has_work(a->sealer);
+}
+
+void accum_on_seal(struct accum *a, struct msg *m)
+{
+    sealer_on_seal(a->sealer, m);
+}
+
+void accum_on_seal_reply(struct accum *a, struct msg *m)
+{
+    sealer_on_seal_reply(a->sealer, m);
 }

@@ -1,6 +1,6 @@
 /* accum.h - open batches per (listener, topic, partition): filled, sealed, handed to the log.
  *
- *     FREE --accum_add--> OPEN --full, linger, accum_close--> SEALED --done or reply--> FREE
+ *     FREE --accum_add--> OPEN --full, linger, accum_close--> CLOSED --sealer.h--> SEALED --done or reply--> FREE
  *
  * Batches come from a pool taken at start; when it is empty accum_add says -EAGAIN and the caller
  * drops the event (datagrams) or holds the stream back; accum_has_room says so beforehand. A sealed
@@ -76,6 +76,10 @@ uint64_t accum_free_bytes(const struct accum *a);
 bool accum_stream_has_room(const struct accum *a);
 bool accum_is_idle(const struct accum *a); /* no batch open or in flight */
 
-/* Handlers of MSG_SEALED, for pipeline.c. */
+bool accum_has_work(const struct accum *a); /* accum_expire finds some on the next turn */
+
+/* Handlers of MSG_SEAL, and of MSG_SEALED, for ingest.c. */
+void accum_on_seal(struct accum *a, struct msg *m);       /* on a helper */
+void accum_on_seal_reply(struct accum *a, struct msg *m); /* on the origin */
 void accum_on_sealed(struct shard *s, struct msg *m);       /* on the partition's owner */
 void accum_on_sealed_reply(struct shard *s, struct msg *m); /* on the origin */

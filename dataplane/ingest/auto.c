@@ -25,10 +25,20 @@ void auto_look(struct auto_share *a, uint64_t now_ns, uint64_t busy_cycles, uint
         a->share = a->share + 2 < AUTO_SHARE_ALL ? a->share + 2 : AUTO_SHARE_ALL;
 }
 
-bool auto_take(struct auto_share *a, uint64_t turn)
+static bool has_backlog(struct auto_share *a, uint64_t turn)
 {
     auto_events(a, turn, 0);
-    if (a->turn_events >= AUTO_BACKLOG || a->last_events >= AUTO_BACKLOG)
+    return a->turn_events >= AUTO_BACKLOG || a->last_events >= AUTO_BACKLOG;
+}
+
+bool auto_has_cycles(struct auto_share *a, uint64_t turn)
+{
+    return a->share == AUTO_SHARE_ALL && !has_backlog(a, turn);
+}
+
+bool auto_take(struct auto_share *a, uint64_t turn)
+{
+    if (has_backlog(a, turn))
         return false;
     a->owed += a->share;
     if (a->owed < AUTO_SHARE_ALL)

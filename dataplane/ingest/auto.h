@@ -42,3 +42,5 @@ static inline void auto_events(struct auto_share *a, uint64_t turn, uint32_t n)
 void auto_look(struct auto_share *a, uint64_t now_ns, uint64_t busy_cycles, uint64_t idle_cycles);
 /* Is this batch to be compressed? `turn` as above. */
 bool auto_take(struct auto_share *a, uint64_t turn);
+/* Are there cycles for all of them, and no backlog? */
+bool auto_has_cycles(struct auto_share *a, uint64_t turn);

@@ -419,6 +419,19 @@ bool ingest_is_idle(const struct ingest *in)
     return accum_is_idle(in->accum);
 }
 
+bool ingest_has_work(const struct ingest *in)
+{
+    return accum_has_work(in->accum);
+}
+
+void ingest_on_seal(struct shard *s, struct msg *m)
+{
+    accum_on_seal(s->ingest->accum, m);
+}
+void ingest_on_seal_reply(struct shard *s, struct msg *m)
+{
+    accum_on_seal_reply(s->ingest->accum, m);
+}
 void ingest_on_sealed(struct shard *s, struct msg *m)
 {
     accum_on_sealed(s, m);

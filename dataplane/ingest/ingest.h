@@ -47,6 +47,8 @@ void ingest_rate(struct ingest *in);
  * items done. */
 uint32_t ingest_poll(struct ingest *in, uint32_t budget);
 
+bool ingest_has_work(const struct ingest *in); /* ingest_poll finds some on the next turn */
+
 /* Do streams have bytes that wait for a free batch? */
 bool ingest_streams_wait(const struct ingest *in);
 /* Close every connection; a line that is not finished is an event. CLOSED follows for each. */
@@ -88,5 +90,7 @@ void ingest_stream_close(struct ingest_stream *st);
 
 /* Handlers of MSG_SEALED, for pipeline.c: on the partition's owner, and back on the origin. */
 struct msg;
+void ingest_on_seal(struct shard *s, struct msg *m);
+void ingest_on_seal_reply(struct shard *s, struct msg *m);
 void ingest_on_sealed(struct shard *s, struct msg *m);
 void ingest_on_sealed_reply(struct shard *s, struct msg *m);

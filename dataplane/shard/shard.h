@@ -18,6 +18,7 @@ struct plog_set;     /* store/plog.h: partitions of this shard */
 struct kafka;        /* kafka/api.h */
 struct kafka_shared; /* kafka/shared.h: what all shards count together */
 struct codec_ctx;
+struct offload_queue; /* accel/offload.h */
 struct counters;   /* dataplane/counters.h */
 struct meta_image; /* lib/meta/image.h */
 struct owner_map;  /* shard/owner_map.h: which shard owns a partition */
@@ -45,6 +46,7 @@ struct shard {
     struct timer_wheel *timers;
     struct counters *counters;
     struct codec_ctx *codecs;
+    struct offload_queue *offload; /* compression device; NULL: none */
     const struct meta_image *image; /* replaced only by MSG_IMAGE; valid until that is replied */
     const struct owner_map *owners; /* replaced together with image */
 

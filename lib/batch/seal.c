@@ -51,6 +51,14 @@ int batch_seal(struct batch_builder *b, struct codec_ctx *codecs, const struct s
     return 0;
 }
 
+struct span batch_seal_packed(struct batch_builder *b, const struct seal_opts *opts, uint32_t len)
+{
+    ASSERT(b->record_cnt > 0);
+    ASSERT(len > 0 && len < b->len - BATCH_HEADER_LEN);
+    header_write(b->buf, BATCH_HEADER_LEN + len, opts->codec, b, opts);
+    return span_of(b->buf, BATCH_HEADER_LEN + len);
+}
+
 size_t batch_recode_bound(enum codec_id codec, uint32_t records_len)
 {
     return BATCH_HEADER_LEN + codec_bound(codec, records_len);

@@ -20,6 +20,9 @@ struct seal_opts {
 NODISCARD int batch_seal(struct batch_builder *b, struct codec_ctx *codecs,
                          const struct seal_opts *opts, uint8_t *dst, size_t dst_cap,
                          struct span *ret);
+/* Seals b whose records were compressed by somebody else: `len` bytes, fewer than before, stand at
+ * b->buf + BATCH_HEADER_LEN now. opts->codec says how. */
+struct span batch_seal_packed(struct batch_builder *b, const struct seal_opts *opts, uint32_t len);
 /* Largest size of batch_recode's result for `records_len` bytes of plain records. */
 size_t batch_recode_bound(enum codec_id codec, uint32_t records_len);
 /* The batch with this header (BATCH_HEADER_LEN bytes) and these plain records in another codec,

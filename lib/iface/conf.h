@@ -125,6 +125,7 @@ struct conf {
     char cpus[256];     /* list such as "2-5"; empty: plan decides */
     bool idle_poll;     /* false: adaptive */
     bool hugepages;
+    char compression_device[256]; /* compressdev: PCI address or vdev; empty: none */
     char eal_extra[512];      /* more EAL arguments, space separated */
     uint64_t cold_read_bytes; /* buffers for reads from the disk */
     uint64_t staging_bytes;   /* per shard: staging and tail cache */

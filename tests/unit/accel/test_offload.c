@@ -40,8 +40,8 @@ static uint32_t collect(struct offload_result *ret, uint32_t want)
 
 static void any_length_and_level_is_read_back_by_gzip(void **state)
 {
-    static const uint32_t lens[] = {1, 100, OFFLOAD_SEG_BYTES - 1, OFFLOAD_SEG_BYTES,
-                                    OFFLOAD_SEG_BYTES + 1, 262144, LEN_MAX};
+    static const uint32_t lens[] = {
+        1, 100, OFFLOAD_SEG_BYTES - 1, OFFLOAD_SEG_BYTES, OFFLOAD_SEG_BYTES + 1, 262144, LEN_MAX};
     for (size_t i = 0; i < sizeof(lens) / sizeof(lens[0]); i++)
         for (int level = -1; level <= 10; level++) {
             struct offload_result r;
@@ -49,9 +49,9 @@ static void any_length_and_level_is_read_back_by_gzip(void **state)
             assert_int_equal(collect(&r, 1), 1);
             assert_ptr_equal(r.user, &dst[0]);
             assert_true(r.len > 0);
-            assert_int_equal(codec_decompress(codecs, CODEC_GZIP, dst[0], (size_t)r.len, back,
-                                              sizeof(back)),
-                             lens[i]);
+            assert_int_equal(
+                codec_decompress(codecs, CODEC_GZIP, dst[0], (size_t)r.len, back, sizeof(back)),
+                lens[i]);
             assert_memory_equal(back, src, lens[i]);
         }
 }
@@ -97,9 +97,9 @@ static void all_slots_can_be_under_way_and_no_more(void **state)
         assert_int_equal(collect(r, OFFLOAD_SLOTS), OFFLOAD_SLOTS);
         for (uint32_t i = 0; i < OFFLOAD_SLOTS; i++) {
             uint32_t at = (uint32_t)(((uint8_t(*)[LEN_MAX])r[i].user) - dst);
-            assert_int_equal(codec_decompress(codecs, CODEC_GZIP, dst[at], (size_t)r[i].len, back,
-                                              sizeof(back)),
-                             1000 + at);
+            assert_int_equal(
+                codec_decompress(codecs, CODEC_GZIP, dst[at], (size_t)r[i].len, back, sizeof(back)),
+                1000 + at);
         }
     }
 }
@@ -131,8 +131,9 @@ int main(void)
         cmocka_unit_test(a_device_that_is_not_there_is_named),
         cmocka_unit_test(a_device_given_up_answers_nothing_more), /* last */
     };
-    char *argv[] = {"test_offload", "--no-huge", "--no-shconf", "-m", "128", "--no-pci",
-                    "--no-telemetry", "--log-level=4", "--vdev=compress_isal", "-l", "0"};
+    char *argv[] = {
+        "test_offload",   "--no-huge",     "--no-shconf",          "-m", "128", "--no-pci",
+        "--no-telemetry", "--log-level=4", "--vdev=compress_isal", "-l", "0"};
     if (rte_eal_init(11, argv) < 0)
         return 1;
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -7,6 +7,7 @@
 #include "dataplane/counters.h"
 #include "dataplane/ingest/auto.h"
 #include "dataplane/ingest/ingest_int.h"
+#include "dataplane/ingest/sealer.h"
 #include "dataplane/shard/owner_map.h"
 #include "dataplane/store/plog.h"
 #include "accel/accel.h"
@@ -28,6 +29,8 @@ static uint32_t queued_cnt;
 static bool log_copies; /* the fake log takes a copy inside plog_append, as the real one does */
 static struct msg *sent[APPENDS_MAX], *replied[APPENDS_MAX];
 static uint32_t sent_cnt, replied_cnt;
+static struct msg *asked[SEAL_ELSEWHERE_MAX]; /* to seal a batch; the other shard has not yet */
+static uint32_t asked_cnt;
 
 static uint8_t scratch[4 << 20];
 static uint32_t durable_cnt, dead_cnt; /* records in successful appends */
@@ -64,6 +67,11 @@ void mbox_send(struct mbox *mb, uint16_t to, struct msg *m)
 {
     (void)mb;
     assert_int_equal(to, 1);
+    if (m->type == MSG_SEAL) {
+        assert_true(asked_cnt < SEAL_ELSEWHERE_MAX);
+        asked[asked_cnt++] = m;
+        return;
+    }
     assert_int_equal(m->type, MSG_SEALED);
     assert_true(sent_cnt < APPENDS_MAX);
     sent[sent_cnt++] = m;
@@ -169,7 +177,10 @@ static int setup(void **state)
     }
     shard[0].counters = counters;
     owners_set(4, 0);
+    shard[0].cnt = 1; /* nobody helps with sealing */
     assert_ok(ingest_create(&shard[0], &conf, &in));
+    shard[0].ingest = in;
+    asked_cnt = 0;
     return 0;
 }
 
@@ -796,6 +807,59 @@ static void auto_gives_way_while_events_wait(void **state)
     }
 }
 
+/* Another shard seals one of the batches it was asked for, or says no. */
+static void help_with(uint32_t i, bool no)
+{
+    struct msg *m = asked[i];
+    struct seal_job *j = container_of(m, struct seal_job, msg);
+    asked[i] = asked[--asked_cnt];
+    m->rc = no ? -EBUSY : 0;
+    if (!no)
+        j->rc = batch_seal(j->b, codecs, &j->opts, j->dst, j->dst_cap, &j->out);
+    ingest_on_seal_reply(&shard[0], m);
+}
+
+static void batches_sealed_elsewhere_stay_in_order(void **state)
+{
+    struct test_rng rng = {test_seed(31)};
+    shard[0].cnt = 2;
+    compression = "gzip";
+    uint64_t elsewhere = 0, next[8] = {0};
+    for (uint32_t i = 0; i < 20000; i++) {
+        char text[64];
+        uint32_t source = (uint32_t)rng_below(&rng, 8);
+        snprintf(text, sizeof(text), "<13>1 - h a p m - seq=%llu",
+                 (unsigned long long)++next[source]);
+        shard[0].turns += i % 1000 == 0;
+        send_one(source, text);
+        if (asked_cnt > 0 && rng_below(&rng, 200) == 0) {
+            bool no = rng_below(&rng, 4) == 0;
+            elsewhere += !no;
+            help_with((uint32_t)rng_below(&rng, asked_cnt), no);
+            check_ledger();
+            shard[0].now_ns += SEAL_BACKOFF_NS;
+        }
+        if (rng_below(&rng, 20) == 0)
+            answer((uint32_t)rng_below(&rng, 8), 0);
+    }
+    assert_int_equal(counters->shard.seals_elsewhere, elsewhere);
+    assert_true(elsewhere > 20);
+    ingest_stop(in);
+    assert_false(ingest_is_idle(in));
+    while (asked_cnt > 0)
+        help_with(0, false);
+    run_dry();
+    assert_true(durable_cnt >
+                5000); /* the others found no free batch: counted, as the ledger says */
+    assert_int_equal(durable_cnt + EVENTS(drop[EDROP_no_buffer]), 20000);
+    uint64_t last[8] = {0};
+    for (uint32_t i = 0; i < seen_cnt; i++) {
+        uint32_t source = (uint32_t)strtoul(strrchr(seen[i].source, '.') + 1, NULL, 10);
+        assert_true(seen[i].seq > last[source]);
+        last[source] = seen[i].seq;
+    }
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -812,6 +876,7 @@ int main(void)
         T(stopping_drops_datagrams_by_name_and_ends_idle),
         T(the_topic_says_how_batches_are_compressed),
         T(auto_gives_way_while_events_wait),
+        T(batches_sealed_elsewhere_stay_in_order),
         T(ledgers_balance_after_every_step),
         T(batches_that_wait_for_the_disk_hold_no_buffer),
         T(streams_leave_room_for_datagrams),
