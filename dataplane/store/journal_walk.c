@@ -17,7 +17,8 @@
  * the torn first entry of the next, with batches of other partitions where its own were.
  * A use: entries of the former use of the file have another generation. Where the first entry does
  * not say any more which one it is, the next one that is whole does; if that is of the former use
- * after all, its batches lie in their segments already, which replay sees. */
+ * after all, its batches lie in their segments already, which replay sees. Where it says a wrong
+ * one, its rows tell: their checksums begin with the generation. */
 #include "accel/crc32c.h"
 #include "dataplane/store/journal.h"
 #include "lib/batch/check.h"
@@ -220,6 +221,25 @@ static bool entry_find(const uint8_t *buf, uint64_t len, uint64_t from, const st
     return false;
 }
 
+/* No entry of the use that the first one claims follows, but a whole one right behind it, and by
+ * that one's generation its rows are sound: then it is of that use, and its head is put right as
+ * far as that. */
+static bool first_is_of_next(uint8_t *buf, uint64_t len, struct place *at, struct place *next)
+{
+    const struct place unknown = {.pos = at->pos};
+    struct journal_head h;
+    if (at->pos != 0 || !entry_find(buf, len, FILE_BLOCK, &unknown, next))
+        return false;
+    memcpy(&h, buf, sizeof(h));
+    h.generation = next->generation;
+    h.seq = next->seq - 1;
+    if (!is_len_sane(&h, next->pos) || entry_room(&h) != next->pos || !is_table_sound(buf, &h))
+        return false;
+    memcpy(buf, &h, sizeof(h));
+    *at = (struct place){.is_known = true, .generation = h.generation, .seq = h.seq};
+    return true;
+}
+
 static int entry_runs(const uint8_t *p, const struct journal_head *h,
                       const struct journal_reader *r)
 {
@@ -318,7 +338,8 @@ int64_t journal_walk(uint8_t *buf, uint64_t len, const struct journal_reader *r)
                 at.generation = h.generation;
                 at.seq = h.seq;
             }
-            if (!entry_find(buf, len, at.pos + FILE_BLOCK, &at, &next))
+            if (!entry_find(buf, len, at.pos + FILE_BLOCK, &at, &next) &&
+                !first_is_of_next(buf, len, &at, &next))
                 break;
             rc = entry_damaged(buf, &at, &next, r);
         }

@@ -375,7 +375,35 @@ static void a_rejected_mend_leaves_the_bytes_as_they_were(void **state)
     book_fini(&k);
 }
 
-TEST_MAIN(TEST(a_rejected_mend_leaves_the_bytes_as_they_were),
+/* The first entry says another use or number than it has: what follows is read all the same, and of
+ * the entry itself is told what it held. */
+static void a_first_entry_that_lies_about_its_use_costs_no_other(void **state)
+{
+    struct book k;
+    struct seen s;
+    (void)state;
+    book_write(&k, 6, 5);
+    const uint64_t at = k.e[k.first].pos, own = (uint64_t)k.e[k.first].runs * BATCHES;
+    uint8_t *was = malloc(k.len);
+    memcpy(was, k.b, k.len);
+    for (int i = 0; i < 400; i++) {
+        memcpy(k.b, was, k.len);
+        uint64_t from = at + offsetof(struct journal_head, generation);
+        for (uint64_t n = 2 + rng_below(&k.rng, 14); n > 0; n--)
+            k.b[from + rng_below(&k.rng, 16)] ^= (uint8_t)(1 + rng_below(&k.rng, 255));
+        if (memcmp(k.b, was, k.len) == 0)
+            continue;
+        (void)look(&k, k.b, &s);
+        assert_true(s.batches >= all_of(&k) - own);
+        assert_true(s.mended + s.lost > 0);
+        assert_int_equal(s.unknown, 0);
+    }
+    free(was);
+    book_fini(&k);
+}
+
+TEST_MAIN(TEST(a_first_entry_that_lies_about_its_use_costs_no_other),
+          TEST(a_rejected_mend_leaves_the_bytes_as_they_were),
           TEST(a_flipped_bit_anywhere_loses_nothing_and_is_reported),
           TEST(a_torn_last_entry_is_the_end_and_no_damage),
           TEST(a_torn_first_entry_makes_up_nothing),
