@@ -377,10 +377,10 @@ static void close_run(struct dirjob *j)
         if (rc == 0 && i + 1 < p->seg_cnt && s->snapshot != NULL)
             rc = snapshot_write(k, p->segs[i + 1]->base, s->snapshot, s->snapshot_len, sync);
     }
-    if (rc == 0 && k->cut)
+    if (rc == 0 && k->cut && !quiet)
         rc = aborted_encode(&p->part->aborted, plog_active(p)->base, p->end.offset, &index,
                             &index_len);
-    if (rc == 0 && k->cut)
+    if (rc == 0 && k->cut && !quiet)
         rc = txn_index_store(k->io, k->dir, plog_active(p)->base, index, index_len);
     if (rc == 0 && k->cut)
         rc = producers_encode(&p->part->producers, &snap, &len);

@@ -119,8 +119,10 @@ int txn_index_store(struct file_io *io, const char *dir, int64_t base, const uin
     int rc = path_seg(path, dir, base, SFX_TXNINDEX);
     if (rc < 0)
         return rc;
-    if (p != NULL)
-        return store_file_update(io, path, p, len, true);
+    if (p != NULL) { /* also when the same can be read: a flush that failed may have lost it */
+        rc = store_file_write(io, path, p, len, true);
+        return rc == 0 ? io->ops->dir_sync(io, dir) : rc;
+    }
     struct file_stat st;
     rc = io->ops->stat(io, path, &st);
     if (rc == 0)

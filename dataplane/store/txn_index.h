@@ -39,7 +39,8 @@ NODISCARD int aborted_encode(const struct aborted_txns *t, int64_t from, int64_t
 /* Adds the file's entries with markers below `to`. 0, -ENOMEM, -E_LIMIT, -E_MALFORMED: nothing was
  * added. */
 NODISCARD int aborted_decode(struct aborted_txns *t, int64_t to, const uint8_t *p, size_t len);
-/* Blocking: writes (flushed) or, for NULL, removes the file of the segment at `base`. */
+/* Blocking: writes (flushed, the name too: a snapshot that is found later says that this file was
+ * read) or, for NULL, removes the file of the segment at `base`. */
 NODISCARD int txn_index_store(struct file_io *io, const char *dir, int64_t base, const uint8_t *p,
                               size_t len);
 /* Blocking: aborted_decode of the segment's file; no file is no entry. */
