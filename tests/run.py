@@ -189,6 +189,8 @@ class Run:
                      ["python3", "scripts/check_hot.py"])
         self.command("nothing left lying about (scripts/check_tidy.py)",
                      ["python3", "scripts/check_tidy.py"])
+        self.command("every loss has a test that counts it (scripts/check_ledger.py)",
+                     ["python3", "scripts/check_ledger.py"])
         self.command("generated documents are current", ["python3", "scripts/gen_docs.py", "--check"])
         started = time.time()
         ok = self.command("clang compiles everything without warnings", ["sh", "-c",

@@ -200,3 +200,34 @@ def test_what_the_kernel_dropped_is_counted_to_the_datagram(tmp_path):
         row = wait_for("what was sent is counted", counted, 30, 0.05)
         assert row["kernel_drops"] == dropped
         assert losses(a)[("listeners", name)]["kernel_drops"] == dropped
+
+
+def test_chunks_held_when_the_dataplane_dies_are_counted(tmp_path):
+    """Of messages that lack a chunk each: what is held at kill -9 is a drop that the next start knows of."""
+    held = {"one": 7, "other": 12}
+    listeners = [x for i, name in enumerate(held) for x in (
+        f"listeners[{i}].name={name}", f"listeners[{i}].protocol=gelf", f"listeners[{i}].bind=127.0.0.1:0",
+        f"listeners[{i}].transport=udp", f"listeners[{i}].topic={name}")]
+    with Appliance(tmp_path, sets=listeners) as a:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+            for name, count in held.items():
+                for i in range(count):
+                    s.sendto(b"\x1e\x0fmessage%c%c%cchunk" % (i // 3, i % 3, 4), a.ports()[name][1:])
+
+        def all_held():
+            return {row["name"]: row["in_reassembly"] for row in ledgers(a)["listeners"]} == held
+        try:
+            wait_for("all chunks are held", all_held, 4, 0.005)
+        except AssertionError as e:
+            raise AssertionError(f"{e}: {json.dumps(ledgers(a))}") from None
+        a.kill_dataplane()
+
+        def told():
+            return {row["name"]: row["dropped"] for row in ledgers(a)["listeners"]} \
+                == {name: {"restart": count} for name, count in held.items()}
+        try:
+            wait_for("they are counted as lost", told, 30, 0.1)
+        except AssertionError as e:
+            raise AssertionError(f"{e}: {json.dumps(ledgers(a))}") from None
+        assert all(row["received"] == held[row["name"]] and row["in_reassembly"] == 0
+                   for row in ledgers(a)["listeners"])

@@ -394,6 +394,34 @@ static void what_cannot_be_stored_is_counted_by_its_reason(void **state)
     assert_int_equal(EVENTS(durable), 0);
 }
 
+/* The log answers nothing: every event above what the buffers hold is a drop, and no other. */
+static void what_finds_no_buffer_is_counted_to_the_event(void **state)
+{
+    (void)state;
+    uint32_t taken = 0;
+    owners_set(1, 0);
+    while (EVENTS(drop[EDROP_no_buffer]) == 0) {
+        send_one(1, "<13>seq=1");
+        shard[0].now_ns += 2000000000; /* each closes the one before */
+        (void)ingest_poll(in, 16);
+        taken++;
+    }
+    assert_int_equal(taken, ACCUM_BATCHES_MIN + 1);
+    for (int i = 0; i < 12; i++)
+        send_one(1, "<13>seq=1");
+    assert_int_equal(EVENTS(drop[EDROP_no_buffer]), 13);
+    run_dry();
+    assert_int_equal(EVENTS(durable), ACCUM_BATCHES_MIN);
+    assert_int_equal(EVENTS(drop[EDROP_no_buffer]), 13);
+    /* those that the receiving side lost and knows of */
+    ingest_dgrams_lost(in, 0, DDROP_policed, 21);
+    ingest_dgrams_lost(in, 0, DDROP_handoff_full, 5);
+    sent_records += 26;
+    check_ledger();
+    assert_int_equal(counters->listener[0].drop[DDROP_policed], 21);
+    assert_int_equal(counters->listener[0].drop[DDROP_handoff_full], 5);
+}
+
 static void refusals_and_lost_partitions_are_named_drops(void **state)
 {
     (void)state;
@@ -868,6 +896,7 @@ int main(void)
         T(what_has_no_pri_goes_to_the_dead_letter_topic),
         T(a_missing_topic_is_a_named_drop_and_control_can_see_it),
         T(a_topic_that_changes_closes_its_batches_first),
+        T(what_finds_no_buffer_is_counted_to_the_event),
         T(refusals_and_lost_partitions_are_named_drops),
         T(without_own_partitions_batches_go_to_their_owner),
         T(what_cannot_be_stored_is_counted_by_its_reason),

@@ -1,11 +1,13 @@
 /* test_port.c - ports on a real EAL, without huge pages or root: frames written into a pcap file or
  * a ring go through the stages, and the ledger balances after every turn. */
 #include "dataplane/net/port_int.h"
+#include "dataplane/net/port_host.c"
 #include "tests/support/test.h"
 #include "tests/unit/dataplane/net/frames.h"
 #include "lib/base/clock.h"
 #include <rte_eal.h>
 #include <rte_eth_ring.h>
+#include <fcntl.h>
 #include <sys/mman.h>
 
 struct rig { /* shards, all run by this thread */
@@ -25,6 +27,7 @@ struct rig { /* shards, all run by this thread */
 static struct rig *rig_now;
 static char *tmp;
 static uint16_t rig_mtu; /* of the next rig; 0: 1500 */
+static bool clock_stands; /* turns do not move now_ns */
 
 static uint32_t on_dgrams(void *arg, uint16_t listener, const struct dgram *dg, uint32_t n)
 {
@@ -52,6 +55,8 @@ static bool has_room(void *arg, uint32_t n)
 }
 static void on_dropped(void *arg, uint16_t listener, uint32_t n)
 {
+    struct shard *s = arg;
+    s->counters->listener[listener].drop[DDROP_handoff_full] += n;
     rig_now->lost += n;
 }
 static void on_request(struct shard *s, struct msg *m)
@@ -128,7 +133,7 @@ static uint32_t rig_turn(struct rig *r)
     uint32_t n = 0;
     for (uint16_t i = 0; i < r->cnt; i++) {
         struct shard *s = &r->s[i];
-        s->now_ns = clock_mono_ns();
+        s->now_ns = clock_stands ? s->now_ns : clock_mono_ns();
         s->wall_ms = clock_wall_ms();
         (void)mbox_poll(s->mbox, s, 32);
         n += port_rx_poll(s, 32);
@@ -381,12 +386,191 @@ static void answers_leave_and_receive_buffers_come_back(void **state)
         ring_send(&r, &f);
     rig_settle(&r);
     struct port_stats st = rig_stats(&r);
-    assert_int_equal(st.tx_frames + st.tx_dropped, 67);
-    assert_true(st.tx_dropped > 20);
+    assert_int_equal(st.tx_frames, 7 + 31); /* the ring holds one less than its size */
+    assert_int_equal(st.tx_dropped, 60 - 31);
     while (ring_take(&out))
         continue;
     assert_int_equal(rte_mempool_avail_count(r.ports->pool[0]), before);
     rig_close(&r);
+}
+
+/* Answered a second later: what is looked at once a second is looked at. */
+static void rig_sample(struct rig *r)
+{
+    r->s[0].now_ns += 2 * PORT_SAMPLE_NS;
+    (void)timer_poll(r->s[0].timers, r->s[0].now_ns, 16);
+}
+
+/* One burst, two listeners, one message: the datagrams of the second listener find none. */
+static void what_finds_no_message_to_its_shard_is_counted_to_the_datagram(void **state)
+{
+    static struct rig r;
+    uint8_t source = 1, second = 2;
+    struct frame f;
+    ring_in = rte_ring_create("h_in", 64, SOCKET_ID_ANY, 0);
+    ring_out = rte_ring_create("h_out", 64, SOCKET_ID_ANY, 0);
+    assert_true(rte_eth_from_rings("h", &ring_in, 1, &ring_out, 1, 0) >= 0);
+    rig_open_with(&r, "net_ring_h", 2, 1);
+    rig_set_mac(&r);
+    for (bool found = false; !found; source += !found) {
+        struct net_addr a = net_addr_v4((const uint8_t[]){198, 51, 100, source}, 0);
+        found = source_shard(&a, 2) == 1;
+    }
+    for (int round = 1; round <= 3; round++) {
+        for (uint32_t i = 0; i < PORT_BURST; i++) {
+            f = frame_udp4(source, 4000, i < 13 ? 514 : 515, "x", 1);
+            ring_send(&r, &f);
+        }
+        rig_settle(&r);
+        assert_int_equal(rig_stats(&r).to_udp, round * (int)PORT_BURST);
+        assert_int_equal(r.got[1], round * 13);
+        assert_int_equal(r.lost, round * ((int)PORT_BURST - 13));
+        assert_int_equal(r.counters[0]->listener[second].drop[DDROP_handoff_full], r.lost);
+        assert_int_equal(dgram_handover_stats(r.handover[0])->dropped, r.lost);
+    }
+    rig_close(&r);
+}
+
+/* Takes all packet buffers but `left`. */
+static struct rte_mbuf *bufs_take(struct rig *r, uint32_t left)
+{
+    struct rte_mbuf *all = NULL, *m;
+    while ((m = rte_pktmbuf_alloc(r->ports->pool[0])) != NULL) {
+        m->next = all;
+        all = m;
+    }
+    for (; left > 0; left--) {
+        m = all;
+        all = m->next;
+        m->next = NULL;
+        rte_pktmbuf_free(m);
+    }
+    return all;
+}
+static void bufs_give(struct rte_mbuf *all)
+{
+    while (all != NULL) {
+        struct rte_mbuf *m = all;
+        all = m->next;
+        m->next = NULL;
+        rte_pktmbuf_free(m);
+    }
+}
+
+/* What the device counts is ours to the frame: it had no buffer for seven, and eleven were longer
+ * than the buffer there was. */
+static void what_the_device_could_not_receive_is_counted_to_the_frame(void **state)
+{
+    static struct rig r;
+    static uint8_t data[1200];
+    char dev[600], path[512];
+    snprintf(path, sizeof(path), "%s/n.pcap", tmp);
+    FILE *f = pcap_create(path);
+    struct frame fr = frame_udp4(1, 4000, 514, data, 100);
+    for (int i = 0; i < 7 + 5; i++)
+        pcap_put(f, &fr);
+    for (int i = 0; i < 11; i++) {
+        uint32_t head[4] = {0, 0, 4000, 4000};
+        static uint8_t frame[4000];
+        assert_int_equal(fwrite(head, sizeof(head), 1, f), 1);
+        assert_int_equal(fwrite(frame, sizeof(frame), 1, f), 1);
+    }
+    for (int i = 0; i < 6; i++)
+        pcap_put(f, &fr);
+    fclose(f);
+    snprintf(dev, sizeof(dev), "net_pcap7,rx_pcap=%s", path);
+    rig_open(&r, dev, 1);
+    rig_set_mac(&r);
+    struct rte_mbuf *taken = bufs_take(&r, 0);
+    for (int i = 0; i < 7; i++)
+        assert_int_equal(rig_turn(&r), 0);
+    bufs_give(taken);
+    taken = bufs_take(&r, 5); /* those five are received; then there is none */
+    assert_int_equal(port_rx_poll(&r.s[0], 32), 5);
+    (void)port_tx_flush(&r.s[0], 32);
+    bufs_give(taken);
+    taken = bufs_take(&r, 1);
+    for (int i = 0; i < 10; i++) /* the sixth of that burst is one of the eleven */
+        assert_int_equal(rig_turn(&r), 0);
+    bufs_give(taken);
+    rig_settle(&r);
+    rig_sample(&r);
+    struct port_stats st = rig_stats(&r);
+    assert_int_equal(st.to_udp, 5 + 6);
+    assert_int_equal(st.nic_nombuf, 7 + 1);
+    assert_int_equal(st.nic_ierrors, 10);
+    rig_sample(&r);
+    assert_int_equal(rig_stats(&r).nic_nombuf, 7 + 1);
+    assert_int_equal(rig_stats(&r).nic_ierrors, 10);
+    rig_close(&r);
+}
+
+/* The exception path with an interface that is always full. */
+static void what_the_host_does_not_take_is_counted_to_the_frame(void **state)
+{
+    static struct rig r;
+    struct frame f = frame_eth(0x88cc);
+    struct port_host *h = aligned_alloc(64, sizeof(*h));
+    struct port_hosts *hs;
+    f.len = 60;
+    ring_in = rte_ring_create("x_in", 64, SOCKET_ID_ANY, 0);
+    ring_out = rte_ring_create("x_out", 64, SOCKET_ID_ANY, 0);
+    assert_true(rte_eth_from_rings("x", &ring_in, 1, &ring_out, 1, 0) >= 0);
+    rig_open(&r, "net_ring_x", 1);
+    rig_set_mac(&r);
+    assert_ok(port_hosts_create(&hs));
+    memset(h, 0, sizeof(*h));
+    *h = (struct port_host){.all = hs, .shard_fd = -1, .len_max = 1518};
+    h->tap = open("/dev/full", O_WRONLY | O_CLOEXEC);
+    assert_true(h->tap >= 0);
+    assert_ok(host_alloc(h, 0, PORT_HOST_BUFS(64)));
+    hs->host[hs->cnt++] = h;
+    struct port *port = &r.ports->port[0];
+    port->kernel = h;
+    const struct port_stats *st = &r.counters[0]->port[0];
+    clock_stands = true;
+    /* above host_rate */
+    h->rate = bucket_rate(1, 40);
+    for (int i = 0; i < 40 + 17; i++)
+        ring_send(&r, &f);
+    rig_settle(&r);
+    assert_int_equal(st->to_host, 40);
+    assert_int_equal(st->drop[PDROP_host_limit], 17);
+    /* above the share of the shard's time */
+    r.s[0].ports->host_free_at = r.s[0].now_ns + UINT64_C(3600000000000);
+    for (int i = 0; i < 9; i++)
+        ring_send(&r, &f);
+    rig_settle(&r);
+    assert_int_equal(st->drop[PDROP_host_limit], 17 + 9);
+    r.s[0].ports->host_free_at = 0;
+    /* nobody takes them out of the ring */
+    h->rate = bucket_rate(1000000, 1000000);
+    h->full_at = 0;
+    uint32_t room = rte_ring_free_count(h->to_kernel);
+    assert_int_equal(room, PORT_HOST_RING - 1 - 40);
+    for (uint32_t i = 0; i < room + 23; i++) {
+        ring_send(&r, &f);
+        rig_settle(&r);
+        r.s[0].ports->host_free_at = 0;
+    }
+    assert_int_equal(st->to_host, PORT_HOST_RING - 1);
+    assert_int_equal(st->drop[PDROP_host_full], 23);
+    f.len = 1600; /* longer than the interface's frames */
+    ring_send(&r, &f);
+    rig_settle(&r);
+    assert_int_equal(st->drop[PDROP_host_full], 23 + 1);
+    /* the interface takes none */
+    assert_int_equal(st->host_refused, 0);
+    while (frames_to_kernel(h) > 0)
+        continue;
+    rig_sample(&r);
+    assert_int_equal(st->host_refused, PORT_HOST_RING - 1);
+    rig_sample(&r);
+    assert_int_equal(st->host_refused, PORT_HOST_RING - 1);
+    assert_int_equal(st->drop[PDROP_host_limit], 17 + 9);
+    clock_stands = false;
+    rig_close(&r);
+    port_hosts_destroy(hs);
 }
 
 /* A frame as a device delivers it that has smaller buffers than frames. */
@@ -647,6 +831,9 @@ int main(void)
         TEST(two_shards_share_one_queue_by_source),
         TEST(a_shard_polls_all_queues_that_are_its_own),
         TEST(answers_leave_and_receive_buffers_come_back),
+        TEST(what_finds_no_message_to_its_shard_is_counted_to_the_datagram),
+        TEST(what_the_device_could_not_receive_is_counted_to_the_frame),
+        TEST(what_the_host_does_not_take_is_counted_to_the_frame),
         TEST(long_frames_come_in_several_buffers),
         TEST(fragments_keep_their_place_among_whole_datagrams),
         TEST(fragments_left_over_are_drops_at_the_end),
