@@ -26,7 +26,7 @@ struct rig { /* shards, all run by this thread */
 };
 static struct rig *rig_now;
 static char *tmp;
-static uint16_t rig_mtu; /* of the next rig; 0: 1500 */
+static uint16_t rig_mtu;  /* of the next rig; 0: 1500 */
 static bool clock_stands; /* turns do not move now_ns */
 
 static uint32_t on_dgrams(void *arg, uint16_t listener, const struct dgram *dg, uint32_t n)
