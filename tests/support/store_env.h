@@ -28,6 +28,7 @@ struct env {
     struct plog_set_conf sc;
     struct plog_conf pc;
     uint32_t part_cnt;
+    uint32_t keyed_from; /* partitions from here on are compacted; 0: none */
     struct plog *parts[ENV_PARTS_MAX];
     struct recover_report rep;
     void (*say)(void *arg, const char *text); /* what recovery says; NULL: nobody listens */
@@ -80,6 +81,19 @@ static inline void env_init(struct env *e, uint64_t seed)
     ASSERT(rc == 0);
 }
 
+static inline struct plog_conf env_conf_of(const struct env *e, uint32_t part)
+{
+    struct plog_conf c = e->pc;
+    if (e->keyed_from == 0 || part < e->keyed_from)
+        return c;
+    c.segment_bytes = 32u << 10;
+    c.compact = true;
+    c.min_dirty_ratio = 0.1;
+    c.max_compaction_lag_ms = INT64_MAX;
+    c.delete_retention_ms = 1000;
+    return c;
+}
+
 /* Open what is on the disk, attach everything. */
 static inline int env_open(struct env *e)
 {
@@ -114,7 +128,8 @@ static inline int env_open(struct env *e)
             continue;
         }
         ASSERT(i < ENV_PARTS_MAX);
-        rc = plog_attach(e->set, p, &e->pc, &e->parts[i]);
+        const struct plog_conf pc = env_conf_of(e, (uint32_t)i);
+        rc = plog_attach(e->set, p, &pc, &e->parts[i]);
     }
     if (rc < 0) {
         plog_set_destroy(e->set);
@@ -141,7 +156,8 @@ static inline int env_create_parts(struct env *e, uint32_t cnt)
                                      &p);
         if (rc < 0)
             return rc;
-        rc = plog_attach(e->set, p, &e->pc, &e->parts[i]);
+        const struct plog_conf pc = env_conf_of(e, i);
+        rc = plog_attach(e->set, p, &pc, &e->parts[i]);
         if (rc < 0)
             return rc;
     }
