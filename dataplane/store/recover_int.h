@@ -58,6 +58,7 @@ struct scan {
     bool cut_zeros;        /* only zeros were cut */
     bool was_shortened;    /* bytes or segments were taken from the log, but for zeros */
     bool limit_hit;        /* ... because of recover_part_opts.limit */
+    bool has_new_names;    /* files were made that must not be lost */
     bool has_gaps;         /* it was compacted: offsets may be missing */
 };
 /* What a batch that is in the log means for producers and transactions. */

@@ -166,7 +166,9 @@ static int64_t snapshot_newest(struct scan *s, struct found *x, int64_t max)
     return -1;
 }
 
-static int snapshot_store(struct part *p, const char *dir, int64_t at)
+/* sync: no segment below `at` may be dropped without it. Else: lost, there are an older one and the
+ * log. */
+static int snapshot_store(struct part *p, const char *dir, int64_t at, bool sync)
 {
     char path[STORE_PATH_MAX];
     uint8_t *b;
@@ -176,10 +178,20 @@ static int snapshot_store(struct part *p, const char *dir, int64_t at)
         return rc;
     rc = path_seg(path, dir, at, SFX_SNAPSHOT);
     if (rc == 0)
-        rc =
-            store_file_update(p->dir->io, path, b, len, false); /* lost: an older one and the log */
+        rc = (sync ? store_file_write : store_file_update)(p->dir->io, path, b, len, sync);
     free(b);
     return rc;
+}
+
+/* Where a segment ends that was never sealed, or whose sealing failed: retention drops segments as
+ * if it had been, and after that only this file knows what producers wrote there. */
+static int snapshot_between(struct scan *s, uint32_t i)
+{
+    struct part *p = s->p;
+    if (i == s->first || s->next != p->segs[i].base || s->producer_from >= s->next)
+        return 0;
+    s->has_new_names = true;
+    return recover_derived(s->o, s->rep, s->dir, snapshot_store(p, s->dir, s->next, true));
 }
 
 static int txn_index_write(struct part *p, const char *dir, uint32_t idx)
@@ -201,7 +213,7 @@ int recover_state_store(struct part *p, const char *dir, uint32_t first)
     int rc = 0;
     for (uint32_t i = first; rc == 0 && i < p->seg_cnt; i++)
         rc = txn_index_write(p, dir, i);
-    return rc == 0 ? snapshot_store(p, dir, p->next) : rc;
+    return rc == 0 ? snapshot_store(p, dir, p->next, false) : rc;
 }
 
 /* What the files of segments [0, cnt) say of transactions that ended below `to`. 0, -errno,
@@ -213,6 +225,8 @@ static int txn_indexes_load(struct scan *s, uint32_t cnt, int64_t to)
     aborted_fini(&p->aborted);
     for (uint32_t i = 0; rc == 0 && i < cnt; i++)
         rc = txn_index_load(p->dir->io, s->dir, p->segs[i].base, to, &p->aborted);
+    if (rc < 0)
+        aborted_fini(&p->aborted); /* of earlier files too: the log is read again from its start */
     if (rc == -E_MALFORMED && !s->txn_index_bad) {
         s->txn_index_bad = true;
         recover_note(s->rep, RC_TXNINDEX_BAD, "%s", s->dir);
@@ -504,7 +518,9 @@ static int part_scan(struct scan *s, struct found *x, bool epochs_known)
     for (uint32_t i = first; i < p->seg_cnt && !s->cut; i++) {
         /* The last one held at least what was flushed of it. */
         int64_t end = i + 1 < p->seg_cnt ? p->segs[i + 1].base : s->po->recovery_point;
-        rc = recover_seg(s, &p->segs[i], end);
+        rc = snapshot_between(s, i);
+        if (rc == 0)
+            rc = recover_seg(s, &p->segs[i], end);
         /* A zero tail in a segment that was left by a roll: the next one continues the log. */
         if (rc == 0 && s->cut && !s->limit_hit && i + 1 < p->seg_cnt &&
             p->segs[i + 1].base == s->next)
@@ -560,7 +576,7 @@ static int part_finish(struct scan *s, struct found *x, bool clean)
      * its rename and the flush of that would take it for flushed. */
     int64_t last = p->segs[p->seg_cnt - 1].base;
     bool is_new = last > 0 && last >= s->po->recovery_point;
-    if (rc == 0 && (s->was_shortened || p->aborted.cnt > 0 || is_new))
+    if (rc == 0 && (s->was_shortened || s->has_new_names || p->aborted.cnt > 0 || is_new))
         rc = p->dir->io->ops->dir_sync(p->dir->io, s->dir);
     return rc;
 }
