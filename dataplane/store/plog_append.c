@@ -316,6 +316,16 @@ enum tried {
     TRIED_NO_MEMORY, /* the shard's memory is used up: everybody waits */
     TRIED_OWN,       /* something of its own partition or disk is: others go on */
 };
+/* No segment's file is still called FN_NEXT: its renaming may have failed and be tried again while
+ * the log goes on to the segment after it. */
+static bool next_is_free(const struct plog *p)
+{
+    for (uint32_t i = p->seg_cnt; i > 0 && !p->segs[i - 1]->is_sealed; i--)
+        if (!p->segs[i - 1]->is_named)
+            return false;
+    return true;
+}
+
 static enum tried append_try(struct plog *p, struct plog_append *a)
 {
     struct plog_set *set = p->set;
@@ -376,8 +386,7 @@ static enum tried append_try(struct plog *p, struct plog_append *a)
         answer(set, a, 0);
     plog_dirty(p);
     write_early(p);
-    struct seg *s = plog_active(p);
-    if (!p->spare_asked && s->is_named && s->len > p->conf.segment_bytes / 2)
+    if (!p->spare_asked && plog_active(p)->len > p->conf.segment_bytes / 2 && next_is_free(p))
         p->spare_asked = job_submit(p, JOB_PREPARE, NULL);
     return TRIED_DONE;
 }

@@ -35,8 +35,9 @@ struct offer {
     uint32_t key;
     int32_t sequence;
     bool in_flight, acked;
-    bool found;   /* the last look at the log has found it */
-    int64_t base; /* -1: not known */
+    bool found;    /* the last look at the log has found it */
+    int64_t base;  /* -1: not known */
+    int64_t start; /* the log start when it was offered */
 };
 struct lane {                  /* one idempotent producer in one partition */
     struct offer *o[LANE_MAX]; /* not acknowledged, oldest first */
@@ -206,6 +207,13 @@ static bool look_at(struct model *m, uint32_t part)
     return true;
 }
 
+static int64_t log_start_of(const struct model *m, uint32_t part)
+{
+    struct plog_offsets off;
+    plog_offsets_get(m->e.parts[part], &off);
+    return off.log_start;
+}
+
 static void lanes_again(struct model *m)
 {
     for (uint32_t i = 0; i < PRODUCERS * PARTS; i++) {
@@ -215,6 +223,8 @@ static void lanes_again(struct model *m)
         if (l->look) {
             if (!look_at(m, i % PARTS))
                 continue;
+            if (log_start_of(m, i % PARTS) > l->o[0]->start)
+                l->o[0]->found = true; /* it was, perhaps, and is below that now */
             l->looked = !l->o[0]->found;
             l->look = false;
         }
@@ -259,6 +269,7 @@ static void offer_one(struct model *m)
                         .cnt = 1 + (int32_t)env_rnd(e, 5),
                         .tag = m->cnt + 1,
                         .base = -1};
+    o->start = log_start_of(m, o->part);
     bool keyed = o->part >= KEYED_FROM;
     if (keyed) {
         o->cnt = 1;
