@@ -1407,7 +1407,56 @@ static void a_directory_without_metadata_is_removed_only_if_it_never_held_data(v
     stop(e);
 }
 
-TEST_MAIN(TEST(a_thousand_partitions_with_4_kib_each_are_durable_after_2_operations),
+static void tune_tiny_segments(struct env *e)
+{
+    e->pc.segment_bytes = 16u << 10;
+}
+
+/* One operation fails, whichever it is, and segments follow each other fast: the renaming of a
+ * prepared one among them. */
+static void one_failure_anywhere_loses_nothing(void **state)
+{
+    enum { CNT = 150, LEN = 1500 };
+    static struct bulk b[CNT];
+    (void)state;
+    for (uint64_t k = 0; k < 200; k++) {
+        struct env *e = start_seed(k, 1, tune_tiny_segments);
+        uint8_t *bytes[CNT];
+        fake_disk_fail_at(e->disk, fake_disk_ops(e->disk) + 1 + k % 100, -EIO);
+        for (uint64_t tag = 0; tag < CNT; tag++) {
+            struct env_batch one = plain(tag, LEN);
+            bytes[tag] = env_batch_build(&one);
+            b[tag] = (struct bulk){.a = {.wait_durable = true,
+                                         .batch = span_of(bytes[tag], LEN),
+                                         .max_timestamp_ms = one.ts,
+                                         .done = bulk_done}};
+            plog_append(e->parts[0], &b[tag].a);
+            env_step(e, (uint32_t)env_rnd(e, 8), env_rnd(e, 6000000));
+        }
+        env_settle(e);
+        uint32_t acked = 0;
+        for (uint64_t tag = 0; tag < CNT; tag++) {
+            struct env_read x;
+            assert_true(b[tag].done);
+            free(bytes[tag]);
+            if (b[tag].a.rc != 0)
+                continue;
+            assert_ok(env_read(e, 0, b[tag].a.base_offset, buf, 4096, &x));
+            assert_true(x.r.len >= LEN);
+            assert_int_equal(load_be64(buf + BATCH_BASE_OFFSET), b[tag].a.base_offset);
+            assert_int_equal(load_be64(buf + BATCH_HEADER_LEN), tag);
+            acked++;
+        }
+        assert_true(acked > 0);
+        (void)env_close(e);
+        assert_ok(env_open(e));
+        assert_true(count_all(e, 0) >= acked);
+        stop(e);
+    }
+}
+
+TEST_MAIN(TEST(one_failure_anywhere_loses_nothing),
+          TEST(a_thousand_partitions_with_4_kib_each_are_durable_after_2_operations),
           TEST(a_thousand_partitions_with_20_kib_each_wait_for_no_memory_and_no_drain),
           TEST(no_append_is_acknowledged_before_its_flush),
           TEST(acks_1_is_answered_at_once_and_flushed_within_20_ms),
