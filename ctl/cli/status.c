@@ -155,10 +155,10 @@ static void rules_print(const json_t *rules)
     size_t i;
     if (json_array_size(rules) == 0)
         return;
-    struct table *t = table_new(">RULE|EVENTS WITH|TOPIC|KEY|COMPRESSION");
+    struct table *t = table_new(">RULE|EVENTS WITH|TOPIC|KEY|COMPRESSION|>EVENTS");
     json_array_foreach(rules, i, row)
     {
-        char no[CLI_TEXT_MAX], when[1024] = "";
+        char no[CLI_TEXT_MAX], n[CLI_TEXT_MAX], when[1024] = "";
         size_t len = 0;
         for (size_t k = 0; k < sizeof(conditions) / sizeof(conditions[0]); k++) {
             const char *v = cli_str(row, conditions[k], NULL);
@@ -168,7 +168,7 @@ static void rules_print(const json_t *rules)
         }
         table_row(t, cli_num((int64_t)i, no), when[0] != '\0' ? when : "(any)",
                   cli_str(row, "topic", ""), cli_str(row, "key", ""),
-                  cli_str(row, "compression", ""));
+                  cli_str(row, "compression", ""), cli_num(cli_int(row, "events", 0), n));
     }
     putchar('\n');
     table_print(t);

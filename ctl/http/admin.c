@@ -258,12 +258,25 @@ static json_t *listeners_json(const struct daemon *d)
     }
     return a;
 }
-/* Event routing rules, in order: the conditions that a rule has, then where its events go. */
-static json_t *rules_json(const struct conf *conf)
+static void rule_events(const struct stats_reader *r, uint64_t ret[CONF_RULES_MAX])
+{
+    struct counters *c = malloc(sizeof(*c));
+    ASSERT(c != NULL);
+    memset(ret, 0, CONF_RULES_MAX * sizeof(*ret));
+    for (uint16_t i = 0; r != NULL && i < stats_header(r)->shard_cnt; i++)
+        for (uint32_t k = 0, n = stats_read(r, i, c) == 0 ? CONF_RULES_MAX : 0; k < n; k++)
+            ret[k] += c->shard.rule_events[k];
+    free(c);
+}
+/* Event routing rules, in order: the conditions that a rule has, then where its events go, and how
+ * many went there since the dataplane's start. */
+static json_t *rules_json(const struct conf *conf, const struct stats_reader *r)
 {
     static const char *const keys[] = {"listener", "source", "facility", "severity",   "host",
                                        "app",      "topic",  "key",      "compression"};
     json_t *a = json_array();
+    uint64_t events[CONF_RULES_MAX];
+    rule_events(r, events);
     for (uint32_t i = 0; i < conf->rule_cnt; i++) {
         json_t *o = json_object();
         for (size_t k = 0; k < sizeof(keys) / sizeof(keys[0]); k++) {
@@ -273,6 +286,7 @@ static json_t *rules_json(const struct conf *conf)
                 strcmp(value, "::/0") != 0)
                 json_object_set_new(o, keys[k], json_string(value));
         }
+        json_object_set_new(o, "events", json_integer((json_int_t)events[i]));
         json_array_append_new(a, o);
     }
     return a;
@@ -352,9 +366,9 @@ void status_get(struct http_call *c)
         (json_int_t)((now - d->start_wall_ms) / 1000), "dataplane", "state", phases[d->phase],
         "pid", (int)supervise_pid(d->supervise), "uptime_s", (json_int_t)((now - since) / 1000),
         "starts", (int)d->restarts + 1, "reasons", why, "shards", shards_json(d, r), "ports", ports,
-        "listeners", listeners_json(d), "rules", rules_json(d->conf), "topics", (int)img->topic_cnt,
-        "partitions", (int)img->partition_cnt, "ledgers", ledgers_json(r), "notes", notes_json(r),
-        "acceleration", acceleration_json(r));
+        "listeners", listeners_json(d), "rules", rules_json(d->conf, r), "topics",
+        (int)img->topic_cnt, "partitions", (int)img->partition_cnt, "ledgers", ledgers_json(r),
+        "notes", notes_json(r), "acceleration", acceleration_json(r));
     stats_close(r);
     http_answer_json(c, 200, o);
 }

@@ -28,7 +28,7 @@ static const char *api_name(uint32_t key)
     const struct wire_api *api = wire_api_find((int16_t)key);
     return api == NULL ? NULL : api->name;
 }
-/* Label of one word of an array: by stage, by API, else by number; NULL: leave it out. */
+/* Label of one word of an array: by stage, API or rule, else by number. false: leave it out. */
 static bool word_label(const struct stats_header *h, const struct stats_desc *s, uint32_t i,
                        char out[64])
 {
@@ -41,6 +41,10 @@ static bool word_label(const struct stats_header *h, const struct stats_desc *s,
         if (name == NULL)
             return false;
         snprintf(out, 64, ",api=\"%s\"", name);
+    } else if (strcmp(s->name, "rule_events") == 0) {
+        if (i >= h->rule_cnt)
+            return false;
+        snprintf(out, 64, ",rule=\"%u\"", i);
     } else {
         snprintf(out, 64, ",bucket=\"%u\"", i);
     }

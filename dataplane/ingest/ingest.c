@@ -229,15 +229,18 @@ struct burst_sums {
     uint32_t drop[EDROP_CNT];
 };
 
-/* The route of record i, by the rules; sets its key. */
-static inline struct route *event_route(struct ingest *in, struct ilistener *l, uint32_t i)
+/* The route of record i, by the rules; sets its key. *ret_rule: -1, none. */
+static inline struct route *event_route(struct ingest *in, struct ilistener *l, uint32_t i,
+                                        int *ret_rule)
 {
     struct rec *r = &in->rec[i];
+    *ret_rule = -1;
     if (unlikely(r->header[RH_REASON].p != NULL))
         return &l->dead;
     int rule = rules_pick(&in->rules, in->rec_rules[i] & l->rules, r);
     if (likely(rule < 0))
         return &l->route[0];
+    *ret_rule = rule;
     enum conf_key key = in->rules.conf->rules[rule].key;
     if (key != CONF_KEY_NONE)
         r->key = r->header[key == CONF_KEY_SOURCE ? RH_SOURCE : RH_HOST];
@@ -288,7 +291,8 @@ uint32_t ingest_burst(struct ingest *in, uint16_t li, const struct dgram *dg,
         struct rec *r = &in->rec[i];
         uint32_t truncated = r->header[RH_TRUNCATED].p != NULL;
         uint32_t out_of_bounds = r->header[RH_EVENT_TIME].p != NULL;
-        struct route *route = event_route(in, l, i);
+        int rule;
+        struct route *route = event_route(in, l, i, &rule);
         if (unlikely(l->header_mask != RH_ALL))
             headers_mask(r, l->header_mask);
         int rc = event_add(in, route, r);
@@ -300,6 +304,8 @@ uint32_t ingest_burst(struct ingest *in, uint16_t li, const struct dgram *dg,
         } else {
             sums.accepted++;
         }
+        if (rule >= 0)
+            in->s->counters->shard.rule_events[rule]++;
         sums.bytes += dg[i].bytes.len;
         sums.truncated += truncated;
         sums.out_of_bounds += out_of_bounds;

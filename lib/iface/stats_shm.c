@@ -23,6 +23,9 @@ static_assert(COUNTERS_LISTENERS_MAX == CONF_LISTENERS_MAX, "one limit in two pl
 static_assert(STATS_STAGES_MAX == sizeof(((struct shard_stats *)0)->stage_cycles) / 8,
               "every stage has its cycles");
 
+static_assert(CONF_RULES_MAX == sizeof(((struct shard_stats *)0)->rule_events) / 8,
+              "every rule has its events");
+
 #define WORDS(type) (sizeof(type) / sizeof(uint64_t))
 #define READ_TRIES 1000
 
@@ -195,6 +198,7 @@ static void header_fill(struct stats_header *h, const struct stats_create_opts *
     h->shard_cnt = o->shard_cnt;
     h->port_cnt = conf->port_cnt;
     h->listener_cnt = conf->listener_cnt;
+    h->rule_cnt = conf->rule_cnt;
     h->stage_cnt = o->stage_cnt;
     h->pid = getpid();
     h->tsc_hz = o->tsc_hz;
@@ -289,7 +293,7 @@ static int header_check(const struct stats_header *h, size_t len)
         return -E_UNSUPPORTED_VERSION;
     if (h->shard_cnt > STATS_SHARDS_MAX || h->port_cnt > CONF_PORTS_MAX ||
         h->listener_cnt > CONF_LISTENERS_MAX || h->stage_cnt > STATS_STAGES_MAX ||
-        len != file_len(h->shard_cnt))
+        h->rule_cnt > CONF_RULES_MAX || len != file_len(h->shard_cnt))
         return -E_MALFORMED;
     return 0;
 }

@@ -57,7 +57,7 @@ struct stats_header {
     _Atomic uint64_t magic; /* stored last */
     uint64_t layout;        /* hash over every counter's name and place */
     char build[64], boot_id[40];
-    uint32_t shard_cnt, port_cnt, listener_cnt, stage_cnt;
+    uint32_t shard_cnt, port_cnt, listener_cnt, stage_cnt, rule_cnt;
     int32_t pid;
     uint64_t tsc_hz;
     int64_t start_wall_ms;

@@ -250,7 +250,10 @@ def test_netflow_is_kept_whole_and_its_gaps_are_counted(a, topics):
 
 
 def test_rules_choose_topic_key_and_compression(a, topics):
+    def events_of_rules():
+        return [rule["events"] for rule in a.admin("GET", "/v1/status")[1]["rules"]]
     t = {n: topics(n, 2 if n == "databases" else 1) for n in ("log", "security", "databases", "gelf")}
+    before = events_of_rules()
     udp(a, "log-udp", b"<34>1 - web1 sshd 1 - - no", b"<86>1 - web1 sshd 1 - - info is for log",
         b"<83>1 - - dbwriter 1 - - security comes first", b"<14>1 - web2 dbread 1 - - data",
         b"<173>1 - x y 1 - - not of that network")
@@ -264,6 +267,8 @@ def test_rules_choose_topic_key_and_compression(a, topics):
     assert got == {b"<14>1 - web2 dbread 1 - - data": b"127.0.0.1",
                    b"<14>1 - web3 db 1 - - data": b"127.0.0.1", gelf(1, host="a.lab"): b"a.lab"}
     assert len(t["log"].read(3)) == 3 and len(t["gelf"].read(1)) == 1
+    assert [n - was for n, was in zip(events_of_rules(), before)] == [2, 0, 2, 1]
+    assert a.metrics()['sluice_rule_events_total{shard="0",rule="2"}'] == events_of_rules()[2]
     assert "zstd" in a.ctl("topic", "describe", "security").stdout
     status = a.ctl("status").stdout
     assert "listener=log-udp, facility=auth authpriv, severity=emerg alert crit err" in status

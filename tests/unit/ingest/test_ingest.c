@@ -726,6 +726,41 @@ static void streams_are_lossless_when_the_pool_runs_out(void **state)
     check_order();
 }
 
+/* An event that waits for a buffer is routed again, and counted once. */
+static void a_rule_counts_each_of_its_events_once(void **state)
+{
+    (void)state;
+    struct net_addr p = peer(1);
+    uint32_t rounds = 0;
+    ingest_destroy(in);
+    conf.rule_cnt = 2;
+    conf.rules[0].severities = 1u << 3;
+    for (int i = 0; i < 2; i++)
+        strcpy(conf.rules[i].topic, "events");
+    assert_ok(ingest_create(&shard[0], &conf, &in));
+    owners_set(1, 0);
+    struct ingest_stream *st = ingest_stream_open(in, 1, &p);
+    assert_non_null(st);
+    for (uint32_t i = 0; i < 2000; i++) {
+        char line[200];
+        int n = sprintf(line, "<%d>1 - h a p m - seq=%u %0100d\n", i % 4 == 0 ? 11 : 13, i, 0);
+        while (ingest_stream_bytes(st, span_of(line, (uint32_t)n)) < (uint32_t)n) {
+            (void)ingest_poll(in, 16);
+            answer(1, 0);
+            assert_true(rounds++ < 10000);
+        }
+    }
+    sent_records = counters->listener[1].received;
+    assert_true(counters->listener[1].stream_waits > 10);
+    assert_int_equal(counters->shard.rule_events[0], 500);
+    assert_int_equal(counters->shard.rule_events[1], 1500);
+    ingest_stream_close(st);
+    send_one(1, "no priority: a dead letter, whatever the rules say");
+    assert_int_equal(counters->shard.rule_events[1], 1500);
+    run_dry();
+    assert_int_equal(EVENTS(durable), 2000);
+}
+
 /* However much a stream sends while the log stands still, datagrams find room. */
 static void streams_leave_room_for_datagrams(void **state)
 {
@@ -908,6 +943,7 @@ int main(void)
         T(batches_sealed_elsewhere_stay_in_order),
         T(ledgers_balance_after_every_step),
         T(batches_that_wait_for_the_disk_hold_no_buffer),
+        T(a_rule_counts_each_of_its_events_once),
         T(streams_leave_room_for_datagrams),
         T(a_log_that_is_behind_gets_full_batches),
         T(who_waits_for_room_loses_nothing),
