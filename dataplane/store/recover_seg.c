@@ -54,9 +54,12 @@ static bool is_in_place(const struct scan *s, int64_t seg_base, const struct bat
            b->base_offset + b->last_offset_delta - seg_base <= INT32_MAX;
 }
 
-/* Damage below the recovery point: what is wrong with one field is put right, what is lost is kept
- * aside with a batch that says so in its place. 1: look at pos again, 0: nothing can be done. */
-static int heal(struct scan *s, struct walk *w, int64_t seg_base, int64_t seg_end, uint64_t pos)
+/* Damage to flushed bytes: what is wrong with one field is put right, what is lost is kept aside
+ * with a batch that says so in its place. Above the recovery point, which is some seconds old, it
+ * may also be what a crash tore, which was never acknowledged and goes. 1: look at pos again, 0:
+ * nothing can be done; *ret_keep: the bytes must not be lost. */
+static int heal(struct scan *s, struct walk *w, int64_t seg_base, int64_t seg_end, uint64_t pos,
+                bool *ret_keep)
 {
     struct seg_damage d;
     struct seg_healed h;
@@ -66,8 +69,17 @@ static int heal(struct scan *s, struct walk *w, int64_t seg_base, int64_t seg_en
                           .next = s->next,
                           .epoch = epochs_at(&s->p->epochs, s->next),
                           .has_gaps = s->has_gaps};
+    bool torn = false;
     int rc = seg_judge(&j, pos, &d);
-    if (rc == 1 && !(damage_is_repairable(d.kind) && d.to > d.from && d.kind != DAMAGE_ZERO_TAIL))
+    if (rc == 1 && s->next >= s->po->recovery_point) {
+        int err = seg_may_be_torn(w, &d, s->next, &torn);
+        rc = err < 0 ? err : rc;
+    }
+    if (rc < 0)
+        return rc;
+    *ret_keep = rc == 1 && (!torn || pos + d.len < w->size);
+    if (rc == 1 &&
+        (torn || !(damage_is_repairable(d.kind) && d.to > d.from && d.kind != DAMAGE_ZERO_TAIL)))
         rc = 0;
     if (rc == 1) {
         rc = seg_heal(w->io, s->dir, seg_base, &d, &h);
@@ -83,17 +95,6 @@ static int heal(struct scan *s, struct walk *w, int64_t seg_base, int64_t seg_en
     return rc;
 }
 
-/* Nothing good at pos: does the log go on behind it? */
-static int is_good_behind(struct scan *s, struct walk *w, int64_t seg_base, uint64_t pos, bool *ret)
-{
-    struct seg_damage d;
-    struct seg_judge j = {.w = w, .base = seg_base, .end = -1, .next = s->next, .epoch = -1};
-    j.has_gaps = s->has_gaps;
-    int rc = seg_judge(&j, pos, &d);
-    *ret = rc == 1 && pos + d.len < w->size;
-    return rc < 0 ? rc : 0;
-}
-
 static int tail_keep_copy(struct scan *s, struct walk *w, int64_t base, uint64_t pos)
 {
     char path[STORE_PATH_MAX], suffix[48];
@@ -105,9 +106,8 @@ static int tail_keep_copy(struct scan *s, struct walk *w, int64_t base, uint64_t
     return rc < 0 ? rc : store_file_write(w->io, path, b, w->size - pos, true);
 }
 
-/* Nothing good at pos: say why, and whether the bytes must be kept. Above the recovery point, which
- * is some seconds old, they were torn by the crash, unless a good batch follows. */
-static int judge_tail(struct scan *s, struct walk *w, int64_t base, uint64_t pos, bool good_behind)
+/* The log ends at pos, before the file does: say why. */
+static int judge_tail(struct scan *s, struct walk *w, int64_t base, uint64_t pos, bool keep)
 {
     bool zero;
     int rc = walk_is_zero(w, pos, &zero);
@@ -119,7 +119,7 @@ static int judge_tail(struct scan *s, struct walk *w, int64_t base, uint64_t pos
         recover_note(s->rep, RC_ZERO_TAIL,
                      "%s segment %" PRId64 ": %" PRIu64 " zero bytes from %" PRIu64, s->dir, base,
                      len, pos);
-    } else if ((s->next < s->po->recovery_point || good_behind) && s->po->limit < 0) {
+    } else if (keep) {
         recover_note(s->rep, RC_DAMAGED_TAIL,
                      "topic %s partition %" PRId32 ": offset %" PRId64 " and above, %" PRIu64
                      " bytes from byte %" PRIu64 " of %s segment %" PRId64,
@@ -137,15 +137,15 @@ static int seg_scan_walk(struct scan *s, struct walk *w, struct seg_index *ix, i
                          int64_t end, uint64_t *ret_len)
 {
     uint64_t pos = 0, healed = UINT64_MAX;
+    bool keep = false;
     while (pos < w->size) {
         struct batch_info b;
         const uint8_t *bytes;
         int rc = walk_batch(w, pos, &b, &bytes);
         if (rc < 0)
             return rc;
-        if (s->next < s->po->recovery_point && s->po->limit < 0 && healed != pos &&
-            (rc == 0 || b.base_offset != s->next)) {
-            rc = heal(s, w, base, end, pos);
+        if (s->po->limit < 0 && healed != pos && (rc == 0 || b.base_offset != s->next)) {
+            rc = heal(s, w, base, end, pos, &keep);
             if (rc < 0)
                 return rc;
             healed = pos; /* once */
@@ -162,12 +162,8 @@ static int seg_scan_walk(struct scan *s, struct walk *w, struct seg_index *ix, i
             pos += b.total_len;
             continue;
         }
-        bool good_behind;
-        rc = is_good_behind(s, w, base, pos, &good_behind);
-        if (rc < 0)
-            return rc;
         s->cut = true;
-        rc = judge_tail(s, w, base, pos, good_behind);
+        rc = judge_tail(s, w, base, pos, keep && healed == pos);
         if (rc < 0)
             return rc;
         break;

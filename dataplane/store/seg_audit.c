@@ -214,6 +214,85 @@ int seg_judge(const struct seg_judge *j, uint64_t pos, struct seg_damage *ret)
     return rc;
 }
 
+#define SECTOR 512u
+
+/* A sector that [pos, pos + len) touches is zeros from its first byte of the range to its end. */
+static int has_zero_sector(struct walk *w, uint64_t pos, uint64_t len, bool *ret)
+{
+    uint64_t end = pos + len;
+    *ret = false;
+    while (pos < end && !*ret) {
+        uint64_t n = SECTOR - pos % SECTOR;
+        const uint8_t *b;
+        uint8_t any = 0;
+        n = n < w->size - pos ? n : w->size - pos;
+        int rc = walk_get(w, pos, n, &b);
+        if (rc < 0)
+            return rc;
+        for (uint64_t i = 0; i < n; i++)
+            any |= b[i];
+        *ret = any == 0;
+        pos += n;
+    }
+    return 0;
+}
+
+/* What the first sector holds of the batch is zeros, and would not be: the length, or the base
+ * offset, which is `next`. */
+static int is_head_zero(struct walk *w, const struct seg_damage *d, int64_t next, bool *ret)
+{
+    uint64_t n = SECTOR - d->pos % SECTOR;
+    const uint8_t *b;
+    uint8_t any = 0;
+    *ret = false;
+    if (n < BATCH_LENGTH + 4 && (n < BATCH_LENGTH || next == 0))
+        return 0;
+    n = n < d->len ? n : d->len;
+    int rc = walk_get(w, d->pos, n, &b);
+    for (uint64_t i = 0; rc == 0 && i < n; i++)
+        any |= b[i];
+    *ret = rc == 0 && any == 0;
+    return rc;
+}
+
+int seg_may_be_torn(struct walk *w, const struct seg_damage *d, int64_t next, bool *ret)
+{
+    const uint8_t *b;
+    uint64_t len = d->len;
+    *ret = false;
+    if (d->kind != DAMAGE_BATCH && d->kind != DAMAGE_TAIL)
+        return 0; /* all but one field of it agrees with its checksum */
+    *ret = true;
+    if (len < BATCH_HEADER_LEN)
+        return 0;
+    int rc = is_head_zero(w, d, next, ret);
+    if (rc < 0 || *ret)
+        return rc;
+    *ret = true;
+    rc = walk_get(w, d->pos, BATCH_HEADER_LEN, &b);
+    if (rc < 0)
+        return rc;
+    int64_t length = (int32_t)load_be32(b + BATCH_LENGTH);
+    bool is_fit = length >= BATCH_HEADER_LEN - BATCH_LOG_OVERHEAD &&
+                  (uint64_t)length + BATCH_LOG_OVERHEAD <= len;
+    if (d->kind == DAMAGE_TAIL && !is_fit)
+        return 0; /* longer than the file: it ends within it */
+    if (is_fit) {
+        /* what lies behind the last batch is not of it */
+        len = d->kind == DAMAGE_TAIL ? (uint64_t)length + BATCH_LOG_OVERHEAD : len;
+        uint64_t n = (uint64_t)length + BATCH_LOG_OVERHEAD - BATCH_CRC_START;
+        rc = walk_get(w, d->pos, BATCH_CRC_START + n, &b);
+        if (rc < 0)
+            return rc;
+        if (crc32c_wrong_bit(crc32c(0, b + BATCH_CRC_START, n), load_be32(b + BATCH_CRC), n) >= 0) {
+            *ret = false;
+            return 0;
+        }
+    }
+    /* Base offset and leader epoch may be zeros: a sector that ends with them proves nothing. */
+    return has_zero_sector(w, d->pos + BATCH_MAGIC, len - BATCH_MAGIC, ret);
+}
+
 /* ------------------------------------------------------------------------------------------ audit
  */
 

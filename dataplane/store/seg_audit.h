@@ -78,3 +78,8 @@ struct seg_judge {
 };
 /* 1: damage in *ret; 0: nothing is wrong with it after all (a gap in a compacted log); -errno. */
 NODISCARD int seg_judge(const struct seg_judge *j, uint64_t pos, struct seg_damage *ret);
+/* May `d` be what a power cut left of a write that was never flushed? A disk writes a sector whole
+ * or not at all, and a log grows over zeros: then one of its sectors is zeros still. When none is,
+ * or one wrong bit explains all of it, it was written whole and damaged later. `next`: the offset
+ * that belongs there. 0 or -errno. */
+NODISCARD int seg_may_be_torn(struct walk *w, const struct seg_damage *d, int64_t next, bool *ret);

@@ -1,7 +1,9 @@
 /* What a start makes of damage: nothing is deleted because it is damaged, and what can be rebuilt
  * is. */
+#include "accel/crc32c.h"
 #include "dataplane/store/format.h"
 #include "dataplane/store/plog_int.h"
+#include "lib/batch/layout.h"
 #include "tests/unit/store/steps.h"
 
 static char said[64u << 10];
@@ -59,6 +61,31 @@ static void flip(struct env *e, const char *name, uint64_t pos)
     free(p);
 }
 
+static void zero(struct env *e, const char *name, uint64_t pos, uint64_t n)
+{
+    char path[256];
+    uint64_t len;
+    uint8_t *p = content(e, name, &len);
+    assert_true(pos + n <= len);
+    memset(p + pos, 0, n);
+    (void)snprintf(path, sizeof(path), ENV_DIR "/t-0/%s", name);
+    fake_disk_put(e->disk, path, p, len);
+    free(p);
+}
+
+/* The batch at pos, changed since, is as if it had been written so. */
+static void batch_crc_again(struct env *e, const char *name, uint64_t pos, uint64_t n)
+{
+    char path[256];
+    uint64_t len;
+    uint8_t *p = content(e, name, &len);
+    assert_true(pos + n <= len);
+    store_be32(p + pos + BATCH_CRC, crc32c(0, p + pos + BATCH_CRC_START, n - BATCH_CRC_START));
+    (void)snprintf(path, sizeof(path), ENV_DIR "/t-0/%s", name);
+    fake_disk_put(e->disk, path, p, len);
+    free(p);
+}
+
 static void tune_no_checkpoint(struct env *e)
 {
     e->sc.checkpoint_ms = 1000000000;
@@ -76,7 +103,7 @@ static void segments_behind_damage_are_kept_whatever_the_checkpoint_says(void **
     env_settle(e);
     crash(e);
     uint8_t *was = content(e, SEG("06"), &len);
-    flip(e, SEG("04"), 500);
+    zero(e, SEG("04"), 512, 512); /* as a write that was cut off leaves it */
     reopen(e);
     assert_int_equal(count_all(e, 0), 4);
     assert_int_equal(e->rep.cnt[RC_LATER_SEGMENT], 3);
@@ -101,7 +128,7 @@ static void segments_behind_damage_are_kept_whatever_the_checkpoint_says(void **
         (void)put(e, 0, i + 100, 100000);
     env_settle(e);
     crash(e);
-    flip(e, SEG("04"), 500);
+    zero(e, SEG("04"), 512, 512); /* as a write that was cut off leaves it */
     reopen(e);
     assert_true(exists(e, SEG("06") ".quarantine"));
     assert_true(exists(e, SEG("06") ".quarantine.1"));
@@ -324,7 +351,90 @@ static void a_directory_without_its_name_plate_is_an_empty_mount_point(void **st
     fake_disk_free(x.disk);
 }
 
-TEST_MAIN(TEST(a_directory_whose_disk_fails_at_the_start_is_left_out_alone),
+/* Nothing but the log has these batches, and no checkpoint says that they were flushed. */
+static void a_flipped_bit_above_the_recovery_point_loses_at_most_one_batch(void **state)
+{
+    struct test_rng rng = {test_seed(11)};
+    (void)state;
+    for (int round = 0; round < 60; round++) {
+        struct env *e = start(1, tune_no_checkpoint);
+        static const char *const segs[] = {SEG("00"), SEG("02"), SEG("04")};
+        uint32_t lost = 0;
+        for (uint64_t i = 0; i < 6; i++) /* two to a segment */
+            (void)put(e, 0, i + 1, 100000);
+        env_settle(e);
+        crash(e);
+        const char *seg = segs[rng_below(&rng, 3)];
+        uint64_t at = rng_below(&rng, round % 2 ? 200000 : 61) + (round % 4 == 2 ? 100000 : 0);
+        if (round % 5 == 0 &&
+            at % 100000 >= BATCH_HEADER_LEN) { /* sectors of zeros prove nothing */
+            zero(e, seg, at / 512 * 512, 512);
+            batch_crc_again(e, seg, at / 100000 * 100000, 100000);
+        }
+        flip(e, seg, at);
+        reopen(e);
+        for (int64_t o = 0; o < 6; o++) {
+            struct env_read x;
+            int rc = env_read(e, 0, o, buf, sizeof(buf), &x);
+            lost += rc < 0 || x.r.len == 0;
+        }
+        bool told = strstr(said, "DAMAGED") != NULL;
+        bool unseen = at % 100000 >= BATCH_LEADER_EPOCH && at % 100000 < BATCH_MAGIC;
+        if (lost > 1 || (!told && !unseen))
+            fail_msg("%s byte %" PRIu64 ": %u lost:\n%s", seg, at, lost, said);
+        assert_int_equal(e->rep.cnt[RC_LATER_SEGMENT], 0);
+        stop(e);
+    }
+}
+
+/* What was never flushed does not come back, whatever sector of it is missing, and though a batch
+ * of the same write lies whole behind it: its producer offers both again. */
+static void a_torn_write_above_the_recovery_point_is_cut_off(void **state)
+{
+    struct test_rng rng = {test_seed(12)};
+    (void)state;
+    for (int round = 0; round < 40; round++) {
+        struct env *e = start(1, tune_no_checkpoint);
+        for (uint64_t i = 0; i < 6; i++)
+            (void)put(e, 0, i + 1, 100000);
+        env_settle(e);
+        crash(e);
+        zero(e, SEG("04"), (1 + rng_below(&rng, 100000 / 512 - 1)) * 512,
+             512 * (1 + rng_below(&rng, 8)));
+        reopen(e);
+        assert_int_equal(count_all(e, 0), 4);
+        assert_int_equal(e->rep.cnt[RC_DAMAGED_BATCH] + e->rep.cnt[RC_DAMAGED_FIELD], 0);
+        assert_int_equal(put(e, 0, 5, 100000).a.base_offset, 4);
+        stop(e);
+    }
+}
+
+/* The same where the head of a batch, at the end of a sector, is missing too: its length, or half
+ * of it, is not to be believed. */
+static void a_head_at_the_end_of_a_torn_sector_is_missed(void **state)
+{
+    (void)state;
+    for (uint32_t room = 1; room <= 16; room++) {
+        struct env *e = start(1, tune_no_checkpoint);
+        uint32_t first = 200 * 512 - room;
+        (void)put(e, 0, 1, first);
+        (void)put(e, 0, 2, 70000);
+        (void)put(e, 0, 3, 100000); /* in the next segment */
+        env_settle(e);
+        crash(e);
+        zero(e, SEG("00"), first, room);
+        zero(e, SEG("00"), 260 * 512, 512);
+        reopen(e);
+        assert_int_equal(count_all(e, 0), 1);
+        assert_int_equal(e->rep.cnt[RC_DAMAGED_BATCH] + e->rep.cnt[RC_DAMAGED_FIELD], 0);
+        stop(e);
+    }
+}
+
+TEST_MAIN(TEST(a_head_at_the_end_of_a_torn_sector_is_missed),
+          TEST(a_flipped_bit_above_the_recovery_point_loses_at_most_one_batch),
+          TEST(a_torn_write_above_the_recovery_point_is_cut_off),
+          TEST(a_directory_whose_disk_fails_at_the_start_is_left_out_alone),
           TEST(a_directory_without_its_name_plate_is_an_empty_mount_point),
           TEST(a_partition_that_nobody_touched_costs_a_start_no_write_and_no_flush),
           TEST(segments_behind_damage_are_kept_whatever_the_checkpoint_says),

@@ -47,6 +47,17 @@ static void flip(struct env *e, const char *path, uint64_t pos)
     free(p);
 }
 
+/* As a write leaves it that was cut off before its sector at pos. */
+static void tear(struct env *e, const char *path, uint64_t pos)
+{
+    uint64_t len;
+    uint8_t *p = content(e, path, 0, &len);
+    assert_true(pos % 512 == 0 && pos + 512 <= len);
+    memset(p + pos, 0, 512);
+    fake_disk_put(e->disk, path, p, len);
+    free(p);
+}
+
 static void extend(struct env *e, const char *path, int byte, uint64_t more)
 {
     uint64_t len;
@@ -101,7 +112,7 @@ static uint32_t case_DAMAGED_TAIL(struct env *e)
     env_settle(e);
     crash(e);
     fake_disk_put(e->disk, ENV_DIR "/" FN_RECOVERY_POINT, "0\n0\n", 4);
-    flip(e, LOG0, 70000 + 500); /* a good batch follows */
+    tear(e, LOG0, 70144); /* a good batch follows */
     return 1;
 }
 
@@ -127,7 +138,7 @@ static uint32_t case_LATER_SEGMENT(struct env *e)
     env_settle(e);
     crash(e);
     fake_disk_put(e->disk, ENV_DIR "/" FN_RECOVERY_POINT, "0\n0\n", 4);
-    flip(e, LOG0, 100000 + 500);
+    tear(e, LOG0, 100352);
     return 1;
 }
 
@@ -138,7 +149,7 @@ static uint32_t case_UNFLUSHED_SEGMENT(struct env *e)
     env_settle(e);
     crash(e);
     fake_disk_put(e->disk, ENV_DIR "/" FN_RECOVERY_POINT, "0\n0\n", 4);
-    flip(e, LOG0, 100000 + 500);
+    tear(e, LOG0, 100352);
     fake_disk_put(e->disk, T0 "00000000000000000002.log", zeros, sizeof(zeros));
     return 1;
 }
