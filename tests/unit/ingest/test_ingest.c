@@ -726,6 +726,38 @@ static void streams_are_lossless_when_the_pool_runs_out(void **state)
     check_order();
 }
 
+/* The buffers that are free, at the rate of the last second, or of the last one that sealed
+ * anything while the log is behind. */
+static void time_to_overflow_is_what_is_free_by_the_last_rate(void **state)
+{
+    (void)state;
+    const uint64_t *gauge = &counters->shard.ingest_overflow_ms;
+    owners_set(1, 0);
+    ingest_rate(in);
+    assert_int_equal(*gauge, INGEST_OVERFLOW_MS_MAX); /* nothing comes */
+    for (uint32_t taken = 1; taken <= ACCUM_BATCHES_MIN; taken++) {
+        uint64_t before = counters->shard.ingest_raw_bytes;
+        send_one(1, "<13>1 - h a p m - the log takes none of it seq=1");
+        shard[0].now_ns += 1000000000;
+        (void)ingest_poll(in, 16);
+        shard[0].now_ns += 1000000000;
+        (void)ingest_poll(in, 16);
+        uint64_t bytes = counters->shard.ingest_raw_bytes - before;
+        assert_true(bytes > 50);
+        ingest_rate(in);
+        uint64_t free_bytes = (uint64_t)(ACCUM_BATCHES_MIN - taken) * conf.batch_bytes;
+        assert_int_equal(*gauge, free_bytes * 2000 / bytes);
+    }
+    assert_int_equal(*gauge, 0);
+    shard[0].now_ns += 1000000000;
+    ingest_rate(in);
+    assert_int_equal(*gauge, 0); /* nothing is sealed because nothing can be */
+    run_dry();
+    shard[0].now_ns += 1000000000;
+    ingest_rate(in);
+    assert_int_equal(*gauge, INGEST_OVERFLOW_MS_MAX);
+}
+
 /* An event that waits for a buffer is routed again, and counted once. */
 static void a_rule_counts_each_of_its_events_once(void **state)
 {
@@ -943,6 +975,7 @@ int main(void)
         T(batches_sealed_elsewhere_stay_in_order),
         T(ledgers_balance_after_every_step),
         T(batches_that_wait_for_the_disk_hold_no_buffer),
+        T(time_to_overflow_is_what_is_free_by_the_last_rate),
         T(a_rule_counts_each_of_its_events_once),
         T(streams_leave_room_for_datagrams),
         T(a_log_that_is_behind_gets_full_batches),
