@@ -73,6 +73,26 @@ listeners: [{{name: in, port: p0, bind: '198.18.0.1:514', topic: syslog, partiti
         assert line.split() == [found[0]["source"], str(found[0]["refused"]), str(found[0]["passed"])]
 
 
+def test_a_stream_loses_nothing_to_a_rule_for_its_source(tmp_path):
+    """Streams are held back by their window while the log has no room, never policed: every line is kept."""
+    need("kcat")
+    sets = ["policing.rules[0].from=127.0.0.0/8", "policing.rules[0].rate=1", "policing.rules[0].burst=20"]
+    lines = 5000
+    with Appliance(tmp_path, sets=sets) as a:
+        name, (_, host, port) = next((n, p) for n, p in a.ports().items() if p[0] == "tcp" and n != "kafka")
+        with socket.create_connection((host, port), timeout=60) as s:
+            s.sendall(b"".join(b"<13>1 - h a - - - no=%d \n" % i for i in range(lines)))
+
+        def durable():
+            found = ledgers(a)
+            row = next(x for x in found["events"] if x["name"] == name)
+            return row["durable"] == lines and found
+        found = wait_for("every line is durable", durable, 30, 0.1)
+        row = next(x for x in found["listeners"] if x["name"] == name)
+        assert row["received"] == row["parsed"] == lines and row["dropped"] == {}
+        assert found["policed"] == []
+
+
 def test_kernel_sockets_are_policed_too(tmp_path):
     sets = ["policing.rules[0].from=127.0.0.0/8", "policing.rules[0].rate=1",
             "policing.rules[0].burst=20"]
