@@ -39,8 +39,9 @@ int recover_seg_create(struct part *p, const char *dir, int64_t base);
 int recover_epochs_store(struct part *p, const char *dir, bool sync);
 void recover_mark_set(struct part *p);
 /* The .txnindex of the segments from `first` on, then the snapshot of producers at the end: who
- * finds that does not look for aborted transactions below it. */
-int recover_state_store(struct part *p, const char *dir, uint32_t first);
+ * finds that does not look for aborted transactions below it. `ends`: the last segment ends here
+ * (also taken so when the one behind it is empty): its snapshot is flushed. */
+int recover_state_store(struct part *p, const char *dir, uint32_t first, bool ends);
 
 /* One pass over the segments of a partition. */
 struct scan {

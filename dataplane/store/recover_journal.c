@@ -66,7 +66,7 @@ static int tail_write(struct tail_writer *t, const uint8_t *b, const struct batc
         int rc = tail_close(t);
         if (rc == 0)
             rc = recover_derived(t->o, t->rep, t->dir,
-                                 recover_state_store(p, t->dir, p->seg_cnt - 1));
+                                 recover_state_store(p, t->dir, p->seg_cnt - 1, true));
         if (rc == 0)
             rc = recover_seg_create(p, t->dir, p->next);
         if (rc == 0)
@@ -160,7 +160,7 @@ int recover_part_append(struct part *p, const struct span *batches, uint32_t cnt
     recover_mark_set(p);
     rc = recover_derived(o, rep, t.dir, recover_epochs_store(p, t.dir, true));
     if (rc == 0)
-        rc = recover_derived(o, rep, t.dir, recover_state_store(p, t.dir, p->seg_cnt - 1));
+        rc = recover_derived(o, rep, t.dir, recover_state_store(p, t.dir, p->seg_cnt - 1, false));
     return rc;
 }
 

@@ -208,12 +208,13 @@ static int txn_index_write(struct part *p, const char *dir, uint32_t idx)
     return rc;
 }
 
-int recover_state_store(struct part *p, const char *dir, uint32_t first)
+int recover_state_store(struct part *p, const char *dir, uint32_t first, bool ends)
 {
+    ends = ends || (p->seg_cnt > 1 && p->next == p->segs[p->seg_cnt - 1].base);
     int rc = 0;
     for (uint32_t i = first; rc == 0 && i < p->seg_cnt; i++)
         rc = txn_index_write(p, dir, i);
-    return rc == 0 ? snapshot_store(p, dir, p->next, false) : rc;
+    return rc == 0 ? snapshot_store(p, dir, p->next, ends) : rc;
 }
 
 /* What the files of segments [0, cnt) say of transactions that ended below `to`. 0, -errno,
@@ -569,13 +570,13 @@ static int part_finish(struct scan *s, struct found *x, bool clean)
     int rc =
         recover_derived(s->o, s->rep, s->dir, recover_epochs_store(p, s->dir, s->was_shortened));
     if (rc == 0)
-        rc = recover_derived(s->o, s->rep, s->dir, recover_state_store(p, s->dir, s->first));
+        rc = recover_derived(s->o, s->rep, s->dir, recover_state_store(p, s->dir, s->first, false));
     if (rc == 0)
         rc = snapshots_prune(s, x);
     /* The names of .txnindex files, and that of a segment begun since: who died, or failed, between
      * its rename and the flush of that would take it for flushed. */
     int64_t last = p->segs[p->seg_cnt - 1].base;
-    bool is_new = last > 0 && last >= s->po->recovery_point;
+    bool is_new = last > 0 && (last >= s->po->recovery_point || last == p->next);
     if (rc == 0 && (s->was_shortened || s->has_new_names || p->aborted.cnt > 0 || is_new))
         rc = p->dir->io->ops->dir_sync(p->dir->io, s->dir);
     return rc;
