@@ -1,8 +1,9 @@
 """Everything at once, by producers that outlive the appliance: an idempotent one (acks=all), one
-whose topic is kept small by retention, one whose topic is compacted, and a transactional one; and
-what must be true of their topics after any number of crashes. Segments are of 1 MiB, so that logs
+whose topic is kept small by retention, one whose topic is kept small by DeleteRecords, one whose topic
+is compacted, and a transactional one; and what must be true of their topics after any number of crashes. Segments are of 1 MiB, so that logs
 roll, lose their oldest segments and are rewritten all the time."""
 import random
+import struct
 import threading
 import time
 
@@ -10,6 +11,7 @@ import confluent_kafka
 from appliance import wait_for
 from confluent_kafka.admin import AdminClient, NewTopic
 from load import Load
+from wire import Wire, string
 
 MIB = 1 << 20
 KEYS = 100
@@ -17,6 +19,7 @@ SETS = ["compaction.interval=50ms", "compaction.rate=32MiB"]
 TOPICS = {
     "plain": {},
     "bounded": {"retention.bytes": str(2 * MIB)},
+    "trimmed": {},
     "compact": {"cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.1"},
     "txn": {},
 }
@@ -154,6 +157,15 @@ def read_to_end(bootstrap, topic, first=confluent_kafka.OFFSET_BEGINNING, second
         c.close()
 
 
+def delete_records(bootstrap, topic, offset):
+    """Moves the log start of partition 0 there; the log start that is answered."""
+    with Wire(bootstrap) as c:
+        a = c.ask(21, 1, struct.pack(">i", 1) + string(topic) + struct.pack(">iiqi", 1, 0, offset, 30000))
+    start, error = struct.unpack(">qh", a[-10:])
+    assert error == 0, f"DeleteRecords of {topic} up to {offset}: error {error}"
+    return start
+
+
 def log_start(bootstrap, topic):
     c = confluent_kafka.Consumer({"bootstrap.servers": bootstrap, "group.id": "check"})
     try:
@@ -173,9 +185,11 @@ class MixedLoad:
             f.result(60)
         self.plain = Load(a.kafka, "plain", size=300, rate=1500, tag="plain", extra={"linger.ms": 0})
         self.bounded = Load(a.kafka, "bounded", size=5000, rate=200, tag="bounded")
+        self.trimmed = Load(a.kafka, "trimmed", size=5000, rate=200, tag="trimmed")
+        self.trimmed_to = 0
         self.compact = Keyed(a.kafka, "compact", size=5000, rate=200)
         self.txn = Transactions(a.kafka, "txn")
-        self.loads = [self.plain, self.bounded, self.compact, self.txn]
+        self.loads = [self.plain, self.bounded, self.trimmed, self.compact, self.txn]
         self.checked = 0  # of plain: all below was found
         self.compacting = self.crashes = 0
         self.in_flight = []  # at each crash
@@ -183,8 +197,8 @@ class MixedLoad:
             load.start()
 
     def done(self):
-        return [len(self.plain.acked), len(self.bounded.acked), self.compact.acked_cnt,
-                len(self.txn.committed)]
+        return [len(self.plain.acked), len(self.bounded.acked), len(self.trimmed.acked),
+                self.compact.acked_cnt, len(self.txn.committed)]
 
     def waiting(self):
         return self.plain.sent - len(self.plain.acked)
@@ -194,7 +208,8 @@ class MixedLoad:
         flight and, in every second round if it can be had, a segment is being rewritten."""
         before = self.done()
         wait_for("every load gets on", lambda: not self.failures() and all(
-            now >= was + n for was, now, n in zip(before, self.done(), (200, 50, 50, 3))))
+            now >= was + n for was, now, n in zip(before, self.done(), (200, 50, 50, 50, 3))))
+        self.trim()
         time.sleep(random.random() * 0.2)  # the moment of the crash is the variable
         end = time.monotonic() + (5 if self.crashes % 2 == 0 else 0)
         compacting = a.metrics_sum("sluice_compaction_active") > 0
@@ -205,8 +220,15 @@ class MixedLoad:
                                        every=0.0005))
         self.crashes += 1
 
+    def trim(self):
+        """DeleteRecords, all but the last few hundred; a crash may undo it."""
+        to = max(0, max(self.trimmed.acked.values()) - random.randrange(300))
+        if to > self.trimmed_to:
+            assert delete_records(self.bootstrap, "trimmed", to) == to
+            self.trimmed_to = to
+
     def failures(self):
-        found = self.plain.failed + self.bounded.failed + self.compact.failed + \
+        found = self.plain.failed + self.bounded.failed + self.trimmed.failed + self.compact.failed + \
             ([self.txn.failure] if self.txn.failure else [])
         assert not found, found[:3]
         return found
@@ -214,7 +236,8 @@ class MixedLoad:
     def check(self):
         """What was acknowledged until now is there; the loads may go on meanwhile."""
         self.check_plain()
-        self.check_bounded()
+        self.check_shortened(self.bounded)
+        assert self.check_shortened(self.trimmed) <= self.trimmed_to
         self.check_compact()
 
     def check_plain(self):
@@ -226,14 +249,14 @@ class MixedLoad:
         self.checked = max(acked, default=self.checked - 1) + 1
         return records
 
-    def check_bounded(self):
-        acked = {o: i for i, o in list(self.bounded.acked.items())}
-        records = {o: v for o, _, v in read_to_end(self.bootstrap, "bounded")}
-        start = log_start(self.bootstrap, "bounded")
+    def check_shortened(self, load):
+        acked = {o: i for i, o in list(load.acked.items())}
+        records = {o: v for o, _, v in read_to_end(self.bootstrap, load.topic)}
+        start = log_start(self.bootstrap, load.topic)
         self.assert_dense(sorted(o for o in records if o >= start), start)
         for offset, i in acked.items():
             if offset >= start:
-                assert records.get(offset) == self.bounded.value(i), f"record {i} at {offset}"
+                assert records.get(offset) == load.value(i), f"{load.topic}: record {i} at {offset}"
         return start
 
     def check_compact(self):
@@ -264,8 +287,11 @@ class MixedLoad:
         values = list(self.check_plain().values())
         assert values == [self.plain.value(i) for i in range(self.plain.sent)], \
             "a record is missing, there twice or out of order"
-        start = self.check_bounded()
+        start = self.check_shortened(self.bounded)
         assert start > 0, "retention has removed nothing"
+        self.trim()
+        trimmed = self.check_shortened(self.trimmed)
+        assert trimmed == self.trimmed_to > 0
         found, records = self.check_compact()
         assert found == self.compact.last
         assert records < self.compact.acked_cnt, "compaction has removed nothing"
@@ -277,5 +303,6 @@ class MixedLoad:
         print(f"{self.crashes} crashes, {self.compacting} of them during a rewrite, "
               f"{min(self.in_flight)} to {max(self.in_flight)} appends in flight at each; "
               f"acknowledged: {len(self.plain.acked)} plain, {len(self.bounded.acked)} in a topic that "
-              f"begins at {start} now, {self.compact.acked_cnt} of {KEYS} keys, {records} left, "
+              f"begins at {start} now, {len(self.trimmed.acked)} in one that DeleteRecords let begin at "
+              f"{trimmed}, {self.compact.acked_cnt} of {KEYS} keys, {records} left, "
               f"{len(self.txn.committed)} transactions of 3 and {len(self.txn.aborted)} aborted")
