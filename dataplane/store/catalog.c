@@ -72,10 +72,20 @@ void checkpoint_free(struct checkpoint *c)
     free(c);
 }
 
-/* NULL for a missing or damaged file: Kafka starts from 0 then, and so do we. */
+static bool is_empty(struct file_io *io, const char *dir, const char *name)
+{
+    char path[STORE_PATH_MAX];
+    struct file_stat st;
+    return path_join(path, dir, name) == 0 && io->ops->stat(io, path, &st) == 0 && st.size == 0;
+}
+
+/* NULL for a missing or damaged file: Kafka starts from 0 then, and so do we. Kafka's cleaner
+ * leaves an empty file until it has cleaned something. */
 static struct checkpoint *checkpoint_read(struct file_io *io, const char *dir, const char *name)
 {
     struct checkpoint *c = NULL;
+    if (strcmp(name, FN_CLEANER) == 0 && is_empty(io, dir, name))
+        return NULL;
     if (checkpoint_load(io, dir, name, &c) == -E_MALFORMED)
         LOG_WARN("%s/%s is damaged and is not used: every partition is read from its start", dir,
                  name);

@@ -5,6 +5,8 @@
 #include "dataplane/store/plog_int.h"
 #include "lib/batch/layout.h"
 #include "tests/unit/store/steps.h"
+#include <sys/mman.h>
+#include <unistd.h>
 
 static char said[64u << 10];
 static void say(void *arg, const char *text)
@@ -431,7 +433,34 @@ static void a_head_at_the_end_of_a_torn_sector_is_missed(void **state)
     }
 }
 
-TEST_MAIN(TEST(a_head_at_the_end_of_a_torn_sector_is_missed),
+/* Kafka's cleaner makes its file and writes nothing to it until it has cleaned something; any other
+ * empty checkpoint is a damaged one. */
+static void an_empty_checkpoint_of_the_cleaner_is_no_damage(void **state)
+{
+    static const char *const names[] = {FN_CLEANER, FN_RECOVERY_POINT, FN_LOG_START};
+    (void)state;
+    for (int i = 0; i < 3; i++) {
+        struct env *e = start(1, NULL);
+        char path[256], text[4096] = {0};
+        assert_ok(env_close(e));
+        (void)snprintf(path, sizeof(path), ENV_DIR "/%s", names[i]);
+        fake_disk_put(e->disk, path, "", 0);
+        int fd = memfd_create("log", 0);
+        assert_true(fd >= 0);
+        log_set_fd(fd);
+        log_set_level(LOG_LEVEL_WARN);
+        assert_ok(env_open(e));
+        log_set_level(LOG_LEVEL_NONE);
+        log_set_fd(2);
+        assert_true(pread(fd, text, sizeof(text) - 1, 0) >= 0);
+        close(fd);
+        assert_true((strstr(text, names[i]) != NULL) == (i > 0));
+        stop(e);
+    }
+}
+
+TEST_MAIN(TEST(an_empty_checkpoint_of_the_cleaner_is_no_damage),
+          TEST(a_head_at_the_end_of_a_torn_sector_is_missed),
           TEST(a_flipped_bit_above_the_recovery_point_loses_at_most_one_batch),
           TEST(a_torn_write_above_the_recovery_point_is_cut_off),
           TEST(a_directory_whose_disk_fails_at_the_start_is_left_out_alone),
