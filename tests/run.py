@@ -24,6 +24,7 @@ BUDGET = {"setup": 360, "build": 480, "static": 0, "unit": 120, "net": 240, "cra
 SUITES = ["static", "unit", "asan", "tsan", "net", "crash", "fuzz", "system", "clients", "bench"]
 # What takes longer than this is stuck. It is ended, and the run goes on to its summary.
 SUITE_LIMIT, RUN_LIMIT, TEST_LIMIT = 1500, 4800, 400
+LONG = 18  # times as long with --long
 CHARGED_TO = {"static": "build", "asan": "crash", "tsan": "crash", "system": "clients"}  # whose budget a suite's time counts against
 
 # What Kafka itself says, where it is at hand beside the checkout; a variable that is set names another place.
@@ -87,9 +88,8 @@ class Run:
 
     def bounded(self, name, argv, capture=True, env=None):
         """(exit code, output) of a command, which is ended when it takes as long as nothing should."""
-        limit = None
-        if not self.args.long:
-            limit = max(10, min(SUITE_LIMIT, self.started + RUN_LIMIT - time.time()))
+        times = LONG if self.args.long else 1
+        limit = max(10, min(SUITE_LIMIT * times, self.started + RUN_LIMIT * times - time.time()))
         p = subprocess.Popen(argv, cwd=ROOT, stdin=subprocess.DEVNULL, env=env,
                              stdout=subprocess.PIPE if capture else None,
                              stderr=subprocess.STDOUT if capture else None, text=True,
@@ -163,8 +163,8 @@ class Run:
             env["SLUICE_TEST_LONG"] = "1"
         argv = ["/usr/bin/python3", "-m", "pytest", "-q", "-x" if self.args.fail_fast else "-q",
                 "-p", "no:cacheprovider", f"--junitxml={xml}", *paths]
-        if not self.args.long:  # what hangs shows every thread's stack, then fails
-            argv += ["--timeout", str(TEST_LIMIT), "-o", f"faulthandler_timeout={TEST_LIMIT - 10}"]
+        limit = TEST_LIMIT * (LONG if self.args.long else 1)  # what hangs shows every thread's stack, then fails
+        argv += ["--timeout", str(limit), "-o", f"faulthandler_timeout={limit - 10}"]
         code, _ = self.bounded(label, argv, capture=False, env=env)
         if not os.path.exists(xml):
             self.count(f"{label}: pytest", "fail")
@@ -227,7 +227,7 @@ class Run:
 
     def fuzz(self):
         self.meson("build", "fuzz", "fuzz")
-        seconds = 3600 if self.args.long else 6
+        seconds = 600 if self.args.long else 6
         self.command("coverage-guided fuzzing of every parser",
                      ["python3", "tests/fuzz/run.py", "build-fuzz", str(seconds)])
 
