@@ -5,6 +5,7 @@
 #include "dataplane/upkeep/upkeep.h"
 #include "lib/batch/build.h"
 #include "lib/batch/seal.h"
+#include "lib/iface/conf.h"
 #include "tests/unit/store/steps.h"
 
 /* ------------------------------------------------------------------------------------- group
@@ -1455,7 +1456,55 @@ static void one_failure_anywhere_loses_nothing(void **state)
     }
 }
 
-TEST_MAIN(TEST(one_failure_anywhere_loses_nothing),
+/* storage.flush_max: nobody waits for what acks=0 and acks=1 wrote, and it is flushed in time all
+ * the same; who asks for acks=all is answered when it is. */
+static void every_byte_is_flushed_in_its_time(void **state)
+{
+    static const uint32_t max_ms[] = {1, 2, 4, 20, 1000};
+    (void)state;
+    for (size_t m = 0; m < sizeof(max_ms) / sizeof(max_ms[0]); m++) {
+        static struct conf conf;
+        struct plog_set_conf sc;
+        struct plog_offsets off;
+        struct env *e = calloc(1, sizeof(*e));
+        assert_non_null(e);
+        env_init(e, max_ms[m]);
+        conf_defaults(&conf);
+        conf.flush_max_ms = max_ms[m];
+        plog_set_conf_from(&sc, &conf);
+        e->sc.submit_max_ms = sc.submit_max_ms;
+        e->sc.flush_max_ms = sc.flush_max_ms;
+        assert_ok(env_open(e));
+        assert_ok(env_create_parts(e, 1));
+        env_settle(e);
+        for (uint64_t tag = 0; tag < 60; tag++) {
+            bool all = tag % 3 == 2;
+            struct env_batch one = plain(tag, 100 + (uint32_t)env_rnd(e, 5000));
+            uint8_t *bytes = env_batch_build(&one);
+            struct bulk b = {.a = {.wait_durable = all,
+                                   .batch = span_of(bytes, one.len),
+                                   .max_timestamp_ms = one.ts,
+                                   .done = bulk_done}};
+            uint64_t flushes = fake_disk_costs(e->disk)->flushes, began = e->shard.now_ns;
+            plog_append(e->parts[0], &b.a);
+            env_step(e, 0, 0);
+            assert_true(b.done == !all);
+            assert_int_equal(fake_disk_costs(e->disk)->flushes, flushes);
+            do {
+                env_step(e, 1000, 100000);
+                plog_offsets_get(e->parts[0], &off);
+                assert_true(!b.done || !all || off.durable > b.a.base_offset);
+            } while (!b.done || off.durable < off.next);
+            assert_ok(b.a.rc);
+            assert_int_equal(off.next, (int64_t)tag + 1);
+            assert_true(e->shard.now_ns - began <= max_ms[m] * UINT64_C(1000000));
+            free(bytes);
+        }
+        stop(e);
+    }
+}
+
+TEST_MAIN(TEST(every_byte_is_flushed_in_its_time), TEST(one_failure_anywhere_loses_nothing),
           TEST(a_thousand_partitions_with_4_kib_each_are_durable_after_2_operations),
           TEST(a_thousand_partitions_with_20_kib_each_wait_for_no_memory_and_no_drain),
           TEST(no_append_is_acknowledged_before_its_flush),
