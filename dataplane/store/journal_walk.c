@@ -221,9 +221,8 @@ static bool entry_find(const uint8_t *buf, uint64_t len, uint64_t from, const st
     return false;
 }
 
-/* No entry of the use that the first one claims follows, but a whole one right behind it, and by
- * that one's generation its rows are sound: then it is of that use, and its head is put right as
- * far as that. */
+/* The first entry may lie about its use and number. Where a whole one stands right behind it, by
+ * whose generation its rows are sound, it is the one before that: its head is put right so far. */
 static bool first_is_of_next(uint8_t *buf, uint64_t len, struct place *at, struct place *next)
 {
     const struct place unknown = {.pos = at->pos};
@@ -338,8 +337,8 @@ int64_t journal_walk(uint8_t *buf, uint64_t len, const struct journal_reader *r)
                 at.generation = h.generation;
                 at.seq = h.seq;
             }
-            if (!entry_find(buf, len, at.pos + FILE_BLOCK, &at, &next) &&
-                !first_is_of_next(buf, len, &at, &next))
+            if (!first_is_of_next(buf, len, &at, &next) &&
+                !entry_find(buf, len, at.pos + FILE_BLOCK, &at, &next))
                 break;
             rc = entry_damaged(buf, &at, &next, r);
         }
