@@ -1420,7 +1420,7 @@ static void one_failure_anywhere_loses_nothing(void **state)
     enum { CNT = 150, LEN = 1500 };
     static struct bulk b[CNT];
     (void)state;
-    for (uint64_t k = 0; k < 200; k++) {
+    for (uint64_t k = 0; k < 100; k++) {
         struct env *e = start_seed(k, 1, tune_tiny_segments);
         uint8_t *bytes[CNT];
         fake_disk_fail_at(e->disk, fake_disk_ops(e->disk) + 1 + k % 100, -EIO);
