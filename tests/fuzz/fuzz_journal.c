@@ -72,20 +72,21 @@ static void walk(const uint8_t *data, size_t size)
     free(p);
 }
 
-/* Rows as a writer makes them: they fill the entry, the last one with all there is. */
 static void rows_sign(uint8_t *p, const struct journal_head *h)
 {
-    for (uint64_t i = 0; i < h->run_cnt; i++) {
+    uint64_t rows = (h->len - sizeof(*h)) / sizeof(struct journal_run);
+    for (uint64_t i = 0; i < h->run_cnt && i < rows; i++) {
         uint8_t *row = p + h->len - (i + 1) * sizeof(struct journal_run);
         struct journal_run run;
         memcpy(&run, row, sizeof(run));
-        run.len = i > 0 ? 0 : h->len - (uint32_t)(sizeof(*h) + h->run_cnt * sizeof(run));
         run.crc = journal_run_crc(&run, h->generation);
         memcpy(row, &run, sizeof(run));
     }
 }
 
-/* The entry, twice more behind it, in sequence: then parts of the first two damaged. */
+/* The entry, twice more behind it, in sequence: then parts of the first two damaged. What the first
+ * bit hits is not the first entry's use or number: its head alone says those, and when it says
+ * others what follows is taken for another use's. */
 static void walk_damaged(const uint8_t *entry, size_t len)
 {
     size_t room = (len + FILE_BLOCK - 1) & ~(size_t)(FILE_BLOCK - 1);
@@ -106,6 +107,9 @@ static void walk_damaged(const uint8_t *entry, size_t len)
     struct bounds b = {p, 3 * room};
     const struct journal_reader r = {on_run, on_damage, &b};
     size_t hit = h.crc % len;
+    if (hit >= offsetof(struct journal_head, generation) &&
+        hit < offsetof(struct journal_head, len))
+        hit += sizeof(h.generation) + sizeof(h.seq);
     p[hit] ^= (uint8_t)(1u << h.crc / len % 8);
     int64_t got = journal_walk(p, 3 * room, &r); /* 3: the bit was put right, in p too */
     ASSERT(got == 2 || got == 3);
@@ -138,7 +142,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         h.crc = crc32c(0, copy, size);
         memcpy(copy, &h, sizeof(h));
         walk(copy, size);
-        if (h.run_cnt > 0 && h.run_cnt <= (size - sizeof(h)) / sizeof(struct journal_run))
+        if (h.run_cnt <= (size - sizeof(h)) / sizeof(struct journal_run))
             walk_damaged(copy, size);
     }
     struct producers t = {0};
